@@ -1,0 +1,64 @@
+import { SouthbridgeError } from '../errors.ts';
+
+const WASM_PAGE = 0x1_0000;
+const GIB = 2 ** 30;
+
+/** The largest single stretch of guest RAM, in bytes: a WebAssembly memory ends at 4 GiB. */
+export const MAX_GUEST_RAM = 4 * GIB;
+
+/**
+ * One stretch of guest RAM: page-aligned host memory that devices, threads and the accelerator all see as the same bytes.
+ *
+ * The views may be replaced when an accelerator that owns the memory grows it (wasm), so nobody keeps one across a call
+ * that may run the guest; `generation` changes whenever that happened.
+ */
+export interface GuestRam {
+  readonly name: string;
+  /** Size in bytes. */
+  readonly size: number;
+  readonly bytes: Uint8Array<ArrayBufferLike>;
+  readonly view: DataView<ArrayBufferLike>;
+  readonly generation: number;
+  /** True where the guest can never write: a ROM image. */
+  readonly readonly: boolean;
+}
+
+/**
+ * Guest RAM in a shared WebAssembly memory: the address goes straight to KVM_SET_USER_MEMORY_REGION, and the pages are
+ * committed by the host only as the guest touches them.
+ */
+export class SharedRam implements GuestRam {
+  readonly name: string;
+  readonly size: number;
+  readonly bytes: Uint8Array<ArrayBufferLike>;
+  readonly view: DataView<ArrayBufferLike>;
+  readonly generation = 0;
+  readonly readonly: boolean;
+
+  /**
+   * @param size bytes, more than 0 and at most {@link MAX_GUEST_RAM}
+   * @throws SouthbridgeError ERR_RAM_SIZE where the size is not possible, ERR_RAM_ALLOCATION where the host refuses it
+   */
+  constructor(name: string, size: number, options: { readonly?: boolean } = {}) {
+    if (!Number.isInteger(size) || size <= 0 || size > MAX_GUEST_RAM) {
+      throw new SouthbridgeError('ERR_RAM_SIZE', `guest RAM '${name}' of ${size} bytes is not between 1 byte and 4 GiB`);
+    }
+    const pages = Math.ceil(size / WASM_PAGE);
+    let memory: WebAssembly.Memory;
+    try {
+      memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    } catch (cause) {
+      throw new SouthbridgeError(
+        'ERR_RAM_ALLOCATION',
+        `the host cannot set aside ${(size / 2 ** 20).toFixed(0)} MiB for guest RAM '${name}'`,
+        'ask for less with -m, or raise the limit on virtual memory (ulimit -v)',
+        { cause },
+      );
+    }
+    this.name = name;
+    this.size = size;
+    this.readonly = options.readonly ?? false;
+    this.bytes = new Uint8Array(memory.buffer, 0, size);
+    this.view = new DataView(memory.buffer, 0, size);
+  }
+}
