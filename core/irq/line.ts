@@ -1,0 +1,86 @@
+/** What receives the level of a line. */
+export type IrqSink = (level: boolean) => void;
+
+/**
+ * One interrupt line, or any other single wire: it has a level and at most one sink. Setting the level that it already
+ * has tells the sink nothing, so a level-triggered source may set it as often as it likes.
+ */
+export class IrqLine {
+  readonly name: string;
+  #level = false;
+  #sink: IrqSink | undefined;
+  #observer: IrqSink | undefined;
+
+  constructor(name: string, sink?: IrqSink) {
+    this.name = name;
+    this.#sink = sink;
+  }
+
+  get level(): boolean {
+    return this.#level;
+  }
+
+  get connected(): boolean {
+    return this.#sink !== undefined;
+  }
+
+  set(level: boolean): void {
+    if (level === this.#level) return;
+    this.#level = level;
+    if (this.#observer !== undefined) this.#observer(level);
+    else this.#sink?.(level);
+  }
+
+  raise(): void {
+    this.set(true);
+  }
+
+  lower(): void {
+    this.set(false);
+  }
+
+  /** One edge: high, then low. */
+  pulse(): void {
+    this.set(true);
+    this.set(false);
+  }
+
+  /** Wires this line to `sink`, which learns the present level if that is high. */
+  connect(sink: IrqSink): void {
+    this.#sink = sink;
+    if (this.#level) sink(true);
+  }
+
+  disconnect(): void {
+    if (this.#level) this.#sink?.(false);
+    this.#sink = undefined;
+  }
+
+  /** Lets `observer` have the edges in the sink's place: qtest's irq_intercept_in and irq_intercept_out. */
+  intercept(observer: IrqSink | undefined): void {
+    this.#observer = observer;
+  }
+
+  /** Puts back a saved level without telling the sink, which restores its own view. */
+  restore(level: boolean): void {
+    this.#level = level;
+  }
+}
+
+/** Several sources on one wire: the output is high while any input is. Inputs beyond the declared ones are never made. */
+export class WiredOr {
+  readonly output: IrqLine;
+  #high = 0;
+
+  constructor(output: IrqLine) {
+    this.output = output;
+  }
+
+  /** One more input of this wire. */
+  input(name: string): IrqLine {
+    return new IrqLine(name, level => {
+      this.#high += level ? 1 : -1;
+      this.output.set(this.#high > 0);
+    });
+  }
+}
