@@ -85,7 +85,7 @@ export function fadt(facts: FadtFacts, dsdtOffset: number, facsOffset?: number):
 
   const pointers: TablePointer[] = [];
   if (facsOffset !== undefined) pointers.push({ at: 0, size: 4, target: facsOffset });
-  if (facts.pm !== undefined) pointers.push({ at: 4, size: 4, target: dsdtOffset });
+  pointers.push({ at: 4, size: 4, target: dsdtOffset });
   if (facts.revision > 1) pointers.push({ at: 104, size: 8, target: dsdtOffset });
 
   const revision1 = [
