@@ -1,0 +1,124 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { RegisterScript, Step } from './register-script.ts';
+
+/** A program that serves the qtest protocol: ours, or QEMU. */
+export interface Player {
+  readonly name: string;
+  readonly command: readonly string[];
+  /** Whether virtual time is the client's to step. */
+  readonly stepsClock: boolean;
+}
+
+export const southbridge: Player = {
+  name: 'Southbridge',
+  command: [process.execPath, fileURLToPath(new URL('../../southbridge.js', import.meta.url)), '-accel', 'qtest'],
+  stepsClock: true,
+};
+
+/**
+ * The QEMU to compare with. Distributions ship it without the qtest accelerator, but its qtest server also answers beside
+ * a stopped TCG. `SOUTHBRIDGE_ORACLE` names another binary, and with `SOUTHBRIDGE_ORACLE_ACCEL=qtest` time can be stepped.
+ *
+ * @returns undefined where there is no QEMU
+ */
+export function findQemu(): Player | undefined {
+  const binary = process.env['SOUTHBRIDGE_ORACLE'] ?? 'qemu-system-x86_64';
+  try {
+    execFileSync(binary, ['--version'], { stdio: 'ignore' });
+  } catch {
+    return undefined;
+  }
+  const accel = process.env['SOUTHBRIDGE_ORACLE_ACCEL'] ?? 'tcg';
+  return { name: 'QEMU', command: [binary, '-accel', accel, '-S'], stepsClock: accel === 'qtest' };
+}
+
+const startTimeoutMs = 20_000;
+
+/** Plays the script on a fresh machine and returns one answer a step, without the interrupt reports. */
+export async function play(player: Player, script: RegisterScript): Promise<string[]> {
+  const folder = mkdtempSync(join(tmpdir(), 'sb-oracle-'));
+  const path = join(folder, 'qtest');
+  const server = createServer();
+  let child: ChildProcess | undefined;
+  try {
+    server.listen(path);
+    await once(server, 'listening');
+    const [program = '', ...args] = player.command;
+    child = spawn(
+      program,
+      [...args, ...script.machine, '-display', 'none', '-monitor', 'none', '-serial', 'none', '-qtest', `unix:${path}`],
+      { stdio: ['ignore', 'ignore', 'pipe'] },
+    );
+    const socket = await connection(server, child, player);
+    return await converse(socket, script.steps, player);
+  } finally {
+    child?.kill('SIGKILL');
+    server.close();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function connection(server: ReturnType<typeof createServer>, child: ChildProcess, player: Player): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    let stderr = '';
+    child.stderr?.on('data', (chunk: Buffer) => {
+      stderr += chunk.toString();
+    });
+    const timer = setTimeout(() => reject(new Error(`${player.name} did not connect: ${stderr}`)), startTimeoutMs);
+    const settle = (act: () => void): void => {
+      clearTimeout(timer);
+      act();
+    };
+    server.once('connection', socket => settle(() => resolve(socket)));
+    child.once('error', error => settle(() => reject(error)));
+    child.once('exit', code => settle(() => reject(new Error(`${player.name} exited with ${code}: ${stderr}`))));
+  });
+}
+
+function converse(socket: Socket, steps: readonly Step[], player: Player): Promise<string[]> {
+  return new Promise((resolve, reject) => {
+    const answers: string[] = [];
+    let rest = '';
+    socket.on('data', (chunk: Buffer) => {
+      const lines = (rest + chunk.toString('latin1')).split('\n');
+      rest = lines.pop() ?? '';
+      for (const line of lines) if (!line.startsWith('IRQ ')) answers.push(line);
+      if (answers.length >= steps.length) {
+        socket.removeAllListeners('close');
+        socket.destroy();
+        resolve(answers);
+      }
+    });
+    socket.once('error', reject);
+    socket.once('close', () => {
+      const step = steps[answers.length];
+      reject(new Error(`${player.name} hung up at step ${answers.length}: ${step?.command} (${step?.note})`));
+    });
+    socket.write(steps.map(step => `${step.command}\n`).join(''));
+  });
+}
+
+/** The steps where two lists of answers differ, in words. */
+export function differences(script: RegisterScript, ours: readonly string[], theirs: readonly string[]): string[] {
+  return script.steps.flatMap((step, index) => {
+    const [our = '', their = ''] = [ours[index], theirs[index]];
+    return sameAnswer(step, our, their) ? [] : [`#${index} ${step.note}: ${step.command}: ${our}, but QEMU: ${their}`];
+  });
+}
+
+function sameAnswer(step: Step, ours: string, theirs: string): boolean {
+  const [ourNumber, theirNumber] = [numeric(ours), numeric(theirs)];
+  if (step.mask === undefined || ourNumber === undefined || theirNumber === undefined) return ours === theirs;
+  return (ourNumber & step.mask) === (theirNumber & step.mask);
+}
+
+function numeric(answer: string): bigint | undefined {
+  const match = /^OK (0x[0-9a-f]+)$/i.exec(answer);
+  return match?.[1] === undefined ? undefined : BigInt(match[1]);
+}

@@ -1,0 +1,47 @@
+/**
+ * The same register script on our machine and on QEMU's: whatever answers differently is a difference that software could
+ * see. Steps the clock only where QEMU has the qtest accelerator (see `findQemu`).
+ */
+import t from 'tap';
+import { differences, findQemu, play, southbridge } from './qtest-player.ts';
+import type { RegisterScript } from './register-script.ts';
+import * as isa from './scripts/isa.ts';
+import * as pci from './scripts/pci.ts';
+import * as platform from './scripts/platform.ts';
+import * as storage from './scripts/storage.ts';
+
+const netdev = ['-netdev', 'hubport,hubid=0,id=n'];
+
+const scripts: readonly RegisterScript[] = [
+  ...Object.values(isa).flatMap(make => (typeof make === 'function' ? [make()] : [])),
+  ...[pci.pcChipset(), pci.q35Chipset(), pci.acpiPm(), pci.pam()],
+  pci.pciCard('e1000,netdev=n,mac=52:54:00:12:34:56', ...netdev),
+  pci.pciCard('rtl8139,netdev=n,mac=52:54:00:12:34:56', ...netdev),
+  pci.pciCard('virtio-net-pci,netdev=n,mac=52:54:00:12:34:56', ...netdev),
+  pci.pciCard('virtio-rng-pci'),
+  pci.pciCard('VGA'),
+  pci.pciCard('edu'),
+  ...Object.values(storage).map(make => make()),
+  ...Object.values(platform).map(make => make()),
+];
+
+const only = process.env['SOUTHBRIDGE_ORACLE_ONLY'];
+const qemu = findQemu();
+const shown = 60;
+
+for (const script of scripts) {
+  if (only !== undefined && !script.name.includes(only)) continue;
+  const skip =
+    qemu === undefined
+      ? 'qemu-system-x86_64 is not installed: nothing to compare with'
+      : script.stepsClock && !qemu.stepsClock
+        ? 'this QEMU cannot step its clock: it has no qtest accelerator'
+        : false;
+  t.test(script.name, { skip, timeout: 60_000 }, async t => {
+    if (qemu === undefined) return;
+    const [ours, theirs] = await Promise.all([play(southbridge, script), play(qemu, script)]);
+    const found = differences(script, ours, theirs);
+    for (const line of found.slice(0, shown)) t.comment(line);
+    t.equal(found.length, 0, `${script.steps.length} steps agree`);
+  });
+}

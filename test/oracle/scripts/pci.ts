@@ -1,0 +1,104 @@
+import { type PciPlace, RegisterScript } from '../register-script.ts';
+import { fixedTime } from './isa.ts';
+
+/** Every dword of a function's configuration space, then which bits take ones, zeros and bytes. */
+function probe(s: RegisterScript, name: string, place: PciPlace, skip: readonly number[] = []): void {
+  for (let register = 0; register < 256; register += 4)
+    s.about(`${name} at reset, ${register.toString(16)}`).pciRead(place, register);
+  for (let register = 0; register < 256; register += 4) {
+    if (skip.includes(register)) continue;
+    s.about(`${name} all ones, ${register.toString(16)}`)
+      .pciWrite(place, register, 0xffff_ffff)
+      .pciRead(place, register);
+    s.about(`${name} all zeros, ${register.toString(16)}`)
+      .pciWrite(place, register, 0)
+      .pciRead(place, register);
+    s.about(`${name} byte, ${register.toString(16)}`)
+      .pciWrite8(place, register + 1, 0xa5)
+      .pciRead(place, register);
+    s.pciWrite(place, register, 0);
+  }
+}
+
+const machine = (type: string, ...more: readonly string[]): string[] => [
+  '-machine',
+  type,
+  '-m',
+  '128M',
+  '-nodefaults',
+  ...more,
+  ...fixedTime,
+];
+
+export function pcChipset(): RegisterScript {
+  const s = new RegisterScript('i440FX, PIIX3, IDE and power management: configuration space', machine('pc'));
+  probe(s, 'i440FX', { device: 0 });
+  probe(s, 'PIIX3', { device: 1 }, [0x4c]);
+  probe(s, 'PIIX3 IDE', { device: 1, fn: 1 });
+  probe(s, 'PIIX4 PM', { device: 1, fn: 3 });
+  for (const device of [2, 3, 31]) s.about('nobody there').pciRead({ device }, 0).pciRead({ bus: 1, device }, 0);
+  s.about('the address register').out32(0xcf8, 0xffff_ffff).in32(0xcf8).out32(0xcf8, 0).in32(0xcf8).in32(0xcfc);
+  return s.out8(0xcf8, 0x55).in8(0xcf8).in16(0xcfa);
+}
+
+export function q35Chipset(): RegisterScript {
+  const s = new RegisterScript('Q35: MCH, LPC, AHCI, SMBus: configuration space', machine('q35'));
+  probe(s, 'MCH', { device: 0 });
+  probe(s, 'LPC', { device: 31 });
+  probe(s, 'AHCI', { device: 31, fn: 2 });
+  probe(s, 'SMBus', { device: 31, fn: 3 });
+  return s;
+}
+
+export function pciCard(type: string, ...more: readonly string[]): RegisterScript {
+  const s = new RegisterScript(`${type}: configuration space`, machine('pc', ...more, '-device', `${type},addr=4`));
+  probe(s, type, { device: 4 });
+  return s;
+}
+
+export function acpiPm(): RegisterScript {
+  const s = new RegisterScript('PIIX4 PM: ACPI, SMBus and hot-plug ports', machine('pc'));
+  const pm: PciPlace = { device: 1, fn: 3 };
+  s.about('disabled').in16(0x600).in32(0x608, 0);
+  s.about('PMBASE').pciWrite(pm, 0x40, 0x600).pciWrite8(pm, 0x80, 0x01);
+  s.in16(0x600).in16(0x602).in16(0x604).out16(0x602, 0xffff).in16(0x602).out16(0x602, 0).in32(0x608);
+  s.about('SCI enable through SMI')
+    .out8(0xb2, 0xf1)
+    .in16(0x604)
+    .out8(0xb2, 0xf0)
+    .in16(0x604)
+    .in8(0xb2)
+    .out8(0xb3, 0x77)
+    .in8(0xb3);
+  s.about('SMBus').pciWrite(pm, 0x90, 0x700).pciWrite8(pm, 0xd2, 0x09);
+  for (let port = 0x700; port < 0x708; port++)
+    s.in8(port)
+      .out8(port === 0x702 ? 0x703 : port, 0x12)
+      .in8(port);
+  s.about('GPE').in32(0xafe0).out32(0xafe0, 0xffff_ffff).in32(0xafe0);
+  s.about('PCI hot-plug').in32(0xae00).in32(0xae04).in32(0xae08).in32(0xae0c).out32(0xae10, 0).in32(0xae10);
+  s.about('CPU hot-plug');
+  for (let port = 0xaf00; port < 0xaf0c; port++) s.in8(port);
+  return s;
+}
+
+export function pam(): RegisterScript {
+  const s = new RegisterScript('i440FX: PAM and SMRAM decide what memory shows', machine('pc'));
+  const host: PciPlace = { device: 0 };
+  s.about('ROM at reset').readBytes(0xffff0, 16).write32(0xf0000, 0x1234_5678).read32(0xf0000);
+  for (const value of [0x33, 0x11, 0x22, 0x00]) {
+    s.about(`PAM ${value.toString(16)}`);
+    for (let register = 0x59; register <= 0x5f; register++) s.pciWrite8(host, register, value);
+    for (const address of [0xc0000, 0xc8000, 0xdc000, 0xe0000, 0xec000, 0xf4000]) {
+      s.write32(address, 0xcafe_0000 | value).read32(address);
+    }
+  }
+  for (const value of [0x0a, 0x4a, 0x02, 0x1a, 0x5a]) {
+    s.about(`SMRAM ${value.toString(16)}`)
+      .pciWrite8(host, 0x72, value)
+      .pciRead(host, 0x70)
+      .write32(0xa0000, value)
+      .read32(0xa0000);
+  }
+  return s;
+}

@@ -1,0 +1,108 @@
+import { type PciPlace, RegisterScript } from '../register-script.ts';
+import { fixedTime } from './isa.ts';
+
+const disk = ['-drive', 'if=none,id=disk,driver=null-co,read-zeroes=on,size=64M'];
+
+export function ide(): RegisterScript {
+  const s = new RegisterScript('ATA and ATAPI: signatures, IDENTIFY, errors', [
+    ...['-machine', 'pc', '-m', '128M', '-nodefaults', ...disk],
+    ...['-device', 'ide-hd,drive=disk,bus=ide.0,unit=0,serial=SN1,model=TESTDISK,ver=1.0,wwn=1'],
+    ...['-device', 'ide-cd,bus=ide.1,unit=0,serial=SN2,model=TESTCD,ver=1.0', ...fixedTime],
+  ]);
+  for (const [name, base] of [
+    ['primary', 0x1f0],
+    ['secondary', 0x170],
+  ] as const) {
+    const registers = (): void => {
+      for (let register = 1; register < 8; register++) s.in8(base + register);
+      s.in8(base + 0x206);
+    };
+    for (const device of [0xa0, 0xb0]) {
+      s.about(`${name} ${device.toString(16)} at reset`).out8(base + 6, device);
+      registers();
+    }
+    s.out8(base + 6, 0xa0);
+    for (const command of [0xec, 0xa1]) {
+      s.about(`${name} command ${command.toString(16)}`).out8(base + 7, command);
+      registers();
+      for (let word = 0; word < 256; word++) s.in16(base);
+      registers();
+    }
+    for (const [command, feature, count] of [
+      [0x91, 0, 63],
+      [0xef, 0x03, 0x45],
+      [0xef, 0x82, 0],
+      [0xef, 0x99, 0],
+      [0xc6, 0, 16],
+      [0x10, 0, 0],
+      [0x70, 0, 0],
+      [0xe7, 0, 0],
+      [0xea, 0, 0],
+      [0xf8, 0, 0],
+      [0x27, 0, 0],
+      [0xe5, 0, 0],
+      [0x90, 0, 0],
+      [0x08, 0, 0],
+      [0xff, 0, 0],
+      [0x20, 0, 1],
+    ] as const) {
+      s.about(`${name} command ${command.toString(16)} ${feature.toString(16)}`);
+      s.out8(base + 1, feature)
+        .out8(base + 2, count)
+        .out8(base + 3, 0xff, 1)
+        .out8(base + 4, 0)
+        .out8(base + 5, 0)
+        .out8(base + 6, 0xe0);
+      s.out8(base + 7, command).in8(base + 0x206, command === 0x20 ? 0 : 0xff);
+    }
+    s.about(`${name} software reset`)
+      .out8(base + 0x206, 0x04)
+      .in8(base + 7)
+      .out8(base + 0x206, 0x00);
+    registers();
+  }
+  return s;
+}
+
+export function ahci(): RegisterScript {
+  const s = new RegisterScript('AHCI: HBA and port registers', [
+    ...[
+      '-machine',
+      'q35',
+      '-m',
+      '128M',
+      '-nodefaults',
+      ...disk,
+      '-device',
+      'ide-hd,drive=disk,bus=ide.0,serial=SN1',
+      ...fixedTime,
+    ],
+  ]);
+  const function2: PciPlace = { device: 31, fn: 2 };
+  const base = 0xc000_0000;
+  s.pciWrite(function2, 0x24, base).pciWrite16(function2, 0x04, 0x07);
+  const dump = (name: string): void => {
+    s.about(name);
+    for (let register = 0; register < 0x100; register += 4) s.read32(base + register);
+    for (let port = 0; port < 2; port++) {
+      for (let register = 0; register < 0x80; register += 4) s.read32(base + 0x100 + port * 0x80 + register);
+    }
+  };
+  dump('reset');
+  s.write32(base + 4, 0x8000_0000);
+  dump('GHC.AE');
+  for (const register of [0x00, 0x04, 0x08, 0x0c, 0x10, 0x24, 0x28]) {
+    s.about(`HBA ${register.toString(16)} ones`)
+      .write32(base + register, 0xffff_fffe)
+      .read32(base + register);
+  }
+  for (const register of [0x00, 0x04, 0x08, 0x0c, 0x10, 0x14, 0x18, 0x24, 0x2c, 0x30, 0x34, 0x38, 0x3c]) {
+    s.about(`port ${register.toString(16)}`)
+      .write32(base + 0x100 + register, 0x1111_1110)
+      .read32(base + 0x100 + register);
+    s.write32(base + 0x100 + register, 0).read32(base + 0x100 + register);
+  }
+  s.about('HBA reset').write32(base + 4, 1);
+  dump('after reset');
+  return s;
+}
