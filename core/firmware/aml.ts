@@ -126,8 +126,8 @@ export function pkg(elements: Body, count: number = elements.length): Aml {
 }
 
 /** DefVarPackage: the number of elements is itself a term. */
-export function varPackage(count: Term): Aml {
-  return concat([0x13], packaged(encode(count)));
+export function varPackage(elements: Body, count: Term = elements.length): Aml {
+  return concat([0x13], packaged(concat(encode(count), block(elements))));
 }
 
 /** EisaId (19.3.4): seven characters such as `PNP0A03`, compressed into a dword. */

@@ -1,4 +1,6 @@
 /** Machines as the table builders see them: QEMU's defaults with 128 MiB and one CPU, and variations. */
+
+import type { FadtFacts, GenericAddress } from '../../../core/firmware/acpi-tables.ts';
 import type { Body } from '../../../core/firmware/aml.ts';
 import type { DsdtFacts } from '../../../core/firmware/dsdt.ts';
 import {
@@ -93,3 +95,41 @@ export function q35(changes: Partial<DsdtFacts> = {}): DsdtFacts {
     ...changes,
   };
 }
+
+export const pcFadt: FadtFacts = {
+  revision: 1,
+  flags: 0x80a5,
+  iapcBootArch: 2,
+  intModel: 1,
+  sciInt: 9,
+  smi: { port: 0xb2, enable: 0xf1, disable: 0xf0 },
+  pm: { base: 0x600, gpe0: 0xafe0, gpe0Length: 4 },
+  lvl2Latency: 0xfff,
+  lvl3Latency: 0xfff,
+  century: 0x32,
+};
+
+export const q35Fadt: FadtFacts = {
+  ...pcFadt,
+  revision: 3,
+  flags: 0x84a5,
+  smi: { port: 0xb2, enable: 2, disable: 3 },
+  pm: { base: 0x600, gpe0: 0x620, gpe0Length: 16 },
+  reset: { register: { space: 'io', bits: 8, address: 0xcf9 }, value: 0xf },
+};
+
+const gedRegister = (offset: number): GenericAddress => ({ space: 'memory', bits: 8, address: 0xfea0_0200 + offset });
+
+export const microvmFadt: FadtFacts = {
+  revision: 5,
+  flags: (1 << 20) | (1 << 10),
+  iapcBootArch: 0,
+  intModel: 0,
+  sciInt: 0,
+  lvl2Latency: 0,
+  lvl3Latency: 0,
+  century: 0,
+  reset: { register: gedRegister(2), value: 0x42 },
+  sleepControl: gedRegister(0),
+  sleepStatus: gedRegister(1),
+};

@@ -1,0 +1,92 @@
+/** Puts a machine's tables together, in the order in which systems are used to finding them. */
+import { AcpiBlob, type AcpiOem, DEFAULT_OEM, type TableContent } from './acpi-blob.ts';
+import {
+  type AcpiCpu,
+  type FadtFacts,
+  facs,
+  fadt,
+  hpet,
+  type MadtFacts,
+  type McfgFacts,
+  type MemoryAffinity,
+  madt,
+  mcfg,
+  slit,
+  srat,
+  waet,
+} from './acpi-tables.ts';
+import { type DsdtFacts, dsdt } from './dsdt.ts';
+import { type MicrovmDsdtFacts, microvmDsdt } from './dsdt-microvm.ts';
+import { vmGenId } from './vmgenid.ts';
+
+export interface AcpiFiles {
+  readonly tables: Uint8Array;
+  readonly rsdp: Uint8Array;
+  readonly loader: Uint8Array;
+}
+
+export interface NumaFacts {
+  readonly memory: readonly MemoryAffinity[];
+  /** `distances[from][to]`, where the user gave any. */
+  readonly distances?: readonly (readonly number[])[];
+}
+
+export interface PcAcpiFacts {
+  readonly oem?: AcpiOem;
+  readonly dsdt: DsdtFacts;
+  readonly fadt: FadtFacts;
+  readonly madt: MadtFacts;
+  readonly hpet?: { readonly blockId: number; readonly base: number };
+  readonly numa?: NumaFacts;
+  readonly mcfg?: McfgFacts;
+  /** The machine has a generation id. */
+  readonly vmGenId?: boolean;
+  /** Tables of devices that bring their own, before WAET. */
+  readonly more?: readonly TableContent[];
+  /** Complete tables that the user supplied with `-acpitable`. */
+  readonly userTables?: readonly Uint8Array[];
+  /** OEM fields of a user's SLIC table, which the FADT and RSDT then bear too. */
+  readonly slicOem?: AcpiOem;
+}
+
+/** The tables of a pc or q35 machine, behind an RSDT. */
+export function pcAcpi(facts: PcAcpiFacts): AcpiFiles {
+  const oem = facts.oem ?? DEFAULT_OEM;
+  const rootOem = facts.slicOem ?? oem;
+  const blob = new AcpiBlob(oem);
+  const facsOffset = blob.append(facs());
+  const dsdtOffset = blob.add(dsdt(facts.dsdt));
+  blob.list(fadt(facts.fadt, dsdtOffset, facsOffset), rootOem);
+  blob.list(madt(facts.madt));
+  if (facts.vmGenId === true) vmGenId(blob, oem);
+  if (facts.hpet !== undefined) blob.list(hpet(facts.hpet));
+  if (facts.numa !== undefined) listNuma(blob, facts.madt.cpus, facts.numa);
+  if (facts.mcfg !== undefined) blob.list(mcfg(facts.mcfg));
+  for (const table of facts.more ?? []) blob.list(table);
+  blob.list(waet());
+  for (const table of facts.userTables ?? []) blob.listRaw(table);
+  blob.finish('RSDT', rootOem);
+  return blob.files();
+}
+
+function listNuma(blob: AcpiBlob, cpus: readonly AcpiCpu[], numa: NumaFacts): void {
+  blob.list(srat(cpus, numa.memory));
+  if (numa.distances !== undefined) blob.list(slit(numa.distances));
+}
+
+export interface MicrovmAcpiFacts {
+  readonly oem?: AcpiOem;
+  readonly dsdt: MicrovmDsdtFacts;
+  readonly fadt: FadtFacts;
+  readonly madt: MadtFacts;
+}
+
+/** The tables of a hardware-reduced machine, behind an XSDT and without a FACS. */
+export function microvmAcpi(facts: MicrovmAcpiFacts): AcpiFiles {
+  const blob = new AcpiBlob(facts.oem);
+  const dsdtOffset = blob.add(microvmDsdt(facts.dsdt));
+  blob.list(fadt(facts.fadt, dsdtOffset));
+  blob.list(madt(facts.madt));
+  blob.finish('XSDT');
+  return blob.files();
+}
