@@ -4,6 +4,14 @@ import { type BootEnvironment, ramEnd, type Segment, segment } from './image.ts'
 const PAGE = 0x1000;
 const ONE_MIB = 0x10_0000;
 
+/** What firmware keeps for ACPI tables below the end of low RAM. */
+const ACPI_DATA_SIZE = 0x2_8000;
+
+/** The last address of an initrd that firmware is to leave alone. */
+export function firmwareInitrdMax({ memory }: BootEnvironment): number {
+  return ramEnd(memory, ONE_MIB, 2 ** 32) - ACPI_DATA_SIZE - 1;
+}
+
 /**
  * The initial RAM disk at the top of the RAM that begins at 1 MiB, page-aligned and clear of `others`.
  *

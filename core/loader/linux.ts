@@ -10,11 +10,10 @@ import {
   FW_CFG,
   type FwCfgItem,
   fwCfgNumber,
-  ramEnd,
   type Segment,
   segment,
 } from './image.ts';
-import { placeInitrd } from './initrd.ts';
+import { firmwareInitrdMax, placeInitrd } from './initrd.ts';
 import { type Parsed, peek32, Structure, slice } from './structure.ts';
 
 // The Linux/x86 boot protocol, version 2.15 (Documentation/x86/boot.rst); field names and offsets as there.
@@ -102,8 +101,6 @@ const KERNEL_HIGH = 0x10_0000;
 const KERNEL_LOW = 0x1_0000;
 const OLD_INITRD_MAX = 0x37ff_ffff;
 const OLD_COMMAND_LINE_MAX = 255;
-/** What firmware keeps for ACPI tables below the end of low RAM: an initrd stays clear of it. */
-const ACPI_DATA_SIZE = 0x2_8000;
 
 /** A bzImage or zImage whose header has been checked. */
 export interface LinuxImage {
@@ -278,11 +275,10 @@ export function linuxFwCfg(image: Uint8Array, environment: BootEnvironment): FwC
   ];
   if (environment.initrd !== undefined) {
     if (version < 0x200) throw bad('linux kernel too old to load a ram disk');
-    const top = ramEnd(environment.memory, KERNEL_HIGH, 2 ** 32) - ACPI_DATA_SIZE - 1;
     const initrd = placeInitrd(
       environment,
       [segment(kernelAddress, kernel)],
-      Math.min(initrdMax(version, header), top),
+      Math.min(initrdMax(version, header), firmwareInitrdMax(environment)),
     );
     if (initrd !== undefined) {
       items.push(fwCfgNumber(FW_CFG.INITRD_ADDR, initrd.address), fwCfgNumber(FW_CFG.INITRD_SIZE, initrd.size));

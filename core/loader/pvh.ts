@@ -12,7 +12,7 @@ import {
   type Segment,
   segment,
 } from './image.ts';
-import { placeInitrd } from './initrd.ts';
+import { firmwareInitrdMax, placeInitrd } from './initrd.ts';
 
 /** xen/include/public/elfnote.h: the 32-bit physical entry point of a PVH guest. */
 const XEN_ELFNOTE_PHYS32_ENTRY = 18;
@@ -82,7 +82,7 @@ export function pvhFwCfg(image: Uint8Array, environment: BootEnvironment): FwCfg
     fwCfgNumber(FW_CFG.SETUP_SIZE, setup.length),
     { selector: FW_CFG.SETUP_DATA, bytes: setup },
   ];
-  const initrd = placeInitrd(environment, elf.segments, 0xffff_ffff);
+  const initrd = placeInitrd(environment, elf.segments, firmwareInitrdMax(environment));
   if (initrd !== undefined) {
     items.push(fwCfgNumber(FW_CFG.INITRD_ADDR, initrd.address), fwCfgNumber(FW_CFG.INITRD_SIZE, initrd.size));
     items.push({ selector: FW_CFG.INITRD_DATA, bytes: initrd.bytes });

@@ -19,7 +19,7 @@ const APPLETS = [
   'ash',
   'awk',
   'basename',
-  'blkid',
+
   'blockdev',
   'cat',
   'chmod',
@@ -40,7 +40,7 @@ const APPLETS = [
   'fdisk',
   'find',
   'free',
-  'fsync',
+
   'grep',
   'gunzip',
   'gzip',
@@ -58,8 +58,7 @@ const APPLETS = [
   'ln',
   'ls',
   'lsmod',
-  'lspci',
-  'lsusb',
+
   'md5sum',
   'mkdir',
   'mke2fs',
@@ -68,7 +67,7 @@ const APPLETS = [
   'mkswap',
   'modprobe',
   'mount',
-  'mountpoint',
+
   'mv',
   'nc',
   'netstat',
