@@ -258,6 +258,8 @@ t.test('fw_cfg items are those of QEMU', { skip: noQemu }, async t => {
     // QEMU leaves the last word of a module's entry as it found it; the specification wants 0 (3.3, mods).
     if (name === 'multiboot') theirs.get(FW_CFG.KERNEL_DATA)?.fill(0, 0x2000 + 12, 0x2000 + 16);
     for (const { selector, bytes } of compared) {
+      // QEMU serves the header of an ELF kernel out of a stack frame that is gone.
+      if (name === 'pvh' && selector === FW_CFG.SETUP_DATA) continue;
       const other = theirs.get(selector) ?? new Uint8Array(0);
       const difference = bytes.findIndex((byte, index) => byte !== other[index]);
       t.equal(difference, -1, `${name}: item ${selector.toString(16)}, ${bytes.length} bytes`);
