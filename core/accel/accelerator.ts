@@ -35,6 +35,13 @@ export interface GuestBus {
   portWrite(port: number, size: number, value: number): void;
   memoryRead(address: number, size: number): number;
   memoryWrite(address: number, size: number, value: number): void;
+  /**
+   * A string instruction's accesses to one port (`rep insw`), all at once: fills `count` elements of `size` bytes at
+   * `offset` of `data`. False where that port has no faster way; the accelerator then makes them one by one.
+   */
+  portReadString?(port: number, size: number, data: Uint8Array, offset: number, count: number): boolean;
+  /** The same for `rep outsw`. */
+  portWriteString?(port: number, size: number, data: Uint8Array, offset: number, count: number): boolean;
 }
 
 /** Where the accelerator learns when the next device timer is due. Times are nanoseconds. */
@@ -68,8 +75,10 @@ export interface VmOptions {
   readonly bus: GuestBus;
   readonly clock: DeadlineSource;
   readonly cpus: number;
-  /** True where PIC, IOAPIC, LAPIC (and PIT) are to be the accelerator's. */
+  /** True where PIC, IOAPIC and LAPIC are to be the accelerator's. */
   readonly irqchip: boolean;
+  /** Whether the accelerator is to have the i8254 too; by default it comes with the irqchip. */
+  readonly pit?: boolean;
   /** Needed where `irqchip` is false. */
   readonly interrupts?: InterruptSource;
   readonly cpuModel?: string;

@@ -1,0 +1,18 @@
+#include <napi.h>
+
+#include "kvm_vcpu.h"
+#include "kvm_vm.h"
+#include "scheduler.h"
+
+namespace {
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  exports.Set("KvmVm", southbridge::KvmVm::Define(env));
+  exports.Set("KvmVcpu", southbridge::KvmVcpu::Define(env));
+  exports.Set("Scheduler", southbridge::Scheduler::Define(env));
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(southbridge, Init)

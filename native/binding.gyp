@@ -1,0 +1,15 @@
+{
+  'targets': [{
+    'target_name': 'southbridge',
+    'sources': [
+      'addon.cc', 'errors.cc', 'mapping.cc', 'kvm_vm.cc', 'kvm_vcpu.cc', 'run.cc', 'scheduler.cc', 'watcher.cc',
+    ],
+    'include_dirs': ["<!@(node -p \"require('node-addon-api').include\")"],
+    'defines': ['NAPI_VERSION=9', 'NAPI_CPP_EXCEPTIONS', '_FILE_OFFSET_BITS=64'],
+    'cflags_cc!': ['-fno-exceptions', '-std=gnu++17'],
+    'cflags_cc': ['-std=c++17', '-fexceptions', '-Wall', '-Wextra', '-Wno-unused-parameter', '-Wno-cast-function-type', '-fvisibility=hidden'],
+    'cflags!': ['-O3'],
+    'cflags': ['-O2'],
+    'ldflags': ['-Wl,-z,relro,-z,now'],
+  }],
+}
