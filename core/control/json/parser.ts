@@ -161,13 +161,13 @@ function decode(token: Buffer, end: number): string {
   let at = 1;
   while (at < end) {
     if (token[at] === 0x5c) {
-      const escape = String.fromCharCode(token[at + 1] ?? 0);
-      if (escape === 'u') {
+      const letter = String.fromCharCode(token[at + 1] ?? 0);
+      if (letter === 'u') {
         const { text, length } = unicodeEscape(token, at, end);
         pieces.push(text);
         at += length;
       } else {
-        pieces.push(ESCAPES.get(escape) ?? fail('invalid escape sequence in string'));
+        pieces.push(ESCAPES.get(letter) ?? fail('invalid escape sequence in string'));
         at += 2;
       }
       continue;

@@ -1,0 +1,174 @@
+/** What a character device tells its user besides bytes. */
+export type CharEvent = 'opened' | 'closed' | 'break' | 'mux-in' | 'mux-out';
+
+/** Who uses a character device: a UART, a monitor, a virtio port. */
+export interface CharUser {
+  /** How many bytes it can take now; with 0 they wait until it calls {@link Chardev.acceptInput}. */
+  canReceive(): number;
+  /** Takes at most `canReceive()` bytes; they are only valid during the call. */
+  receive(bytes: Uint8Array): void;
+  event?(event: CharEvent): void;
+  /** The device takes output again, after `write` took less than all. */
+  drained?(): void;
+}
+
+/** Line settings of a real serial port. */
+export interface SerialParameters {
+  readonly speed: number;
+  readonly parity: 'none' | 'even' | 'odd';
+  readonly dataBits: number;
+  readonly stopBits: number;
+}
+
+/** Modem lines of a real serial port. */
+export interface ModemLines {
+  readonly cts: boolean;
+  readonly dsr: boolean;
+  readonly ri: boolean;
+  readonly dcd: boolean;
+}
+
+/**
+ * The host's end of a byte stream: terminal, file, socket. It has one user at a time (a mux has several), pushes input
+ * as fast as the user takes it, and says how much output it took.
+ */
+export abstract class Chardev {
+  readonly label: string;
+  #user: CharUser | undefined;
+  #held: Buffer = Buffer.alloc(0);
+  #open = false;
+  #pumping = false;
+  #closedBehindInput = false;
+
+  constructor(label: string) {
+    this.label = label;
+  }
+
+  /** What `query-chardev` and `info chardev` call it: the kind and where it leads. */
+  abstract get filename(): string;
+
+  /** Prepares the device, and where it was asked to wait for a peer, waits. Throws a SouthbridgeError. */
+  open(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  /** Gives back everything. Idempotent. */
+  abstract dispose(): void;
+
+  /**
+   * Takes output; returns how many bytes (of a string: characters of one byte each) it took. Where nobody is connected it
+   * takes all, for nobody. After less than all, the user's `drained` follows. The bytes are not kept beyond the call.
+   */
+  abstract write(bytes: Uint8Array): number;
+
+  /** Output that must not be lost or cut: replies of monitors. The device queues what it cannot send at once. */
+  writeAll(text: string | Uint8Array): void {
+    this.write(typeof text === 'string' ? Buffer.from(text) : text);
+  }
+
+  /** Whether there is a peer. */
+  get isOpen(): boolean {
+    return this.#open;
+  }
+
+  /** True while a user is attached. */
+  get inUse(): boolean {
+    return this.#user !== undefined;
+  }
+
+  get user(): CharUser | undefined {
+    return this.#user;
+  }
+
+  /** Connects the user. Where there is a peer already, the user gets `opened` at once. */
+  attach(user: CharUser): void {
+    this.#user = user;
+    if (this.#open) user.event?.('opened');
+    this.acceptInput();
+  }
+
+  detach(): void {
+    this.#user = undefined;
+  }
+
+  /** The user can take input again. */
+  acceptInput(): void {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    while (this.#held.length > 0 && this.#user !== undefined) {
+      const room = this.#user.canReceive();
+      if (room <= 0) break;
+      const piece = this.#held.subarray(0, room);
+      this.#held = this.#held.subarray(piece.length);
+      this.#user.receive(piece);
+    }
+    this.#pumping = false;
+    if (this.#held.length > 0) return;
+    if (this.#closedBehindInput) this.closed();
+    else this.resumeInput();
+  }
+
+  /** Where a real port is behind it. Others ignore it. */
+  setParameters(_parameters: SerialParameters): void {}
+  setBreak(_on: boolean): void {}
+  setOutputs(_lines: { readonly dtr: boolean; readonly rts: boolean }): void {}
+  modemLines(): ModemLines | undefined {
+    return undefined;
+  }
+
+  /** Tells a device that distinguishes it whether the guest has opened the port. */
+  setUserOpen(_open: boolean): void {}
+
+  /** Takes the file descriptors that came with the bytes last received. */
+  takeFds(): number[] {
+    return [];
+  }
+
+  /** The host's answer to whether input may flow; called when the user cannot take more, and when it can again. */
+  protected pauseInput(): void {}
+  protected resumeInput(): void {}
+
+  /** For subclasses: hands over input. What the user does not take is held, and the source is paused. */
+  protected push(bytes: Buffer): void {
+    this.#held = this.#held.length === 0 ? bytes : Buffer.concat([this.#held, bytes]);
+    this.acceptInput();
+    if (this.#held.length > 0) this.pauseInput();
+  }
+
+  /** For subclasses: whether input waits for the user. */
+  protected get holdsInput(): boolean {
+    return this.#held.length > 0;
+  }
+
+  protected opened(): void {
+    if (this.#open) return;
+    this.#open = true;
+    this.emit('opened');
+  }
+
+  /** The peer has gone; what it had sent is delivered first. */
+  protected closed(): void {
+    if (this.#held.length > 0 && this.#user !== undefined && !this.#closedBehindInput) {
+      this.#closedBehindInput = true;
+      return;
+    }
+    this.#closedBehindInput = false;
+    this.#held = Buffer.alloc(0);
+    if (!this.#open) return;
+    this.#open = false;
+    this.emit('closed');
+  }
+
+  protected emit(event: CharEvent): void {
+    this.#user?.event?.(event);
+  }
+
+  protected drained(): void {
+    this.#user?.drained?.();
+  }
+
+  /** A break condition from the host's side: `chardev-send-break`, Ctrl-A b. */
+  sendBreak(): void {
+    this.emit('break');
+  }
+}

@@ -1,0 +1,252 @@
+import { rmSync } from 'node:fs';
+import { connect, createServer, type ListenOptions, type NetConnectOpts, type Server, Socket } from 'node:net';
+import { SouthbridgeError } from '../errors.ts';
+import { StreamChardev } from './stream.ts';
+import { TELNET_GREETING, TelnetFilter } from './telnet.ts';
+
+/** Where a socket is. */
+export type SocketAddress =
+  | { readonly type: 'unix'; readonly path: string; readonly abstract?: boolean; readonly tight?: boolean }
+  | {
+      readonly type: 'inet';
+      readonly host: string;
+      readonly port: string;
+      readonly to?: number;
+      readonly ipv6?: boolean;
+    }
+  | { readonly type: 'fd'; readonly fd: number };
+
+export interface SocketOptions {
+  readonly address: SocketAddress;
+  readonly server: boolean;
+  /** A server that `open` only returns from once a client is there. */
+  readonly wait: boolean;
+  readonly telnet: boolean;
+  readonly nodelay: boolean;
+  /** Seconds until a client tries again; 0: never. */
+  readonly reconnect: number;
+}
+
+/** A stream socket, one peer at a time: as a server it takes the next client once the last has gone. */
+export class SocketChardev extends StreamChardev {
+  readonly #options: SocketOptions;
+  #server: Server | undefined;
+  #socket: Socket | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  #telnet: TelnetFilter | undefined;
+  #firstClient: (() => void) | undefined;
+  #disposed = false;
+
+  constructor(label: string, options: SocketOptions) {
+    super(label);
+    this.#options = options;
+  }
+
+  override get filename(): string {
+    const { address, server } = this.#options;
+    const role = server ? ',server=on' : '';
+    const socket = this.#socket;
+    if (address.type === 'fd') return socket === undefined ? 'disconnected:socket' : `unix:${role}`;
+    if (address.type === 'unix') return `${socket === undefined ? 'disconnected:' : ''}unix:${address.path}${role}`;
+    const protocol = this.#options.telnet ? 'telnet' : 'tcp';
+    if (socket === undefined) {
+      const port = this.#boundPort() ?? address.port;
+      return `disconnected:${protocol}:${address.host}:${port}${role}`;
+    }
+    const here = `${bracketed(socket.localAddress)}:${socket.localPort}`;
+    return `${protocol}:${here}${role} <-> ${bracketed(socket.remoteAddress)}:${socket.remotePort}`;
+  }
+
+  override async open(): Promise<void> {
+    if (!this.#options.server) {
+      if (this.#options.reconnect > 0) this.#connectAgain();
+      else await this.#connectOnce();
+      return;
+    }
+    await this.#listen();
+    if (!this.#options.wait) return;
+    process.stderr.write(`${this.#programName()}: info: QEMU waiting for connection on: ${this.filename}\n`);
+    await new Promise<void>(resolve => {
+      this.#firstClient = resolve;
+    });
+  }
+
+  /** Ends the present connection, as if the peer had (`yank`, `chardev-change`). */
+  hangUp(): void {
+    this.#socket?.destroy();
+  }
+
+  /** Takes an already connected socket as the peer (`add_client`). */
+  adopt(socket: Socket): boolean {
+    if (this.#socket !== undefined) return false;
+    this.#accept(socket);
+    return true;
+  }
+
+  override dispose(): void {
+    this.#disposed = true;
+    clearTimeout(this.#retry);
+    this.disconnect();
+    this.#socket?.destroy();
+    this.#socket = undefined;
+    this.#server?.close();
+    const { address, server } = this.#options;
+    if (server && this.#server !== undefined && address.type === 'unix' && !address.abstract) {
+      rmSync(address.path, { force: true });
+    }
+    this.#server = undefined;
+  }
+
+  protected override input(chunk: Buffer): void {
+    const bytes = this.#telnet === undefined ? chunk : this.#telnet.filter(chunk);
+    if (bytes.length > 0) this.push(bytes);
+  }
+
+  protected override hungUp(): void {
+    this.#socket?.on('error', () => undefined).destroy();
+    this.#socket = undefined;
+    super.hungUp();
+    if (this.#disposed) return;
+    if (this.#server !== undefined) this.#server.maxConnections = 1;
+    else if (this.#options.reconnect > 0) this.#scheduleRetry();
+  }
+
+  #programName(): string {
+    return process.title;
+  }
+
+  #boundPort(): string | undefined {
+    const bound = this.#server?.address();
+    return typeof bound === 'object' && bound !== null ? String(bound.port) : undefined;
+  }
+
+  async #listen(): Promise<void> {
+    const { address } = this.#options;
+    const server = createServer({ pauseOnConnect: false, noDelay: this.#options.nodelay }, socket => {
+      if (this.#socket === undefined) this.#accept(socket);
+      else this.#waiting.push(socket.pause());
+    });
+    if (address.type === 'unix' && !address.abstract) rmSync(address.path, { force: true });
+    const last = address.type === 'inet' && address.to !== undefined ? address.to : undefined;
+    for (let port = address.type === 'inet' ? Number(address.port) : 0; ; port++) {
+      try {
+        await listening(server, listenOptions(address, port));
+        break;
+      } catch (cause) {
+        if (last !== undefined && port < last) continue;
+        throw socketError(`Failed to ${bindVerb(address)}`, cause);
+      }
+    }
+    this.#server = server;
+  }
+
+  /** Clients that connected while another was served. */
+  readonly #waiting: Socket[] = [];
+
+  #accept(socket: Socket): void {
+    this.#socket = socket;
+    if (this.#options.nodelay) socket.setNoDelay(true);
+    if (this.#options.telnet) {
+      socket.write(TELNET_GREETING);
+      this.#telnet = new TelnetFilter(() => this.sendBreak());
+    }
+    this.connect(socket, socket);
+    this.#firstClient?.();
+    this.#firstClient = undefined;
+    socket.once('close', () => {
+      const next = this.#waiting.shift();
+      if (next !== undefined && !this.#disposed) this.#accept(next.resume());
+    });
+  }
+
+  async #connectOnce(): Promise<void> {
+    const { address } = this.#options;
+    if (address.type === 'fd') {
+      this.#accept(new Socket({ fd: address.fd, readable: true, writable: true }));
+      return;
+    }
+    this.#accept(await connecting(connectOptions(address), describeAddress(address)));
+  }
+
+  #connectAgain(): void {
+    this.#connectOnce().catch(() => this.#scheduleRetry());
+  }
+
+  #scheduleRetry(): void {
+    if (this.#disposed) return;
+    this.#retry = setTimeout(() => this.#connectAgain(), this.#options.reconnect * 1000);
+  }
+}
+
+const bracketed = (host: string | undefined): string => (host?.includes(':') ? `[${host}]` : (host ?? ''));
+
+function abstractPath(path: string, tight: boolean | undefined): string {
+  const name = `\0${path}`;
+  return tight === false ? name.padEnd(108, '\0') : name;
+}
+
+function unixPath(address: Extract<SocketAddress, { type: 'unix' }>): string {
+  return address.abstract ? abstractPath(address.path, address.tight) : address.path;
+}
+
+function listenOptions(address: SocketAddress, port: number): ListenOptions & { fd?: number } {
+  if (address.type === 'fd') return { fd: address.fd };
+  if (address.type === 'unix') return { path: unixPath(address) };
+  return { host: address.host === '' ? '0.0.0.0' : address.host, port, ...(address.ipv6 && { ipv6Only: true }) };
+}
+
+function connectOptions(address: Exclude<SocketAddress, { type: 'fd' }>): NetConnectOpts {
+  if (address.type === 'unix') return { path: unixPath(address) };
+  return { host: address.host === '' ? 'localhost' : address.host, port: Number(address.port) };
+}
+
+function describeAddress(address: SocketAddress): string {
+  if (address.type === 'unix') return address.path;
+  return address.type === 'inet' ? `${address.host}:${address.port}` : `fd ${address.fd}`;
+}
+
+function bindVerb(address: SocketAddress): string {
+  if (address.type === 'unix') return `bind socket to ${address.path}`;
+  return address.type === 'inet' ? 'find an available port' : `listen on fd ${address.fd}`;
+}
+
+function listening(server: Server, options: ListenOptions & { fd?: number }): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(options, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+}
+
+function connecting(options: NetConnectOpts, where: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(options);
+    const failed = (cause: Error): void => reject(socketError(`Failed to connect to '${where}'`, cause));
+    socket.once('error', failed).once('connect', () => {
+      socket.off('error', failed);
+      resolve(socket);
+    });
+  });
+}
+
+/** The text of an errno, as C's strerror has it, for the errors that sockets have. */
+const ERRNO_TEXT: Readonly<Record<string, string>> = {
+  EACCES: 'Permission denied',
+  EADDRINUSE: 'Address already in use',
+  EADDRNOTAVAIL: 'Cannot assign requested address',
+  ECONNREFUSED: 'Connection refused',
+  ECONNRESET: 'Connection reset by peer',
+  EHOSTUNREACH: 'No route to host',
+  EINVAL: 'Invalid argument',
+  ENOENT: 'No such file or directory',
+  ENOTSOCK: 'Socket operation on non-socket',
+  ETIMEDOUT: 'Connection timed out',
+};
+
+function socketError(what: string, cause: unknown): SouthbridgeError {
+  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
+  const why = ERRNO_TEXT[code] ?? (cause instanceof Error ? cause.message : String(cause));
+  return new SouthbridgeError('ERR_CHARDEV', `${what}: ${why}`, undefined, { cause });
+}

@@ -1,0 +1,74 @@
+import type { Readable, Writable } from 'node:stream';
+import { Chardev } from './chardev.ts';
+
+/** Output beyond this many queued bytes makes the device refuse more until the queue has drained. */
+const HIGH_WATER = 64 * 1024;
+
+/** A character device on a pair of Node streams. */
+export abstract class StreamChardev extends Chardev {
+  #input: Readable | undefined;
+  #output: Writable | undefined;
+  #blocked = false;
+  readonly #onData = (chunk: Buffer): void => this.input(chunk);
+  readonly #onEnd = (): void => this.hungUp();
+  readonly #onError = (): void => this.hungUp();
+  readonly #onDrain = (): void => {
+    if (!this.#blocked) return;
+    this.#blocked = false;
+    this.drained();
+  };
+
+  protected connect(input: Readable | undefined, output: Writable | undefined): void {
+    this.#input = input;
+    this.#output = output;
+    output?.on('drain', this.#onDrain).on('error', this.#onError).on('close', this.#onEnd);
+    input?.on('error', this.#onError).on('data', this.#onData).on('end', this.#onEnd);
+    this.opened();
+  }
+
+  protected disconnect(): { input: Readable | undefined; output: Writable | undefined } {
+    const streams = { input: this.#input, output: this.#output };
+    this.#output?.off('drain', this.#onDrain).off('close', this.#onEnd);
+    this.#input?.off('data', this.#onData).off('end', this.#onEnd);
+    this.#input = undefined;
+    this.#output = undefined;
+    this.#blocked = false;
+    return streams;
+  }
+
+  /** Bytes from the peer, before they reach the user. */
+  protected input(chunk: Buffer): void {
+    this.push(chunk);
+  }
+
+  /** The peer has gone. */
+  protected hungUp(): void {
+    this.disconnect();
+    this.closed();
+  }
+
+  override write(bytes: Uint8Array): number {
+    const output = this.#output;
+    if (output === undefined || output.destroyed) return bytes.length;
+    if (output.writableLength >= HIGH_WATER) {
+      this.#blocked = true;
+      return 0;
+    }
+    output.write(Buffer.from(bytes));
+    return bytes.length;
+  }
+
+  override writeAll(text: string | Uint8Array): void {
+    const output = this.#output;
+    if (output === undefined || output.destroyed) return;
+    output.write(typeof text === 'string' ? text : Buffer.from(text));
+  }
+
+  protected override pauseInput(): void {
+    this.#input?.pause();
+  }
+
+  protected override resumeInput(): void {
+    if (this.#input?.isPaused()) this.#input.resume();
+  }
+}
