@@ -27,8 +27,8 @@ export class IrqLine {
   set(level: boolean): void {
     if (level === this.#level) return;
     this.#level = level;
-    if (this.#observer !== undefined) this.#observer(level);
-    else this.#sink?.(level);
+    this.#sink?.(level);
+    this.#observer?.(level);
   }
 
   raise(): void {
@@ -56,7 +56,7 @@ export class IrqLine {
     this.#sink = undefined;
   }
 
-  /** Lets `observer` have the edges in the sink's place: qtest's irq_intercept_in and irq_intercept_out. */
+  /** Shows each edge to `observer` too: qtest's irq_intercept_in and irq_intercept_out. */
   intercept(observer: IrqSink | undefined): void {
     this.#observer = observer;
   }

@@ -32,6 +32,7 @@ export class TraceHub {
   readonly #rules: { pattern: RegExp; enable: boolean }[] = [];
   readonly #sinks = new Set<TraceSink>();
   readonly #items = new Set<LogItem>();
+  readonly #changed = new Set<() => void>();
   /** Guest time for the trace lines. */
   now: () => number = () => 0;
 
@@ -54,7 +55,14 @@ export class TraceHub {
       event.enabled = enable;
       matched++;
     }
+    for (const listener of this.#changed) listener();
     return matched;
+  }
+
+  /** Calls `listener` whenever events were switched. */
+  onChange(listener: () => void): () => void {
+    this.#changed.add(listener);
+    return () => this.#changed.delete(listener);
   }
 
   events(): TraceEvent[] {

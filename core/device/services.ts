@@ -1,0 +1,46 @@
+import type { HostClock, RealtimeClock, VirtualClock } from '../clock/clock.ts';
+import type { TraceHub } from '../trace/trace.ts';
+import type { BackendLookup } from './property.ts';
+
+/** Why the machine resets or goes down, with QEMU's names (QAPI ShutdownCause). */
+export type ShutdownCause =
+  | 'host-error' | 'host-qmp-quit' | 'host-qmp-system-reset' | 'host-signal' | 'host-ui'
+  | 'guest-shutdown' | 'guest-reset' | 'guest-panic' | 'subsystem-reset' | 'snapshot-load';
+
+/** The machine's power, as its devices may ask for it. All take effect once the access under way is finished. */
+export interface SystemControl {
+  requestReset(cause: ShutdownCause): void;
+  /** @param exitCode the process's exit status where the guest chooses one (isa-debug-exit) */
+  requestShutdown(cause: ShutdownCause, exitCode?: number): void;
+  /** ACPI S3. Wakes up on {@link requestWakeup}. */
+  requestSuspend(): void;
+  requestWakeup(reason: 'rtc' | 'pmtimer' | 'other'): void;
+  /** The guest's kernel has crashed (pvpanic). */
+  guestPanicked(action: 'pause' | 'poweroff' | 'run', loaded: boolean): void;
+  /** A watchdog has fired: `-watchdog-action` says what happens. */
+  watchdogExpired(device: string): void;
+  /** Calls `listener` when the power button is pressed (QMP system_powerdown). Returns a function that removes it. */
+  onPowerdown(listener: () => void): () => void;
+  onSuspend(listener: () => void): () => void;
+  onWakeup(listener: (reason: 'rtc' | 'pmtimer' | 'other') => void): () => void;
+  injectNmi(): void;
+  /** An event of the machine for management tools, with QEMU's name and data: `DEVICE_DELETED`, `RTC_CHANGE`, ... */
+  emit(event: string, data: Readonly<Record<string, unknown>>): void;
+}
+
+/** All that a device may touch of the world, handed to it: no global, no machine. */
+export interface DeviceServices {
+  /** The guest's time. */
+  readonly clock: VirtualClock;
+  /** The host's time of day, for real-time clocks. */
+  readonly hostClock: HostClock;
+  /** For what a person looks at. */
+  readonly realtimeClock: RealtimeClock;
+  readonly trace: TraceHub;
+  readonly backends: BackendLookup;
+  readonly system: SystemControl;
+  /** The contents of a ROM image by its file name, searched as QEMU does; throws a named error where there is none. */
+  romImage(name: string): Uint8Array;
+  /** Uniform in [0, 1); seeded, so that a run can be repeated. */
+  random(): number;
+}

@@ -1,0 +1,111 @@
+import type { PropertyValue } from '../device/object.ts';
+
+/** Sockets, dies, cores and threads, and how many CPUs there are at the start (QEMU's `-smp`). */
+export interface CpuTopology {
+  readonly cpus: number;
+  readonly sockets: number;
+  readonly dies: number;
+  readonly cores: number;
+  readonly threads: number;
+  readonly maxCpus: number;
+}
+
+/** QEMU's `-boot`. */
+export interface BootConfig {
+  /** Drive letters: a, b floppy; c disk; d CD-ROM; n network. */
+  readonly order?: string;
+  readonly once?: string;
+  readonly menu?: boolean;
+  readonly strict?: boolean;
+  readonly splash?: string;
+  readonly splashTimeMs?: number;
+  readonly rebootTimeoutMs?: number;
+}
+
+/** A drive given by `-drive`, `-hda`, `-cdrom` and the like, for the machine to make a device for. */
+export interface DriveConfig {
+  readonly id: string;
+  readonly interface: 'ide' | 'scsi' | 'floppy' | 'virtio' | 'pflash' | 'mtd' | 'sd';
+  readonly bus: number;
+  readonly unit: number;
+  readonly media: 'disk' | 'cdrom';
+}
+
+/** A network card of `-nic` or the default one. */
+export interface NicConfig {
+  readonly netdev: string | undefined;
+  readonly model: string | undefined;
+  readonly mac: string | undefined;
+}
+
+/** What the machine's user asked for, as the parts that a machine definition may look at. */
+export interface MachineConfig {
+  readonly ramSize: number;
+  readonly maxRamSize: number;
+  readonly ramSlots: number;
+  readonly cpus: CpuTopology;
+  readonly cpuModel: string | undefined;
+  readonly name: string | undefined;
+  readonly uuid: string | undefined;
+  /** File name of the firmware; the machine type's own where absent. */
+  readonly bios: string | undefined;
+  readonly kernel: string | undefined;
+  readonly initrd: string | undefined;
+  readonly append: string | undefined;
+  readonly dtb: string | undefined;
+  readonly boot: BootConfig;
+  /** Time of day at start: milliseconds since 1970 UTC, or the host's. `localtime` keeps local time in the RTC. */
+  readonly rtc: { readonly base: 'utc' | 'localtime' | number; readonly clock: 'host' | 'rt' | 'vm'; readonly driftfix: 'none' | 'slew' };
+  /** Chardev ids for the serial ports in order; undefined for none in that place. */
+  readonly serials: readonly (string | undefined)[];
+  readonly parallels: readonly (string | undefined)[];
+  /** QEMU's `-vga`: the display adapter, `none` for none. */
+  readonly vga: string;
+  readonly nics: readonly NicConfig[];
+  readonly drives: readonly DriveConfig[];
+  /** False for `-nodefaults`. */
+  readonly defaults: boolean;
+  readonly graphics: boolean;
+  readonly optionRoms: readonly { readonly file: string; readonly bootIndex: number }[];
+  /** `-fw_cfg name=...`: name and contents. */
+  readonly fwCfg: readonly { readonly name: string; readonly contents: Uint8Array }[];
+  readonly smbios: readonly Readonly<Record<string, string>>[];
+  readonly acpi: boolean;
+  readonly noReboot: boolean;
+  /** Device type properties for all instances: `-global driver.property=value`. */
+  readonly globals: readonly { readonly driver: string; readonly property: string; readonly value: string }[];
+  /** Other options of `-machine`, checked by the machine type. */
+  readonly options: Readonly<Record<string, PropertyValue>>;
+}
+
+/** One CPU, 128 MiB, no devices asked for. */
+export const DEFAULT_CONFIG: MachineConfig = {
+  ramSize: 128 * 2 ** 20,
+  maxRamSize: 128 * 2 ** 20,
+  ramSlots: 0,
+  cpus: { cpus: 1, sockets: 1, dies: 1, cores: 1, threads: 1, maxCpus: 1 },
+  cpuModel: undefined,
+  name: undefined,
+  uuid: undefined,
+  bios: undefined,
+  kernel: undefined,
+  initrd: undefined,
+  append: undefined,
+  dtb: undefined,
+  boot: {},
+  rtc: { base: 'utc', clock: 'host', driftfix: 'none' },
+  serials: [],
+  parallels: [],
+  vga: 'none',
+  nics: [],
+  drives: [],
+  defaults: false,
+  graphics: false,
+  optionRoms: [],
+  fwCfg: [],
+  smbios: [],
+  acpi: true,
+  noReboot: false,
+  globals: [],
+  options: {},
+};

@@ -1,0 +1,77 @@
+import { type PropInput, type PropSet, type PropValues, parseProperties } from '../device/property.ts';
+import { SouthbridgeError, didYouMean } from '../errors.ts';
+import type { Machine } from './machine.ts';
+import type { MachineConfig } from './machine-config.ts';
+
+/** The facts of a machine type, for `-machine help` and QMP query-machines. */
+export interface MachineTypeInfo {
+  /** QEMU's name: `pc-i440fx-7.2`. */
+  readonly type: string;
+  readonly summary: string;
+  readonly aliases: readonly string[];
+  readonly isDefault: boolean;
+  readonly maxCpus: number;
+  readonly defaultCpuModel: string;
+  /** Bytes. */
+  readonly defaultRam: number;
+  /** QEMU's id of the memory backend: `pc.ram`. */
+  readonly defaultRamId: string;
+  /** Abstract QOM ancestors, nearest first, without `machine`. */
+  readonly parents: readonly string[];
+  /** What the machine gets without `-nodefaults`. */
+  readonly defaults: { readonly serial: boolean; readonly parallel: boolean; readonly floppy: boolean; readonly cdrom: boolean; readonly vga: string; readonly nic: string | undefined };
+  readonly options: PropSet;
+}
+
+/** A machine type: make one with {@link machineType}. */
+export interface MachineType extends MachineTypeInfo {
+  /** Bytes of RAM below 4 GiB. */
+  lowRam(config: MachineConfig): number;
+  /** Plugs everything in. */
+  build(machine: Machine): void;
+}
+
+interface Definition<S extends PropSet> {
+  readonly type: string;
+  readonly summary: string;
+  readonly aliases?: readonly string[];
+  readonly isDefault?: boolean;
+  readonly maxCpus?: number;
+  readonly defaultCpuModel?: string;
+  readonly defaultRam?: number;
+  readonly defaultRamId?: string;
+  readonly parents?: readonly string[];
+  readonly defaults?: Partial<MachineTypeInfo['defaults']>;
+  /** What `-machine TYPE,name=value` takes. */
+  readonly options?: S;
+  readonly lowRam?: (config: MachineConfig) => number;
+  build(machine: Machine, options: PropValues<S>): void;
+}
+
+export type MachineOptions<T extends MachineType> = PropInput<T['options']>;
+
+/** Declares a machine type. */
+export function machineType<S extends PropSet>(definition: Definition<S>): MachineType {
+  const options: PropSet = definition.options ?? {};
+  return {
+    type: definition.type,
+    summary: definition.summary,
+    aliases: definition.aliases ?? [],
+    isDefault: definition.isDefault ?? false,
+    maxCpus: definition.maxCpus ?? 1,
+    defaultCpuModel: definition.defaultCpuModel ?? 'qemu64',
+    defaultRam: definition.defaultRam ?? 128 * 2 ** 20,
+    defaultRamId: definition.defaultRamId ?? 'ram',
+    parents: definition.parents ?? [],
+    defaults: { serial: false, parallel: false, floppy: false, cdrom: false, vga: 'none', nic: undefined, ...definition.defaults },
+    options,
+    lowRam: definition.lowRam ?? (config => Math.min(config.ramSize, 0xe000_0000)),
+    build(machine) {
+      for (const name of Object.keys(machine.config.options)) {
+        if (Object.hasOwn(options, name)) continue;
+        throw new SouthbridgeError('ERR_MACHINE_OPTION', `Property '${definition.type}-machine.${name}' not found`, didYouMean(name, Object.keys(options), `-machine ${definition.type},help`));
+      }
+      definition.build(machine, parseProperties(`${definition.type}-machine`, options, machine.config.options, machine.services.backends) as PropValues<S>);
+    },
+  };
+}

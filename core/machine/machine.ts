@@ -1,0 +1,325 @@
+import type { Accelerator, GuestBus, InterruptSource, Vm, VmStop } from '../accel/accelerator.ts';
+import { HostClock, RealtimeClock, VirtualClock } from '../clock/clock.ts';
+import type { Bus, DeviceHome } from '../device/bus.ts';
+import { Device } from '../device/device.ts';
+import { ObjectNode } from '../device/object.ts';
+import type { BackendLookup } from '../device/property.ts';
+import type { DeviceServices } from '../device/services.ts';
+import { SystemBus } from '../device/system-bus.ts';
+import { SouthbridgeError } from '../errors.ts';
+import type { IrqLine } from '../irq/line.ts';
+import { AddressSpace, type RamListener } from '../memory/address-space.ts';
+import { type GuestRam, SharedRam } from '../memory/guest-ram.ts';
+import { MemoryRegion } from '../memory/memory-region.ts';
+import { PORT_COUNT, PortSpace } from '../memory/port-space.ts';
+import { TraceHub } from '../trace/trace.ts';
+import { MachineClocks } from './deadlines.ts';
+import type { MachineConfig } from './machine-config.ts';
+import type { MachineType } from './machine-type.ts';
+import { PowerControl } from './power-control.ts';
+import type { RunState } from './run-state.ts';
+
+/** Physical addresses end here (52 bits on x86). */
+const ADDRESS_LIMIT = 2 ** 52;
+const MSI_BASE = 0xfee0_0000;
+const MSI_SIZE = 0x10_0000;
+const ABOVE_ALL = 0x1000;
+
+/** Everything that a machine takes from its host. */
+export interface MachineParts {
+  readonly type: MachineType;
+  readonly config: MachineConfig;
+  readonly accelerator: Accelerator;
+  readonly backends?: BackendLookup;
+  readonly trace?: TraceHub;
+  /** The contents of a ROM image by file name. */
+  readonly romImage?: (name: string) => Uint8Array;
+  /** In [0, 1). */
+  readonly random?: () => number;
+  /** Whether the accelerator is to provide the interrupt controllers, where it can choose. */
+  readonly kernelIrqchip?: boolean;
+}
+
+/** Something that happened, with QEMU's event name and data. */
+export type MachineListener = (event: string, data: Readonly<Record<string, unknown>>) => void;
+
+/**
+ * One computer: address spaces, clocks, the tree of devices, an accelerator that runs it, and its power. Building one runs the
+ * machine type's definition; nothing moves until {@link start}.
+ */
+export class Machine {
+  readonly type: MachineType;
+  readonly config: MachineConfig;
+  readonly accelerator: Accelerator;
+  readonly root = new ObjectNode('container');
+  readonly object: ObjectNode;
+  readonly trace: TraceHub;
+  readonly clocks: MachineClocks;
+  readonly power: PowerControl;
+  readonly services: DeviceServices;
+  readonly memoryRoot = MemoryRegion.container('system', ADDRESS_LIMIT);
+  readonly ioRoot = MemoryRegion.container('io', PORT_COUNT);
+  readonly memory: AddressSpace;
+  readonly ports: PortSpace;
+  readonly system: SystemBus;
+  /** Whether PIC, IOAPIC and local APICs are the accelerator's. */
+  readonly acceleratorIrqchip: boolean;
+  readonly #listeners = new Set<MachineListener>();
+  readonly #resetHooks: (() => void)[] = [];
+  readonly #ram: GuestRam[] = [];
+  #vm: Vm | undefined;
+  readonly #interrupts = new InterruptRelay();
+  #disposed = false;
+
+  constructor(parts: MachineParts) {
+    this.type = parts.type;
+    this.config = parts.config;
+    this.accelerator = parts.accelerator;
+    this.acceleratorIrqchip = parts.accelerator.caps.irqchip === 'always' || (parts.accelerator.caps.irqchip === 'optional' && (parts.kernelIrqchip ?? true));
+    this.trace = parts.trace ?? new TraceHub();
+    const hostClock = new HostClock();
+    this.clocks = new MachineClocks(new VirtualClock(), hostClock, new RealtimeClock());
+    this.trace.now = () => this.clocks.virtual.now();
+    this.object = this.root.addChild('machine', new MachineObject(parts.type));
+    for (const name of ['peripheral', 'peripheral-anon', 'unattached']) this.object.addChild(name, new ObjectNode('container'));
+    this.root.addChild('objects', new ObjectNode('container'));
+    this.root.addChild('chardevs', new ObjectNode('container'));
+    this.memory = new AddressSpace('memory', this.memoryRoot);
+    this.ports = new PortSpace('I/O', this.ioRoot);
+    this.power = new PowerControl(this);
+    this.services = {
+      clock: this.clocks.virtual,
+      hostClock,
+      realtimeClock: this.clocks.realtime,
+      trace: this.trace,
+      backends: parts.backends ?? NO_BACKENDS,
+      system: this.power,
+      romImage: parts.romImage ?? noRom,
+      random: parts.random ?? Math.random,
+    };
+    this.system = this.#unattached().addChild('sysbus', new SystemBus({ services: this.services, home: this.#home(), memory: this.memoryRoot, io: this.ioRoot, dmaSpace: this.memory }));
+  }
+
+  /** The homes of devices in the object tree; a bus needs it to be made. */
+  get home(): DeviceHome {
+    return this.system.home;
+  }
+
+  get vm(): Vm {
+    if (this.#vm === undefined) throw new SouthbridgeError('ERR_MACHINE_STATE', 'the machine has no CPUs yet', 'build() comes first');
+    return this.#vm;
+  }
+
+  get runState(): RunState {
+    return this.power.state;
+  }
+
+  /**
+   * Makes the CPUs and runs the machine type's definition.
+   * @throws whatever the definition or the accelerator refuses, by name; nothing is left behind
+   */
+  build(): this {
+    try {
+      this.#vm = this.accelerator.createVm({
+        bus: this.#guestBus(),
+        clock: this.clocks,
+        cpus: this.config.cpus.cpus,
+        irqchip: this.acceleratorIrqchip,
+        interrupts: this.#interrupts,
+        ...(this.config.cpuModel !== undefined && { cpuModel: this.config.cpuModel }),
+        lowRam: this.type.lowRam(this.config),
+        stopped: stop => this.#stopped(stop),
+      });
+      this.type.build(this);
+      this.#mapMsi();
+      this.memory.listen(this.#memorySlots());
+      this.memory.ramWritten = (address, length) => this.vm.dmaWritten(address, length);
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
+    for (const bus of this.buses()) bus.hotplugging = true;
+    return this;
+  }
+
+  /** Where the accelerator fetches interrupts if the interrupt controllers are ours: the i8259 pair. */
+  setInterruptSource(source: InterruptSource): void {
+    this.#interrupts.connect(source);
+  }
+
+  /** Guest RAM of `size` bytes, not yet mapped; the accelerator's own where it insists. */
+  allocateRam(name: string, size: number): GuestRam {
+    const ram = this.vm.allocateRam?.(name, size) ?? new SharedRam(name, size);
+    this.#ram.push(ram);
+    return ram;
+  }
+
+  /** All guest RAM, for snapshots. */
+  get ram(): readonly GuestRam[] {
+    return this.#ram;
+  }
+
+  /** `hook` runs at the end of each reset, after the devices': loaders put their images back. */
+  onReset(hook: () => void): void {
+    this.#resetHooks.push(hook);
+  }
+
+  listen(listener: MachineListener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  emit(event: string, data: Readonly<Record<string, unknown>> = {}): void {
+    for (const listener of this.#listeners) listener(event, data);
+  }
+
+  /** Every bus, from the root down. */
+  *buses(from: Bus = this.system): Generator<Bus> {
+    yield from;
+    for (const device of from.devices) for (const below of device.buses) yield* this.buses(below);
+  }
+
+  /** Every device, in the order of their buses. */
+  *devices(): Generator<Device> {
+    for (const bus of this.buses()) yield* bus.devices;
+  }
+
+  /** The first bus of `name` (`pci.0`), or of `kind` where that is given. */
+  findBus(match: { readonly name?: string; readonly kind?: string }): Bus | undefined {
+    for (const bus of this.buses()) {
+      if (match.name !== undefined && bus.busName !== match.name && bus.path !== match.name) continue;
+      if (match.kind !== undefined && bus.kind !== match.kind) continue;
+      if (match.name === undefined && bus.full) continue;
+      return bus;
+    }
+    return undefined;
+  }
+
+  /** The device of that id or path. */
+  findDevice(idOrPath: string): Device | undefined {
+    const node = idOrPath.startsWith('/') ? this.root.resolve(idOrPath) : this.object.child('peripheral')?.child(idOrPath);
+    return node instanceof Device ? node : undefined;
+  }
+
+  start(): void {
+    this.power.start();
+  }
+
+  /** Stops the guest; `state` says why. */
+  stop(state: RunState = 'paused'): void {
+    this.power.stop(state);
+  }
+
+  /** Resets devices in tree order, then the CPUs, then what loaders put into memory. The guest must not be running. */
+  resetDevices(): void {
+    for (const phase of ['enter', 'hold', 'exit'] as const) this.system.resetPhase(phase);
+    this.vm.reset();
+    for (const hook of this.#resetHooks) hook();
+  }
+
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#vm?.pause();
+    this.power.dispose();
+    this.system.removeAll();
+    this.clocks.dispose();
+    this.#vm?.dispose();
+  }
+
+  /** Connects `line` to input `gsi` of the accelerator's interrupt controllers. */
+  connectGsi(line: IrqLine, gsi: number): void {
+    line.connect(level => this.vm.setIrq(gsi, level));
+  }
+
+  #unattached(): ObjectNode {
+    return this.object.child('unattached') ?? this.object;
+  }
+
+  #home(): DeviceHome {
+    return {
+      adopt: device => {
+        if (device.parent !== undefined) return;
+        const folder = device.id !== undefined ? 'peripheral' : device.bus.hotplugging ? 'peripheral-anon' : 'unattached';
+        (this.object.child(folder) ?? this.object).addChild(device.id ?? 'device[*]', device);
+      },
+      disown: device => device.parent?.removeChild(device),
+    };
+  }
+
+  #guestBus(): GuestBus {
+    const { ports, memory } = this;
+    return {
+      portRead: (port, size) => ports.read(port, size),
+      portWrite: (port, size, value) => ports.write(port, size, value),
+      memoryRead: (address, size) => memory.read(address, size),
+      memoryWrite: (address, size, value) => memory.write(address, size, value),
+    };
+  }
+
+  #mapMsi(): void {
+    const region = MemoryRegion.io('apic-msi', MSI_SIZE, {
+      read: () => 0,
+      write: (offset, _size, value) => this.vm.injectMsi(MSI_BASE + offset, value),
+    }, { valid: { min: 1, max: 4 }, impl: { min: 1, max: 4 } });
+    this.memoryRoot.add(region, MSI_BASE, ABOVE_ALL);
+  }
+
+  #memorySlots(): RamListener {
+    return {
+      ramAdded: (address, ram, offset, size, readonly) => this.vm.mapRam(address, ram, offset, size, readonly),
+      ramRemoved: (address, size) => this.vm.unmapRam(address, size),
+    };
+  }
+
+  #stopped(stop: VmStop): void {
+    this.power.vmStopped(stop);
+  }
+}
+
+/** Stands between an accelerator, which is made first, and the interrupt controller that the machine definition plugs in. */
+class InterruptRelay implements InterruptSource {
+  #source: InterruptSource | undefined;
+  #changed: () => void = () => {};
+
+  get pending(): boolean {
+    return this.#source?.pending ?? false;
+  }
+
+  acknowledge(): number {
+    return this.#source?.acknowledge() ?? 0xff;
+  }
+
+  onPending(changed: () => void): void {
+    this.#changed = changed;
+  }
+
+  connect(source: InterruptSource): void {
+    this.#source = source;
+    source.onPending(() => this.#changed());
+  }
+}
+
+class MachineObject extends ObjectNode {
+  readonly #type: MachineType;
+
+  constructor(type: MachineType) {
+    super(`${type.type}-machine`);
+    this.#type = type;
+    this.defineProperty({ name: 'type', type: 'string', get: () => this.typeName });
+  }
+
+  override get typeChain(): readonly string[] {
+    return [this.typeName, ...this.#type.parents, 'machine', 'object'];
+  }
+}
+
+const NO_BACKENDS: BackendLookup = {
+  find(kind, id) {
+    throw new SouthbridgeError('ERR_BACKEND', `there is no ${kind} '${id}'`, `make one before the device that uses it`);
+  },
+};
+
+function noRom(name: string): never {
+  throw new SouthbridgeError('ERR_ROM_MISSING', `failed to find romfile "${name}"`);
+}

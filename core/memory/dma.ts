@@ -1,0 +1,125 @@
+import type { AddressSpace } from './address-space.ts';
+
+/** A stretch of guest RAM that host code may read or write in place, until guest code runs again. */
+export interface DmaWindow {
+  readonly bytes: Uint8Array<ArrayBufferLike>;
+  /** Where in `bytes` the stretch begins. */
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** How deep device accesses may nest: one device's register write may make another do DMA, but not for ever. */
+const MAX_NESTING = 8;
+
+/**
+ * One device's way to memory. Addresses are bus addresses in bytes, exact to 2^53; values are little-endian. Every method
+ * answers false, or all ones, where the device may not master the bus or nothing is there; none throws. While a device's own
+ * access is under way, what it would cause at its own registers is dropped (DMA to itself).
+ */
+export class Dma {
+  readonly #space: AddressSpace;
+  /** PCI's bus-master enable (PCI 3.0, section 6.2.2); always on for other buses. */
+  enabled = true;
+  /** Set by fault injection: makes an access fail. */
+  fault: ((address: number, length: number, write: boolean) => boolean) | undefined;
+  #active = false;
+  static #nesting = 0;
+
+  constructor(space: AddressSpace) {
+    this.#space = space;
+  }
+
+  /** True while this device's own transfer runs: its registers then ignore accesses, so that it cannot re-enter itself. */
+  get active(): boolean {
+    return this.#active;
+  }
+
+  read8(address: number): number {
+    return this.#read(address, 1);
+  }
+
+  read16(address: number): number {
+    return this.#read(address, 2);
+  }
+
+  read32(address: number): number {
+    return this.#read(address, 4);
+  }
+
+  write8(address: number, value: number): boolean {
+    return this.#write(address, 1, value);
+  }
+
+  write16(address: number, value: number): boolean {
+    return this.#write(address, 2, value);
+  }
+
+  write32(address: number, value: number): boolean {
+    return this.#write(address, 4, value);
+  }
+
+  /** Fills `target` from `at` with `length` bytes of memory. */
+  read(address: number, target: Uint8Array, at = 0, length = target.length - at): boolean {
+    if (!this.#enter(address, length, false)) return false;
+    try {
+      return this.#space.readBytes(address, target, at, length);
+    } finally {
+      this.#leave();
+    }
+  }
+
+  /** Writes `length` bytes of `source` from `at` to memory. */
+  write(address: number, source: Uint8Array, at = 0, length = source.length - at): boolean {
+    if (!this.#enter(address, length, true)) return false;
+    try {
+      return this.#space.writeBytes(address, source, at, length);
+    } finally {
+      this.#leave();
+    }
+  }
+
+  /**
+   * The RAM behind `address`, for transfers without a copy; shorter than `length` where the stretch ends sooner, undefined
+   * where it is not RAM. After writing call {@link written}. Never keep one across a call that may run the guest.
+   */
+  window(address: number, length: number, write: boolean): DmaWindow | undefined {
+    if (!this.enabled || this.fault?.(address, length, write)) return undefined;
+    const range = this.#space.find(address);
+    const ram = range?.region.ram;
+    if (range === undefined || ram === undefined || !range.region.readsDirectly) return undefined;
+    if (write && (range.readonly || !range.region.writesDirectly)) return undefined;
+    return { bytes: ram.bytes, offset: address - range.start + range.offset, length: Math.min(length, range.end - address) };
+  }
+
+  /** Tells whoever must know (translated code, dirty pages) that a window was written. */
+  written(address: number, length: number): void {
+    this.#space.ramWritten?.(address, length);
+  }
+
+  #read(address: number, size: number): number {
+    if (!this.#enter(address, size, false)) return size === 4 ? 0xffff_ffff : size === 2 ? 0xffff : 0xff;
+    const value = this.#space.read(address, size);
+    this.#leave();
+    return value;
+  }
+
+  #write(address: number, size: number, value: number): boolean {
+    if (!this.#enter(address, size, true)) return false;
+    this.#space.write(address, size, value);
+    this.#leave();
+    return true;
+  }
+
+  #enter(address: number, length: number, write: boolean): boolean {
+    if (!this.enabled || this.#active || Dma.#nesting >= MAX_NESTING) return false;
+    if (this.fault !== undefined && this.fault(address, length, write)) return false;
+    this.#active = true;
+    Dma.#nesting++;
+    return true;
+  }
+
+  #leave(): void {
+    this.#active = false;
+    Dma.#nesting--;
+  }
+}

@@ -1,0 +1,50 @@
+import type { IoHandler } from '../memory/memory-region.ts';
+import type { PciBus } from './pci-bus.ts';
+
+const ENABLE = 0x8000_0000;
+
+/**
+ * Configuration mechanism #1 (PCI 3.0, section 3.2.2.3.2): an address register of 32 bits, and a data window onto what it
+ * selects.
+ */
+export class ConfigMechanism {
+  address = 0;
+  readonly #bus: PciBus;
+
+  constructor(bus: PciBus) {
+    this.#bus = bus;
+  }
+
+  /** CONFIG_ADDRESS, 0xcf8: only whole 32-bit accesses reach it. */
+  readonly addressPort: IoHandler = {
+    read: (offset, size) => (offset === 0 && size === 4 ? this.address : allOnes(size)),
+    write: (offset, size, value) => {
+      if (offset === 0 && size === 4) this.address = value;
+    },
+  };
+
+  /** CONFIG_DATA, 0xcfc to 0xcff. */
+  readonly dataPort: IoHandler = {
+    read: (offset, size) => {
+      if ((this.address & ENABLE) === 0) return allOnes(size);
+      return configRead(this.#bus, (this.address >>> 16) & 0xff, (this.address >>> 8) & 0xff, (this.address & 0xfc) | offset, size);
+    },
+    write: (offset, size, value) => {
+      if ((this.address & ENABLE) === 0) return;
+      configWrite(this.#bus, (this.address >>> 16) & 0xff, (this.address >>> 8) & 0xff, (this.address & 0xfc) | offset, size, value);
+    },
+  };
+}
+
+/** Reads configuration space; all ones where no function answers (a master abort). */
+export function configRead(root: PciBus, bus: number, devfn: number, offset: number, size: number): number {
+  return root.find(bus, devfn)?.configRead(offset, size) ?? allOnes(size);
+}
+
+export function configWrite(root: PciBus, bus: number, devfn: number, offset: number, size: number, value: number): void {
+  root.find(bus, devfn)?.configWrite(offset, size, value);
+}
+
+function allOnes(size: number): number {
+  return size === 4 ? 0xffff_ffff : size === 2 ? 0xffff : 0xff;
+}
