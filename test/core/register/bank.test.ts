@@ -76,7 +76,7 @@ t.test('the driver sees the same map, and its field writes spare write-one-to-cl
 t.test('declarations that contradict themselves are named errors', async t => {
   t.throws(() => registerMap('x', { A: r8(0, { F: bits(4, 8) }) }), { code: 'ERR_REGISTER_MAP' });
   t.throws(() => registerMap('x', { A: r32(0), B: r8(2) }), { code: 'ERR_REGISTER_MAP', message: /overlaps A/ });
-  t.throws(() => registerMap('x', { A: r8(0, {}, { when: 'LRC.DLAB' }), LCR: r8(1, { DLAB: bit(0) }) }), { code: 'ERR_REGISTER_MAP', hint: /LCR.DLAB/ } as object);
+  t.throws(() => registerMap('x', { A: r8(0, {}, { when: 'LRC.DLAB' }), LCR: r8(1, { DLAB: bit(0) }) }), { code: 'ERR_REGISTER_MAP', message: /names no field/ });
   t.throws(() => registerMap('x', { A: r8(0, {}, { reset: 256 }) }), { code: 'ERR_REGISTER_MAP' });
 });
 
