@@ -1,3 +1,5 @@
+import { openSync, writeSync } from 'node:fs';
+
 /** What a character device tells its user besides bytes. */
 export type CharEvent = 'opened' | 'closed' | 'break' | 'mux-in' | 'mux-out';
 
@@ -39,6 +41,7 @@ export abstract class Chardev {
   #open = false;
   #pumping = false;
   #closedBehindInput = false;
+  #logFd: number | undefined;
 
   constructor(label: string) {
     this.label = label;
@@ -59,11 +62,27 @@ export abstract class Chardev {
    * Takes output; returns how many bytes (of a string: characters of one byte each) it took. Where nobody is connected it
    * takes all, for nobody. After less than all, the user's `drained` follows. The bytes are not kept beyond the call.
    */
-  abstract write(bytes: Uint8Array): number;
+  write(bytes: Uint8Array): number {
+    const taken = this.transmit(bytes);
+    if (this.#logFd !== undefined && taken > 0) writeSync(this.#logFd, bytes, 0, taken);
+    return taken;
+  }
 
   /** Output that must not be lost or cut: replies of monitors. The device queues what it cannot send at once. */
   writeAll(text: string | Uint8Array): void {
-    this.write(typeof text === 'string' ? Buffer.from(text) : text);
+    if (this.#logFd !== undefined) writeSync(this.#logFd, Buffer.from(text));
+    this.transmitAll(text);
+  }
+
+  protected abstract transmit(bytes: Uint8Array): number;
+
+  protected transmitAll(text: string | Uint8Array): void {
+    this.transmit(typeof text === 'string' ? Buffer.from(text) : text);
+  }
+
+  /** Copies all output to a file (`logfile=`). */
+  logTo(path: string, append: boolean): void {
+    this.#logFd = openSync(path, append ? 'a' : 'w', 0o666);
   }
 
   /** Whether there is a peer. */

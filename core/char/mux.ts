@@ -41,11 +41,11 @@ class MuxPort extends Chardev {
     this.#mux.focus(this.index);
   }
 
-  override write(bytes: Uint8Array): number {
+  protected override transmit(bytes: Uint8Array): number {
     return this.#mux.output(bytes);
   }
 
-  override writeAll(text: string | Uint8Array): void {
+  protected override transmitAll(text: string | Uint8Array): void {
     this.#mux.writeAll(text);
   }
 
@@ -147,11 +147,11 @@ export class MuxChardev extends Chardev {
     return bytes.length;
   }
 
-  override write(bytes: Uint8Array): number {
+  protected override transmit(bytes: Uint8Array): number {
     return this.output(bytes);
   }
 
-  override writeAll(text: string | Uint8Array): void {
+  protected override transmitAll(text: string | Uint8Array): void {
     if (this.#timestamps) this.output(typeof text === 'string' ? Buffer.from(text) : text);
     else this.base.writeAll(text);
   }

@@ -8,7 +8,7 @@ export class NullChardev extends Chardev {
     return 'null';
   }
 
-  override write(bytes: Uint8Array): number {
+  protected override transmit(bytes: Uint8Array): number {
     return bytes.length;
   }
 
@@ -56,7 +56,7 @@ export class RingbufChardev extends Chardev {
     return this.#produced - this.#consumed;
   }
 
-  override write(bytes: Uint8Array): number {
+  protected override transmit(bytes: Uint8Array): number {
     for (const byte of bytes) {
       this.#buffer[this.#produced++ % this.#buffer.length] = byte;
       if (this.count > this.#buffer.length) this.#consumed = this.#produced - this.#buffer.length;
@@ -116,7 +116,7 @@ export class FileChardev extends Chardev {
     return Promise.resolve();
   }
 
-  override write(bytes: Uint8Array): number {
+  protected override transmit(bytes: Uint8Array): number {
     if (this.#fd === undefined) return bytes.length;
     try {
       writeSync(this.#fd, bytes);

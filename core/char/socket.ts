@@ -25,6 +25,8 @@ export interface SocketOptions {
   readonly nodelay: boolean;
   /** Seconds until a client tries again; 0: never. */
   readonly reconnect: number;
+  /** Told where a server waits for its first client. */
+  waiting?(filename: string): void;
 }
 
 /** A stream socket, one peer at a time: as a server it takes the next client once the last has gone. */
@@ -65,7 +67,7 @@ export class SocketChardev extends StreamChardev {
     }
     await this.#listen();
     if (!this.#options.wait) return;
-    process.stderr.write(`${this.#programName()}: info: QEMU waiting for connection on: ${this.filename}\n`);
+    this.#options.waiting?.(this.filename);
     await new Promise<void>(resolve => {
       this.#firstClient = resolve;
     });
@@ -109,10 +111,6 @@ export class SocketChardev extends StreamChardev {
     if (this.#disposed) return;
     if (this.#server !== undefined) this.#server.maxConnections = 1;
     else if (this.#options.reconnect > 0) this.#scheduleRetry();
-  }
-
-  #programName(): string {
-    return process.title;
   }
 
   #boundPort(): string | undefined {

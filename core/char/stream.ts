@@ -47,7 +47,7 @@ export abstract class StreamChardev extends Chardev {
     this.closed();
   }
 
-  override write(bytes: Uint8Array): number {
+  protected override transmit(bytes: Uint8Array): number {
     const output = this.#output;
     if (output === undefined || output.destroyed) return bytes.length;
     if (output.writableLength >= HIGH_WATER) {
@@ -58,7 +58,7 @@ export abstract class StreamChardev extends Chardev {
     return bytes.length;
   }
 
-  override writeAll(text: string | Uint8Array): void {
+  protected override transmitAll(text: string | Uint8Array): void {
     const output = this.#output;
     if (output === undefined || output.destroyed) return;
     output.write(typeof text === 'string' ? text : Buffer.from(text));

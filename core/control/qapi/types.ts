@@ -348,10 +348,11 @@ export function struct<M extends Members, B = unknown>(
 }
 
 type Variants = { readonly [tag: string]: ObjectType<unknown> };
+type Plain<Tag extends PropertyKey, Rest> = [Rest] extends [never] ? never : { readonly [T in Tag]: Rest };
 type UnionValue<M extends Members, Tag extends keyof M, V extends Variants> = MemberValues<Omit<M, Tag>> &
   (
     | { [K in keyof V]: { readonly [T in Tag]: K } & Infer<V[K]> }[keyof V]
-    | { readonly [T in Tag]: Exclude<MemberValue<M[Tag]>, keyof V> }
+    | Plain<Tag, Exclude<MemberValue<M[Tag]>, keyof V>>
   );
 
 /** A union: the common members, of which the enumeration `tag` chooses what else there is. Tags without a variant add nothing. */

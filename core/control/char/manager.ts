@@ -1,0 +1,176 @@
+import type { Chardev } from '../../char/chardev.ts';
+import type { MuxActions, MuxChardev } from '../../char/mux.ts';
+import { SouthbridgeError } from '../../errors.ts';
+import { OptionError, type Opts } from '../options/opts.ts';
+import { QmpError } from '../qapi/error.ts';
+import { type ChardevSpec, optsFromCompat, specFromOpts } from './spec.ts';
+
+interface Entry {
+  readonly chardev: Chardev;
+  readonly mux: MuxChardev | undefined;
+}
+
+/** What the character devices need of the program. */
+export interface CharHost extends MuxActions {
+  readonly daemonized: boolean;
+  /** Told where a server waits for its first client. */
+  info(message: string): void;
+}
+
+/** All character devices of the program, by id. Each kind's module is loaded when the first of its kind is made. */
+export class CharManager {
+  readonly #entries = new Map<string, Entry>();
+  readonly #host: CharHost;
+
+  constructor(host: CharHost) {
+    this.#host = host;
+  }
+
+  /** Makes and opens a device. Throws OptionError or SouthbridgeError. */
+  async add(id: string, spec: ChardevSpec): Promise<Chardev> {
+    if (this.#entries.has(id)) throw new QmpError(`Chardev with id '${id}' already exists`);
+    if (spec.kind === 'mux') return this.#addMux(id, spec.base);
+    const chardev = await this.#make(id, spec);
+    if (spec.log !== undefined) chardev.logTo(spec.log.path, spec.log.append);
+    await chardev.open();
+    this.#entries.set(id, { chardev, mux: undefined });
+    return chardev;
+  }
+
+  /** As `-chardev` does: with `mux=on` the device proper gets `-base` behind its id. */
+  async addOpts(opts: Opts): Promise<Chardev> {
+    const { id } = opts;
+    if (id === undefined) throw new OptionError('chardev: no id specified');
+    const spec = specFromOpts(opts);
+    if (!opts.bool('mux')) return this.add(id, spec);
+    await this.add(`${id}-base`, spec);
+    return this.add(id, { kind: 'mux', base: `${id}-base` });
+  }
+
+  /**
+   * As `-serial`, `-qmp` and the like do: an older-form description, `chardev:id`, or `none` for none at all.
+   * @returns the device, and whether a monitor is wanted on it too
+   */
+  async addCompat(label: string, text: string): Promise<{ id: string; monitor: boolean } | undefined> {
+    if (text === 'none') return undefined;
+    if (text.startsWith('chardev:')) {
+      const id = text.slice('chardev:'.length);
+      if (!this.#entries.has(id))
+        throw new OptionError(`could not connect serial device to character backend '${text}'`);
+      return { id, monitor: false };
+    }
+    const opts = optsFromCompat(label, text);
+    if (opts === undefined) throw new OptionError(`'${text}' is not a valid char driver`);
+    await this.addOpts(opts);
+    return { id: label, monitor: text.startsWith('mon:') };
+  }
+
+  get(id: string): Chardev | undefined {
+    return this.#entries.get(id)?.chardev;
+  }
+
+  get ids(): string[] {
+    return [...this.#entries.keys()];
+  }
+
+  /** The device for one more user: a place on a mux, or the device itself where nobody has it. */
+  claim(id: string): Chardev {
+    const entry = this.#entries.get(id);
+    if (entry === undefined) throw new SouthbridgeError('ERR_CHARDEV', `chardev "${id}" not found`);
+    if (entry.mux !== undefined) return entry.mux.port();
+    if (entry.chardev.inUse) throw new SouthbridgeError('ERR_CHARDEV', `Device '${id}' is in use`);
+    return entry.chardev;
+  }
+
+  /** `chardev-remove`. */
+  remove(id: string): void {
+    const entry = this.#entries.get(id);
+    if (entry === undefined) throw new QmpError(`Chardev '${id}' not found`);
+    if (entry.chardev.inUse) throw new QmpError(`Chardev '${id}' is busy`);
+    this.#entries.delete(id);
+    entry.chardev.dispose();
+  }
+
+  /** `chardev-change`: puts a new device behind the old one's user. */
+  async change(id: string, spec: ChardevSpec): Promise<Chardev> {
+    const entry = this.#entries.get(id);
+    if (entry === undefined) throw new QmpError(`Chardev '${id}' does not exist`);
+    if (entry.mux !== undefined || spec.kind === 'mux') throw new QmpError('Mux device hotswap not supported yet');
+    const { user } = entry.chardev;
+    const fresh = await this.#make(id, spec);
+    await fresh.open();
+    entry.chardev.detach();
+    entry.chardev.dispose();
+    this.#entries.set(id, { chardev: fresh, mux: undefined });
+    if (user !== undefined) fresh.attach(user);
+    return fresh;
+  }
+
+  dispose(): void {
+    for (const { chardev } of this.#entries.values()) chardev.dispose();
+    this.#entries.clear();
+  }
+
+  async #addMux(id: string, baseId: string): Promise<Chardev> {
+    const base = this.#entries.get(baseId);
+    if (base === undefined) throw new OptionError(`mux: base chardev ${baseId} not found`);
+    const { MuxChardev } = await import('../../char/mux.ts');
+    const mux = new MuxChardev(id, base.chardev, this.#host);
+    await mux.open();
+    this.#entries.set(id, { chardev: mux, mux });
+    return mux;
+  }
+
+  async #make(id: string, spec: ChardevSpec): Promise<Chardev> {
+    switch (spec.kind) {
+      case 'socket': {
+        const { SocketChardev } = await import('../../char/socket.ts');
+        const waiting = (filename: string): void => this.#host.info(`QEMU waiting for connection on: ${filename}`);
+        return new SocketChardev(id, { ...spec, waiting });
+      }
+      case 'stdio': {
+        if (this.#host.daemonized) throw new OptionError('cannot use stdio with -daemonize');
+        const { StdioChardev } = await import('../../char/stdio.ts');
+        return new StdioChardev(id, spec.signal);
+      }
+      case 'pipe': {
+        const { PipeChardev } = await import('../../char/pipe.ts');
+        return new PipeChardev(id, spec.path);
+      }
+      case 'udp': {
+        const { UdpChardev } = await import('../../char/udp.ts');
+        return new UdpChardev(id, spec);
+      }
+      case 'serial': {
+        const { TtyChardev } = await import('../../char/tty.ts');
+        return new TtyChardev(id, spec.path);
+      }
+      case 'pty': {
+        const { PtyChardev } = await import('../../char/pty.ts');
+        return new PtyChardev(id);
+      }
+      case 'parallel':
+      case 'mux':
+        throw new OptionError(
+          `chardev ${id}: this program cannot drive a parallel port of the host`,
+          "use 'file', 'pipe' or 'socket' instead",
+        );
+      case 'file': {
+        const { FileChardev } = await import('../../char/simple.ts');
+        return new FileChardev(id, spec.path, spec);
+      }
+      case 'ringbuf': {
+        const { RingbufChardev } = await import('../../char/simple.ts');
+        return new RingbufChardev(id, spec.size);
+      }
+      case 'vc': {
+        const { VcChardev } = await import('../../char/simple.ts');
+        return new VcChardev(id);
+      }
+      default: {
+        const { NullChardev } = await import('../../char/simple.ts');
+        return new NullChardev(id);
+      }
+    }
+  }
+}
