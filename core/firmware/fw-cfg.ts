@@ -76,6 +76,12 @@ export interface FwCfgFileHooks {
   readonly written?: (offset: number, length: number) => void;
 }
 
+/** What the guest has selected and how far it has read: state of the device, which saves it. */
+export interface FwCfgPosition {
+  selector: number;
+  offset: number;
+}
+
 interface Item {
   bytes: Uint8Array;
   readonly hooks: FwCfgFileHooks;
@@ -95,12 +101,12 @@ export class FwCfg {
   readonly #request = new Uint8Array(DMA_REQUEST_SIZE);
   readonly #requestView = new DataView(this.#request.buffer);
   readonly #status = new Uint8Array(4);
-  #selector = INVALID;
+  readonly #position: FwCfgPosition;
   #current: Item | undefined;
-  #offset = 0;
 
-  constructor(options: { readonly dma: boolean; readonly fileSlots?: number }) {
+  constructor(options: { readonly dma: boolean; readonly fileSlots?: number; readonly position?: FwCfgPosition }) {
     this.dmaEnabled = options.dma;
+    this.#position = options.position ?? { selector: 0, offset: 0 };
     this.#fileSlots = options.fileSlots ?? DEFAULT_FILE_SLOTS;
     this.setItem(FW_CFG_KEYS.SIGNATURE, Buffer.from('QEMU', 'latin1'));
     this.setNumber(FW_CFG_KEYS.ID, VERSION | (options.dma ? VERSION_DMA : 0), 4);
@@ -113,7 +119,7 @@ export class FwCfg {
   /** Sets a numbered item, which the guest can only read. */
   setItem(key: number, bytes: Uint8Array): void {
     this.#items.set(key, { bytes, hooks: NO_HOOKS });
-    if (key === this.#selector) this.#current = this.#items.get(key);
+    if (key === this.#position.selector) this.#current = this.#items.get(key);
   }
 
   /** Sets a numbered item to an integer, the lowest byte first. */
@@ -190,26 +196,18 @@ export class FwCfg {
 
   // What the guest does
 
-  /** The item that is selected; 0xffff where none could be. */
-  get selector(): number {
-    return this.#selector;
-  }
-
-  /** Where the next read starts in it. */
-  get offset(): number {
-    return this.#offset;
-  }
-
-  /** Takes up a saved position, without telling the item's owner. */
-  restore(selector: number, offset: number): void {
-    this.#find(selector);
-    this.#offset = offset;
+  /** Takes up the position that {@link FwCfgPosition} has after it was restored, without telling the item's owner. */
+  resume(): void {
+    const { selector, offset } = this.#position;
+    if (selector !== INVALID) this.#find(selector);
+    else this.#current = undefined;
+    this.#position.offset = offset;
   }
 
   /** Selects an item and goes to its start. False where the number is beyond all items. */
   select(selector: number): boolean {
     const known = this.#find(selector);
-    this.#offset = 0;
+    this.#position.offset = 0;
     this.#current?.hooks.selected?.();
     return known;
   }
@@ -217,21 +215,21 @@ export class FwCfg {
   #find(selector: number): boolean {
     const number = selector & ENTRY_MASK;
     if (number >= FW_CFG_KEYS.FILE_FIRST + this.#fileSlots) {
-      this.#selector = INVALID;
+      this.#position.selector = INVALID;
       this.#current = undefined;
       return false;
     }
-    this.#selector = number | (selector & ARCH_LOCAL);
+    this.#position.selector = number | (selector & ARCH_LOCAL);
     const isFile = (selector & ARCH_LOCAL) === 0 && number >= FW_CFG_KEYS.FILE_FIRST;
-    this.#current = isFile ? this.#files[number - FW_CFG_KEYS.FILE_FIRST] : this.#items.get(this.#selector);
+    this.#current = isFile ? this.#files[number - FW_CFG_KEYS.FILE_FIRST] : this.#items.get(this.#position.selector);
     return true;
   }
 
   /** The next byte; 0 beyond the end. */
   readByte(): number {
     const current = this.#current;
-    if (current === undefined || this.#offset >= current.bytes.length) return 0;
-    return current.bytes[this.#offset++] ?? 0;
+    if (current === undefined || this.#position.offset >= current.bytes.length) return 0;
+    return current.bytes[this.#position.offset++] ?? 0;
   }
 
   /** A DMA request at `address`: control, length and buffer, big-endian. Its control word tells the guest how it went. */
@@ -260,14 +258,14 @@ export class FwCfg {
 
   /** How much of the selected item lies ahead. */
   #remaining(): number {
-    return this.#current === undefined ? 0 : Math.max(0, this.#current.bytes.length - this.#offset);
+    return this.#current === undefined ? 0 : Math.max(0, this.#current.bytes.length - this.#position.offset);
   }
 
   #dmaRead(buffer: number, length: number, memory: FwCfgMemory): boolean {
     const count = Math.min(length, this.#remaining());
     if (this.#current !== undefined && count > 0) {
-      const start = this.#offset;
-      this.#offset += count;
+      const start = this.#position.offset;
+      this.#position.offset += count;
       if (!memory.write(buffer, this.#current.bytes.subarray(start, start + count))) return false;
     }
     for (let done = count; done < length; done += ZEROES.length) {
@@ -283,9 +281,9 @@ export class FwCfg {
     if (length === 0) return true;
     const remaining = this.#remaining();
     if (current === undefined || remaining === 0) return false;
-    const start = this.#offset;
+    const start = this.#position.offset;
     const count = Math.min(length, remaining);
-    this.#offset += count;
+    this.#position.offset += count;
     const written = current.hooks.written;
     if (written === undefined || count !== length) return false;
     if (!memory.read(buffer, current.bytes.subarray(start, start + count))) return false;
@@ -294,7 +292,7 @@ export class FwCfg {
   }
 
   #skip(length: number): boolean {
-    this.#offset += Math.min(length, this.#remaining());
+    this.#position.offset += Math.min(length, this.#remaining());
     return true;
   }
 }
