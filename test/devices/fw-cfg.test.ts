@@ -18,7 +18,7 @@ function lab(): { machine: Machine; device: FwCfgIo } {
       device = machine.system.plug(fwCfgIo);
     },
   });
-  const machine = new Machine({ type, config: DEFAULT_CONFIG, accelerator: new qtest() }).build();
+  const machine = new Machine({ type, config: DEFAULT_CONFIG, accelerator: qtest }).build();
   t.teardown(() => machine.dispose());
   if (device === undefined) throw new Error('the machine has no fw_cfg');
   return { machine, device };
