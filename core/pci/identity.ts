@@ -1,4 +1,5 @@
 import { prop } from '../device/property.ts';
+import type { IoOptions } from '../memory/memory-region.ts';
 import type { RegisterMap } from '../register/register.ts';
 
 /** Who a PCI function says it is (PCI 3.0, section 6.2.1), and the capabilities that the PCI layer provides for it. */
@@ -61,6 +62,8 @@ export interface BarDeclaration {
   readonly prefetchable?: boolean;
   /** The registers that it shows. Without one, the device says in code what is there. */
   readonly map?: RegisterMap;
+  /** The access sizes that the registers of {@link map} take. */
+  readonly access?: IoOptions;
 }
 
 /** The properties that every PCI device has. */

@@ -145,7 +145,7 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
    * @param declaration where the type does not declare the BAR
    * @throws SouthbridgeError ERR_PCI_BAR where nothing declares it
    */
-  protected bar(index: number, contents: MemoryRegion | IoHandler, declaration = this.type.bars[index], io?: IoOptions): Bar {
+  protected bar(index: number, contents: MemoryRegion | IoHandler, declaration = this.type.bars[index], io: IoOptions | undefined = declaration?.access): Bar {
     if (declaration === undefined) throw new SouthbridgeError('ERR_PCI_BAR', `'${this.typeName}' has no base address register ${index}`);
     const region = contents instanceof MemoryRegion ? contents : MemoryRegion.io(`${this.typeName}-bar${index}`, declaration.size, contents, io);
     const bar: Bar = { index, declaration, region, address: UNMAPPED };
