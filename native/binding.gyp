@@ -2,7 +2,7 @@
   'targets': [{
     'target_name': 'southbridge',
     'sources': [
-      'addon.cc', 'errors.cc', 'mapping.cc', 'kvm_vm.cc', 'kvm_vcpu.cc', 'run.cc', 'scheduler.cc', 'watcher.cc',
+      'addon.cc', 'errors.cc', 'mapping.cc', 'kvm_vm.cc', 'kvm_vcpu.cc', 'run.cc', 'scheduler.cc', 'vcpu_thread.cc', 'watcher.cc',
     ],
     'include_dirs': ["<!@(node -p \"require('node-addon-api').include\")"],
     'defines': ['NAPI_VERSION=9', 'NAPI_CPP_EXCEPTIONS', '_FILE_OFFSET_BITS=64'],

@@ -35,6 +35,7 @@ void InstallKickHandler() {
 Napi::Function Scheduler::Define(Napi::Env env) {
   return DefineClass(env, "Scheduler",
                      {InstanceMethod<&Scheduler::Bind>("bind"), InstanceMethod<&Scheduler::WakeFromJs>("wake"),
+                      InstanceMethod<&Scheduler::SetAttentive>("setAttentive"),
                       InstanceMethod<&Scheduler::SetDeadline>("setDeadline"), InstanceMethod<&Scheduler::SetRef>("setRef"),
                       InstanceMethod<&Scheduler::CloseFromJs>("close")});
 }
@@ -48,24 +49,27 @@ Scheduler::Scheduler(const Napi::CallbackInfo& info)
   if (napi_get_uv_event_loop(env, &loop_) != napi_ok) throw Napi::Error::New(env, "there is no event loop");
   InstallKickHandler();
   device_thread_ = static_cast<int>(syscall(SYS_gettid));
-  watcher_ = std::make_unique<Watcher>(uv_backend_fd(loop_), [this] { OnLoopReady(); }, [this] { OnTimer(); });
-  if (watcher_->error() != 0) throw SystemError(env, "watcher", watcher_->error());
-
   handles_ = new Handles();
   handles_->owner = this;
   handles_->open = 2;
   handles_->async.data = handles_->check.data = handles_;
+  target_ = std::make_shared<WakeTarget>(&handles_->async);
   uv_async_init(loop_, &handles_->async, [](uv_async_t*) {});
   uv_check_init(loop_, &handles_->check);
   uv_check_start(&handles_->check, [](uv_check_t* check) {
     Scheduler* owner = static_cast<Handles*>(check->data)->owner;
-    if (owner != nullptr && owner->due_.exchange(false)) owner->Slice();
+    if (owner != nullptr && owner->target_->due.exchange(false)) owner->Slice();
   });
   uv_unref(reinterpret_cast<uv_handle_t*>(&handles_->async));
   uv_unref(reinterpret_cast<uv_handle_t*>(&handles_->check));
   napi_add_async_cleanup_hook(
       env, [](napi_async_cleanup_hook_handle, void* data) { if (static_cast<Handles*>(data)->owner != nullptr) static_cast<Handles*>(data)->owner->Close(); },
       handles_, &handles_->hook);
+  watcher_ = std::make_unique<Watcher>(uv_backend_fd(loop_), [this] { OnLoopReady(); }, [this] { OnTimer(); });
+  if (const int error = watcher_->error()) {
+    Close();
+    throw SystemError(env, "watcher", error);
+  }
 }
 
 Scheduler::~Scheduler() { Close(); }
@@ -73,6 +77,7 @@ Scheduler::~Scheduler() { Close(); }
 void Scheduler::Close() {
   if (handles_ == nullptr) return;
   watcher_.reset();
+  target_->Disconnect();
   handles_->owner = nullptr;
   const uv_close_cb closed = [](uv_handle_t* handle) {
     auto* handles = static_cast<Handles*>(handle->data);
@@ -87,14 +92,10 @@ void Scheduler::Close() {
 
 void Scheduler::CloseFromJs(const Napi::CallbackInfo&) { Close(); }
 
-void Scheduler::Wake() {
-  due_.store(true);
-  uv_async_send(&handles_->async);
-}
+void Scheduler::WakeFromJs(const Napi::CallbackInfo&) { target_->Wake(); }
 
-void Scheduler::WakeFromJs(const Napi::CallbackInfo&) {
-  if (handles_ != nullptr) Wake();
-}
+// setAttentive(on): while on, vCPU threads leave their exits for the device thread to find.
+void Scheduler::SetAttentive(const Napi::CallbackInfo& info) { target_->attentive.store(info[0].ToBoolean()); }
 
 // setRef(on): whether this VM keeps the process alive.
 void Scheduler::SetRef(const Napi::CallbackInfo& info) {
@@ -148,6 +149,7 @@ void Scheduler::Slice() {
 
 /** Whether the guest may be entered now, or the event loop has work. */
 bool Scheduler::Admit() {
+  if (handles_ == nullptr) return false;
   // 0 as well where handles await the loop's next turn; else milliseconds of the loop's own, cached time.
   const int timeout_ms = uv_backend_timeout(loop_);
   if (timeout_ms == 0) return false;
@@ -226,7 +228,7 @@ void Scheduler::OnTimer() {
   const std::lock_guard<std::mutex> lock(mutex_);
   armed_ns_ = 0;
   if (in_guest_ == nullptr) {
-    Wake();
+    target_->Wake();
     return;
   }
   timer_fired_ = true;

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 
+#include "wake_target.h"
 #include "watcher.h"
 
 struct kvm_run;
@@ -27,8 +28,8 @@ class Scheduler : public Napi::ObjectWrap<Scheduler> {
 
   /** Enters the guest once; what came of it is in kvm_run's exit_reason. Device thread only. */
   void Run(KvmVcpu* vcpu);
-  /** Asks for a slice; from any thread. */
-  void Wake();
+  /** How other threads ask for a slice. */
+  const std::shared_ptr<WakeTarget>& target() const { return target_; }
   /** Reasons of our own in kvm_run's exit_reason, beyond the kernel's. */
   enum : uint32_t { kExitSlice = 0x100, kExitTimer = 0x101, kExitError = 0x102 };
 
@@ -43,6 +44,7 @@ class Scheduler : public Napi::ObjectWrap<Scheduler> {
 
   Napi::Value Bind(const Napi::CallbackInfo& info);
   void WakeFromJs(const Napi::CallbackInfo& info);
+  void SetAttentive(const Napi::CallbackInfo& info);
   void SetDeadline(const Napi::CallbackInfo& info);
   void SetRef(const Napi::CallbackInfo& info);
   void CloseFromJs(const Napi::CallbackInfo& info);
@@ -61,9 +63,9 @@ class Scheduler : public Napi::ObjectWrap<Scheduler> {
   Handles* handles_ = nullptr;
   Napi::FunctionReference callback_;
   Napi::AsyncContext async_context_;
+  std::shared_ptr<WakeTarget> target_;
   std::unique_ptr<Watcher> watcher_;
 
-  std::atomic<bool> due_{false};
   std::atomic<bool> loop_ready_{false};
   std::atomic<bool> timer_fired_{false};
 

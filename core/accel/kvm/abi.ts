@@ -70,6 +70,9 @@ export const KVM_MEM_READONLY = 2;
 
 /** struct kvm_run, as indices of 32-bit words where not said otherwise. */
 export const RUN_REQUEST_INTERRUPT_WINDOW_BYTE = 0;
+/** Padding to the kernel: what the addon's vCPU thread is doing. */
+export const RUN_THREAD_STATE = 1;
+export const THREAD_EXITED = 2;
 export const RUN_EXIT_REASON = 2;
 export const RUN_READY_FOR_INTERRUPT_BYTE = 12;
 export const RUN_IF_FLAG_BYTE = 13;

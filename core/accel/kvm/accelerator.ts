@@ -12,7 +12,7 @@ export const kvm: Accelerator = {
   summary: 'Linux KVM: hardware speed, 32 and 64 bits, in-kernel interrupt controllers by choice',
   caps: {
     irqchip: 'optional',
-    maxCpus: 1,
+    maxCpus: 255,
     maxRam: 2 ** 40,
     longMode: true,
     readonlyMemory: true,

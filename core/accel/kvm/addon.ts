@@ -30,6 +30,14 @@ export interface NativeVcpu {
   ioctl(request: number, argument?: IoctlArgument): number;
   /** Finishes the answered exit's instruction; true where that made another exit. */
   complete(): boolean;
+  /** Gives this vCPU a thread of its own, parked. Its state is word `RUN_THREAD_STATE` of the page. */
+  startThread(scheduler: NativeScheduler): void;
+  /** The thread's exit has been answered. */
+  resume(): void;
+  /** Asks the thread to leave the guest; `awaitParked` waits for it: true where an exit must be answered first. */
+  park(): void;
+  awaitParked(): boolean;
+  unpark(): void;
   close(): void;
 }
 
@@ -38,6 +46,8 @@ export interface NativeScheduler {
   bind(vcpu: NativeVcpu): () => void;
   /** Asks for a slice soon. */
   wake(): void;
+  /** While on, vCPU threads do not ask for a slice: the device thread looks at them by itself. */
+  setAttentive(on: boolean): void;
   /** Nanoseconds from now until the next device timer; Infinity for none. */
   setDeadline(ns: number): void;
   /** Whether this VM keeps the process alive. */

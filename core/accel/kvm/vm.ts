@@ -1,11 +1,13 @@
 import { SouthbridgeError } from '../../errors.ts';
 import type { GuestRam } from '../../memory/guest-ram.ts';
-import type { InterruptSource, Vcpu, Vm, VmOptions, VmStop } from '../accelerator.ts';
+import type { DeadlineSource, GuestBus, InterruptSource, Vcpu, Vm, VmOptions, VmStop } from '../accelerator.ts';
 import { codeReport, registersReport } from '../registers-report.ts';
 import * as abi from './abi.ts';
-import { type Addon, isSystemError, loadAddon, type NativeScheduler, type NativeVm } from './addon.ts';
+import { type Addon, isSystemError, loadAddon, type NativeVm } from './addon.ts';
 import { type CpuidEntry, cpuidTable, cpuModel, decodeCpuid } from './cpuid.ts';
-import { ExitServer } from './exits.ts';
+import { InlineLoop } from './inline-loop.ts';
+import type { RunLoop, RunLoopHost } from './run-loop.ts';
+import { ThreadedLoop } from './threaded-loop.ts';
 import { KvmVcpu, type VcpuHost } from './vcpu.ts';
 
 const PAGE = 4096;
@@ -13,7 +15,6 @@ const PAGE = 4096;
 const IDENTITY_MAP = 0xfeff_c000;
 const TSS = 0xfeff_d000;
 const CPUID_ROOM = 256;
-/** CPU 0 and the event loop share this thread: see DESIGN.md, section 5. */
 export interface RamSlot {
   readonly slot: number;
   readonly gpa: number;
@@ -23,60 +24,59 @@ export interface RamSlot {
   readonly readonly: boolean;
 }
 
-/** A KVM virtual machine with one vCPU, which runs on the thread that owns the devices. */
-export class KvmVm implements Vm, VcpuHost {
+/** A KVM virtual machine: memory slots, interrupts, vCPUs and the loop that runs them. */
+export class KvmVm implements Vm, VcpuHost, RunLoopHost {
   readonly addon: Addon = loadAddon();
   readonly native: NativeVm;
   readonly irqchip: boolean;
   readonly msrs: readonly number[];
   readonly vcpus: readonly Vcpu[];
-  readonly #options: VmOptions;
+  readonly bus: GuestBus;
+  readonly clock: DeadlineSource;
+  readonly interrupts: InterruptSource | undefined;
+  readonly stopped: (stop: VmStop) => void;
   readonly #cpus: readonly KvmVcpu[];
-  readonly #scheduler: NativeScheduler;
-  readonly #boot: KvmVcpu;
-  readonly #exits: ExitServer;
-  readonly #run: () => void;
-  readonly #interrupts: InterruptSource | undefined;
+  readonly #loop: RunLoop;
   readonly #slots = new Map<number, RamSlot>();
   readonly #irqLine = new Uint32Array(2);
   readonly #msi = new DataView(new ArrayBuffer(32));
-  readonly #vector = new Uint32Array(1);
-  #running = false;
-  #inSlice = false;
-  #sliceWanted = false;
-  #deadlineMoved = true;
-  #unfinished = false;
   #resetWanted = false;
   #disposed = false;
 
+  /** @throws SouthbridgeError ERR_CPU_MODEL, ERR_VM_CPUS, ERR_KVM_CREATE: the options, or what this KVM cannot do */
   constructor(options: VmOptions) {
-    this.#options = options;
+    this.bus = options.bus;
+    this.clock = options.clock;
     this.irqchip = options.irqchip;
-    this.#interrupts = options.irqchip ? undefined : options.interrupts;
+    this.interrupts = options.irqchip ? undefined : options.interrupts;
+    this.stopped = stop => options.stopped(stop);
+    checkOptions(options);
     const model = cpuModel(options.cpuModel ?? 'qemu64');
-    this.native = new this.addon.KvmVm();
-    this.native.ioctl(abi.KVM_SET_IDENTITY_MAP_ADDR, BigUint64Array.of(BigInt(IDENTITY_MAP)));
-    this.native.ioctl(abi.KVM_SET_TSS_ADDR, TSS);
-    if (options.irqchip) this.native.ioctl(abi.KVM_CREATE_IRQCHIP);
-    if (options.irqchip && options.pit !== false) this.native.ioctl(abi.KVM_CREATE_PIT2, new Uint8Array(64));
+    this.native = this.#create(options);
     this.msrs = readMsrIndices(this.native);
     const supported = readSupportedCpuid(this.native);
     this.#cpus = Array.from({ length: options.cpus }, (_, index) => new KvmVcpu(this, index));
     this.vcpus = this.#cpus;
     for (const cpu of this.#cpus) cpu.powerUp(model, supported, options.cpus);
-    const boot = this.#cpus[0];
-    if (boot === undefined) throw new SouthbridgeError('ERR_VM_CPUS', 'a VM needs a CPU');
-    this.#boot = boot;
-    this.#exits = new ExitServer(boot.native.page, options.bus);
-    this.#scheduler = new this.addon.Scheduler(() => this.#slice());
-    this.#run = this.#scheduler.bind(boot.native);
-    options.clock.onDeadline(() => {
-      this.#deadlineMoved = true;
-      if (!this.#inSlice && this.#running) this.#armDeadline();
-    });
-    options.interrupts?.onPending(() => {
-      if (!this.#inSlice && this.#boot.waiting) this.#scheduler.wake();
-    });
+    const [boot] = this.#cpus;
+    this.#loop =
+      this.#cpus.length === 1 && boot !== undefined
+        ? new InlineLoop(this.addon, boot, this)
+        : new ThreadedLoop(this.addon, this.#cpus, this);
+  }
+
+  #create(options: VmOptions): NativeVm {
+    try {
+      const native = new this.addon.KvmVm();
+      native.ioctl(abi.KVM_SET_IDENTITY_MAP_ADDR, BigUint64Array.of(BigInt(IDENTITY_MAP)));
+      native.ioctl(abi.KVM_SET_TSS_ADDR, TSS);
+      if (options.irqchip) native.ioctl(abi.KVM_CREATE_IRQCHIP);
+      if (options.irqchip && options.pit !== false) native.ioctl(abi.KVM_CREATE_PIT2, new Uint8Array(64));
+      return native;
+    } catch (cause) {
+      const why = cause instanceof Error ? cause.message : String(cause);
+      throw new SouthbridgeError('ERR_KVM_CREATE', `KVM cannot create the VM: ${why}`, undefined, { cause });
+    }
   }
 
   // --- memory
@@ -145,7 +145,7 @@ export class KvmVm implements Vm, VcpuHost {
 
   injectNmi(): void {
     for (const cpu of this.#cpus) {
-      cpu.native.ioctl(abi.KVM_NMI);
+      this.settled(cpu, () => cpu.native.ioctl(abi.KVM_NMI));
       cpu.waiting = false;
     }
     this.kick();
@@ -154,201 +154,107 @@ export class KvmVm implements Vm, VcpuHost {
   // --- running
 
   start(): void {
-    if (this.#running || this.#disposed) return;
-    this.#running = true;
-    this.#scheduler.setRef(true);
-    this.#scheduler.wake();
+    if (!this.#disposed) this.#loop.start();
   }
 
   pause(): void {
-    if (!this.#running) return;
-    this.#running = false;
-    this.#scheduler.setRef(false);
-    if (!this.#inSlice) this.#finishInstruction();
+    this.#loop.pause();
   }
 
   kick(): void {
-    this.#sliceWanted = true;
-    if (!this.#inSlice && this.#running) this.#scheduler.wake();
+    this.#loop.kick();
   }
 
+  /** From inside an exit, it takes effect once that exit has been answered. */
   reset(): void {
-    if (this.#inSlice) {
+    if (this.#loop.answering) {
       this.#resetWanted = true;
-      this.#sliceWanted = true;
+      this.#loop.kick();
       return;
     }
-    this.#finishInstruction();
-    this.#resetNow();
+    const { running } = this.#loop;
+    this.#loop.pause();
+    this.#resetWanted = false;
+    for (const cpu of this.#cpus) cpu.reset();
+    if (running) this.#loop.start();
   }
 
   dispose(): void {
     if (this.#disposed) return;
-    this.pause();
     this.#disposed = true;
-    this.#scheduler.close();
+    this.#loop.close();
     for (const cpu of this.#cpus) cpu.native.close();
     this.native.close();
     this.#slots.clear();
   }
 
-  settled<T>(_cpu: KvmVcpu, action: () => T): T {
-    if (!this.#inSlice) this.#finishInstruction();
-    return action();
+  settled<T>(cpu: KvmVcpu, action: () => T): T {
+    if (this.#disposed)
+      throw new SouthbridgeError('ERR_VM_DISPOSED', `CPU ${cpu.index} is gone: its VM has been disposed of`);
+    return this.#loop.settled(cpu, action);
   }
 
-  #slice(): void {
-    if (!this.#running) return;
-    this.#inSlice = true;
-    this.#sliceWanted = false;
-    try {
-      this.#expireTimers();
-      if (this.#interrupts === undefined) this.#enterRepeatedly();
-      else this.#enterWithInterrupts(this.#interrupts);
-    } finally {
-      this.#inSlice = false;
-      this.#endSlice();
-    }
+  afterSlice(): void {
+    if (this.#resetWanted) this.reset();
   }
 
-  #endSlice(): void {
-    if (this.#disposed) return;
-    if (this.#resetWanted || !this.#running) this.#finishInstruction();
-    if (this.#resetWanted) this.#resetNow();
-    if (this.#running && !this.#boot.waiting) this.#scheduler.wake();
-  }
-
-  /** The hot loop where interrupts are the kernel's. */
-  #enterRepeatedly(): void {
-    const run = this.#run;
-    const exits = this.#exits;
-    const words = exits.words;
-    while (!this.#sliceWanted && this.#running) {
-      if (this.#deadlineMoved) this.#armDeadline();
-      run();
-      const reason = words[abi.RUN_EXIT_REASON];
-      if (reason === abi.EXIT_IO) exits.io();
-      else if (reason === abi.EXIT_MMIO) exits.mmio();
-      else if (!this.#otherExit(reason ?? 0)) break;
-    }
-    this.#unfinished = true;
-  }
-
-  /** The same where they are ours: one may be injected before each entry (KVM API, section 4.16). */
-  #enterWithInterrupts(interrupts: InterruptSource): void {
-    const run = this.#run;
-    const { words, bytes } = this.#exits;
-    while (!this.#sliceWanted && this.#running) {
-      if (this.#deadlineMoved) this.#armDeadline();
-      if (this.#boot.waiting) {
-        if (!interrupts.pending || bytes[abi.RUN_IF_FLAG_BYTE] === 0) break;
-        this.#boot.waiting = false;
-      }
-      if (interrupts.pending) {
-        if (bytes[abi.RUN_READY_FOR_INTERRUPT_BYTE] !== 0) this.#inject(interrupts.acknowledge());
-        bytes[abi.RUN_REQUEST_INTERRUPT_WINDOW_BYTE] = interrupts.pending ? 1 : 0;
-      } else {
-        bytes[abi.RUN_REQUEST_INTERRUPT_WINDOW_BYTE] = 0;
-      }
-      run();
-      const reason = words[abi.RUN_EXIT_REASON];
-      if (reason === abi.EXIT_IO) this.#exits.io();
-      else if (reason === abi.EXIT_MMIO) this.#exits.mmio();
-      else if (!this.#otherExit(reason ?? 0)) break;
-    }
-    this.#unfinished = true;
-  }
-
-  #inject(vector: number): void {
-    this.#vector[0] = vector;
-    this.#boot.native.ioctl(abi.KVM_INTERRUPT, this.#vector);
-  }
-
-  /** Everything but port and memory accesses. True where the guest goes on at once. */
-  #otherExit(reason: number): boolean {
+  stopFor(cpu: KvmVcpu, words: Int32Array): VmStop | undefined {
+    const reason = words[abi.RUN_EXIT_REASON] ?? 0;
     switch (reason) {
       case abi.EXIT_SLICE:
-        this.#expireTimers();
-        return false;
       case abi.EXIT_TIMER:
       case abi.EXIT_INTR:
-        this.#expireTimers();
-        return true;
       case abi.EXIT_IRQ_WINDOW_OPEN:
       case abi.EXIT_SET_TPR:
-        return true;
+        return undefined;
       case abi.EXIT_HLT:
-        this.#boot.waiting = true;
-        return this.#interrupts?.pending === true;
+        cpu.waiting = true;
+        return undefined;
       case abi.EXIT_SHUTDOWN:
-        this.#stop({ reason: 'shutdown', cpu: 0, report: this.#report('the CPU shut down: a triple fault') });
-        return false;
+        return { reason: 'shutdown', cpu: cpu.index, report: this.#report(cpu, 'the CPU shut down: a triple fault') };
       case abi.EXIT_SYSTEM_EVENT: {
-        const type = this.#exits.words[abi.RUN_UNION];
+        const type = words[abi.RUN_UNION];
         const event =
           type === abi.SYSTEM_EVENT_SHUTDOWN ? 'shutdown' : type === abi.SYSTEM_EVENT_RESET ? 'reset' : 'crash';
-        this.#stop({ reason: 'system-event', cpu: 0, event });
-        return false;
+        return { reason: 'system-event', cpu: cpu.index, event };
       }
       case abi.EXIT_DEBUG:
-        this.#stop({ reason: 'debug', cpu: 0, address: 0 });
-        return false;
+        return { reason: 'debug', cpu: cpu.index, address: 0 };
       default:
-        this.#stop({
-          reason: 'internal-error',
-          cpu: 0,
-          report: this.#report(describeFailure(reason, this.#exits.words)),
-        });
-        return false;
+        return { reason: 'internal-error', cpu: cpu.index, report: this.#report(cpu, describeFailure(reason, words)) };
     }
   }
 
-  #stop(stop: VmStop): void {
-    this.#running = false;
-    this.#scheduler.setRef(false);
-    this.#options.stopped(stop);
+  #report(cpu: KvmVcpu, headline: string): string {
+    const state = cpu.readState();
+    return `${headline}\n${registersReport(state)}${codeReport(state, linear => this.#byteAt(cpu, linear))}`;
   }
 
-  #expireTimers(): void {
-    const { clock } = this.#options;
-    if (clock.untilDeadline() <= 0) clock.expire();
-    this.#deadlineMoved = true;
-  }
-
-  #armDeadline(): void {
-    this.#deadlineMoved = false;
-    this.#scheduler.setDeadline(this.#options.clock.untilDeadline());
-  }
-
-  /** An answered exit is complete only once KVM_RUN has taken the answer (KVM API, section 5, at the end). */
-  #finishInstruction(): void {
-    if (!this.#unfinished) return;
-    this.#unfinished = false;
-    while (this.#boot.native.complete()) {
-      const reason = this.#exits.words[abi.RUN_EXIT_REASON];
-      if (reason === abi.EXIT_IO) this.#exits.io();
-      else if (reason === abi.EXIT_MMIO) this.#exits.mmio();
-      else break;
-    }
-  }
-
-  #resetNow(): void {
-    this.#resetWanted = false;
-    for (const cpu of this.#cpus) cpu.reset();
-  }
-
-  #report(headline: string): string {
-    const state = this.#boot.readState();
-    return `${headline}\n${registersReport(state)}${codeReport(state, linear => this.#byteAt(linear))}`;
-  }
-
-  #byteAt(linear: bigint): number | undefined {
-    const gpa = this.#boot.translate(linear);
+  #byteAt(cpu: KvmVcpu, linear: bigint): number | undefined {
+    const gpa = cpu.translate(linear);
     if (gpa === undefined) return undefined;
     for (const { gpa: start, size, ram, offset } of this.#slots.values()) {
       if (gpa >= start && gpa < start + size) return ram.bytes[offset + gpa - start];
     }
     return undefined;
+  }
+}
+
+function checkOptions(options: VmOptions): void {
+  if (options.cpus < 1) throw new SouthbridgeError('ERR_VM_CPUS', 'a machine needs at least one CPU');
+  if (options.irqchip) return;
+  if (options.cpus > 1) {
+    throw new SouthbridgeError(
+      'ERR_VM_CPUS',
+      'several CPUs need the interrupt controllers of the kernel',
+      'use -accel kvm with kernel-irqchip=on (the default), or -smp 1',
+    );
+  }
+  if (options.interrupts === undefined) {
+    throw new SouthbridgeError(
+      'ERR_VM_INTERRUPTS',
+      'without the irqchip of the kernel, a VM needs an interrupt source',
+    );
   }
 }
 

@@ -90,3 +90,15 @@ export function lab(code: readonly number[], options: Partial<VmOptions> & { int
 }
 
 export const CODE = 0x1000;
+
+/** Matches accesses to one port or address. */
+export const at =
+  (address: number) =>
+  (access: Access): boolean =>
+    access.address === address;
+
+/** Points a real-mode interrupt vector at 0000:`offset`. */
+export function setVector(ram: SharedRam, vector: number, offset: number): void {
+  ram.view.setUint16(4 * vector, offset, true);
+  ram.view.setUint16(4 * vector + 2, 0, true);
+}

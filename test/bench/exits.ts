@@ -1,0 +1,218 @@
+/**
+ * What an exit costs: CPU time of the thread that runs the vCPU, against Debian's QEMU on the same guest image in the
+ * same run. The guest does ROUNDS accesses and halts; the same image with none is the start-up cost, which is taken off.
+ *
+ *   node dist/test/bench/exits.js [rounds of measurement]
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { GuestBus } from '../../core/accel/accelerator.ts';
+import { kvm } from '../../core/accel/kvm/accelerator.ts';
+import { SharedRam } from '../../core/memory/guest-ram.ts';
+
+const ROUNDS = 400_000;
+/** Accesses a turn of the loop, so that the loop itself weighs little where a host interprets it. */
+const UNROLLED = 40;
+const BIOS_SIZE = 0x1_0000;
+const BIOS_BASE = 0xf_0000;
+const HPET = 0xfed0_0000;
+const POST_PORT = 0x80;
+
+/** The loop bodies, 32-bit code; EDI holds the HPET's address. */
+const LOOPS = {
+  'PIO out': [0xe6, POST_PORT], // out 80h, al
+  'PIO in': [0xe4, POST_PORT], // in al, 80h
+  'MMIO read': [0x8b, 0x07], // mov eax, [edi]
+  'MMIO write': [0x89, 0x07], // mov [edi], eax
+} as const;
+type LoopName = keyof typeof LOOPS;
+const BARS: Record<LoopName, number> = { 'PIO out': 0.92, 'PIO in': 0.92, 'MMIO read': 0.95, 'MMIO write': 0.95 };
+
+const dword = (value: number): number[] => [value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24];
+
+/** A 64 KiB BIOS: real mode, then flat 32-bit protected mode, `rounds` times the body, then cli; hlt for good. */
+export function image(body: readonly number[], rounds: number): Uint8Array {
+  const bios = new Uint8Array(BIOS_SIZE);
+  // Code and data, 4 GiB each, with their accessed bits set: the GDT is in ROM.
+  const gdt = [0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0x9b, 0xcf, 0, 0xff, 0xff, 0, 0, 0, 0x93, 0xcf, 0];
+  bios.set(gdt, 0x100);
+  bios.set([gdt.length - 1, 0, ...dword(BIOS_BASE + 0x100)], 0x140);
+  bios.set(
+    [
+      0xfa, // cli
+      0x2e,
+      0x66,
+      0x0f,
+      0x01,
+      0x16,
+      0x40,
+      0x01, // lgdt cs:[140h]
+      0x0f,
+      0x20,
+      0xc0,
+      0x0c,
+      0x01,
+      0x0f,
+      0x22,
+      0xc0, // mov eax, cr0; or al, 1; mov cr0, eax
+      0x66,
+      0xea,
+      ...dword(BIOS_BASE + 0x200),
+      0x08,
+      0x00, // jmp 8:flat
+    ],
+    0,
+  );
+  const bodies = Array.from({ length: UNROLLED }, () => body).flat();
+  const loop = [
+    0x66,
+    0xb8,
+    0x10,
+    0x00,
+    0x8e,
+    0xd8,
+    0x8e,
+    0xc0, // mov ax, 10h; mov ds, ax; mov es, ax
+    0xb9,
+    ...dword(rounds / UNROLLED + 1), // mov ecx, turns + 1
+    0xbf,
+    ...dword(HPET), // mov edi, HPET
+    0x31,
+    0xc0, // xor eax, eax
+    0xeb,
+    bodies.length, // jmp over the bodies, to the count
+    ...bodies,
+    0x49, // dec ecx
+    0x75,
+    0x100 - bodies.length - 3, // jnz bodies
+    0xf4,
+    0xeb,
+    0xfd, // hlt; jmp $-1
+  ];
+  bios.set(loop, 0x200);
+  bios.set([0xea, 0, 0, 0x00, 0xf0], 0xfff0);
+  return bios;
+}
+
+/** Nanoseconds on a CPU of the first thread of `pid` whose name matches, once that no longer grows. */
+async function settledCpuTime(pid: number, thread: RegExp): Promise<number> {
+  let last = -1;
+  for (let calm = 0; calm < 3; ) {
+    await sleep(100);
+    const now = threadTime(pid, thread);
+    calm = now === last && now > 0 ? calm + 1 : 0;
+    last = now;
+  }
+  return last;
+}
+
+function threadTime(pid: number, thread: RegExp): number {
+  for (const tid of readdirSync(`/proc/${pid}/task`)) {
+    const name = readFileSync(`/proc/${pid}/task/${tid}/comm`, 'latin1').trim();
+    if (thread.test(name)) return Number(readFileSync(`/proc/${pid}/task/${tid}/schedstat`, 'latin1').split(' ')[0]);
+  }
+  return -1;
+}
+
+async function measured(child: ChildProcess, thread: RegExp): Promise<number> {
+  try {
+    return await settledCpuTime(child.pid ?? 0, thread);
+  } finally {
+    child.kill('SIGKILL');
+  }
+}
+
+function qemu(bios: string): Promise<number> {
+  const flags = [
+    '-M',
+    'pc',
+    '-accel',
+    'kvm',
+    '-nodefaults',
+    '-display',
+    'none',
+    '-vga',
+    'none',
+    '-m',
+    '16',
+    '-bios',
+    bios,
+  ];
+  const child = spawn('qemu-system-x86_64', [...flags, '-name', 'bench,debug-threads=on'], { stdio: 'ignore' });
+  return measured(child, /^CPU 0\/KVM/);
+}
+
+function ours(bios: string): Promise<number> {
+  const child = spawn(process.execPath, [fileURLToPath(import.meta.url), '--guest', bios], { stdio: 'inherit' });
+  return measured(child, /^node/);
+}
+
+/** The child process: one guest, a bus with one port and one device. */
+function runGuest(path: string): void {
+  const rom = new SharedRam('bios', BIOS_SIZE, { readonly: true });
+  rom.bytes.set(readFileSync(path));
+  const ram = new SharedRam('ram', 0xa_0000);
+  let scratch = 0;
+  const bus: GuestBus = {
+    portRead: port => (port === POST_PORT ? scratch : 0xff),
+    portWrite: (port, _size, value) => {
+      if (port === POST_PORT) scratch = value;
+    },
+    memoryRead: address => (address === HPET ? 0x8086_a201 : 0xffff_ffff),
+    memoryWrite: (address, _size, value) => {
+      if (address === HPET) scratch = value;
+    },
+  };
+  const clock = { untilDeadline: () => Number.POSITIVE_INFINITY, expire() {}, onDeadline() {} };
+  const vm = kvm.createVm({
+    bus,
+    clock,
+    cpus: 1,
+    irqchip: true,
+    lowRam: ram.size,
+    stopped: stop => console.error('report' in stop ? stop.report : stop.reason),
+  });
+  vm.mapRam(0, ram, 0, ram.size, false);
+  vm.mapRam(BIOS_BASE, rom, 0, BIOS_SIZE, true);
+  vm.mapRam(0x1_0000_0000 - BIOS_SIZE, rom, 0, BIOS_SIZE, true);
+  vm.start();
+}
+
+async function main(rounds: number): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'southbridge-exits-'));
+  const file = (name: string, count: number): string => {
+    const path = join(folder, `${name.replace(' ', '-')}-${count}.bin`);
+    writeFileSync(path, image(LOOPS[name as LoopName], count));
+    return path;
+  };
+  try {
+    const empty = file('PIO out', 0);
+    for (const name of Object.keys(LOOPS) as LoopName[]) {
+      const busy = file(name, ROUNDS);
+      const costs: { qemu: number; ours: number }[] = [];
+      for (let round = 0; round < rounds; round++) {
+        const theirs = (await qemu(busy)) - (await qemu(empty));
+        const mine = (await ours(busy)) - (await ours(empty));
+        costs.push({ qemu: theirs / ROUNDS, ours: mine / ROUNDS });
+      }
+      const ratios = costs.map(cost => cost.ours / cost.qemu).sort((a, b) => a - b);
+      const median = ratios[ratios.length >> 1] ?? 0;
+      const us = (pick: (cost: { qemu: number; ours: number }) => number): string =>
+        (Math.min(...costs.map(pick)) / 1000).toFixed(2);
+      console.log(
+        `${name.padEnd(10)}  QEMU ${us(c => c.qemu)} us  ours ${us(c => c.ours)} us  ratio ${median.toFixed(3)}` +
+          `  (${ratios.map(ratio => ratio.toFixed(3)).join(' ')}; bar ${BARS[name]})`,
+      );
+    }
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+const [mode, argument] = process.argv.slice(2);
+if (mode === '--guest' && argument !== undefined) runGuest(argument);
+else if (Number(mode ?? 5) > 0) await main(Number(mode ?? 5));
