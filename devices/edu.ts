@@ -2,7 +2,7 @@ import { ms } from '../core/clock/units.ts';
 import { deviceType } from '../core/device/device-type.ts';
 import { prop } from '../core/device/property.ts';
 import { PciDevice } from '../core/pci/pci-device.ts';
-import { bit, choice, r32, r64, type Registers, registerMap } from '../core/register/register.ts';
+import { bit, choice, type Registers, r32, r64, registerMap } from '../core/register/register.ts';
 import { field } from '../core/state/fields.ts';
 
 /** What a register that cannot be read, or is not there, reads as. */
