@@ -1,7 +1,9 @@
 import { SouthbridgeError } from '../errors.ts';
+import type { pciProperties } from '../pci/identity.ts';
 import type { Device } from './device.ts';
 import type { DeviceInput, DeviceType, DeviceTypeInfo } from './device-type.ts';
 import { ObjectNode } from './object.ts';
+import type { PropInput } from './property.ts';
 import type { DeviceServices } from './services.ts';
 
 /** Where devices on a bus go in the object tree when they have an id, and when not: QEMU's `/machine/peripheral`, `-anon`. */
@@ -9,6 +11,9 @@ export interface DeviceHome {
   adopt(device: Device): void;
   disown(device: Device): void;
 }
+
+/** What buses themselves may be told: PCI's slot, and what else every function has. */
+export type Placement = PropInput<typeof pciProperties>;
 
 /**
  * A plugin bus: makes devices, gives them their addresses and takes them out again. Subclasses say what an address is.
@@ -61,7 +66,7 @@ export abstract class Bus extends ObjectNode {
    * @param props the device's other properties; text is parsed as on the command line
    * @throws SouthbridgeError ERR_PROPERTY_* for a bad value, ERR_BUS_* where it does not fit, or what the device throws
    */
-  plug<S extends DeviceType>(type: S, placement: DeviceInput<S> = {}, props: DeviceInput<S> = {}, id?: string): ReturnType<S['make']> {
+  plug<S extends DeviceType>(type: S, placement: DeviceInput<S> & Placement = {}, props: DeviceInput<S> = {}, id?: string): ReturnType<S['make']> {
     if (!this.accepts(type)) {
       throw new SouthbridgeError('ERR_BUS_KIND', `Device '${type.type}' can't go on ${this.kind} bus`, `it needs a ${type.bus} bus`);
     }

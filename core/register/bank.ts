@@ -174,9 +174,8 @@ export class RegisterBank<M extends RegisterMap = RegisterMap> implements AnyReg
     const { masks, slot, entry } = cell;
     const stored = this.#words[slot] ?? 0;
     const hook = this.#hooks[entry.index];
-    let value = stored;
+    let value = stored & ~masks.writeOnly;
     if (hook?.read !== undefined) value = entry.words === 1 ? (hook as RegisterHook<number>).read?.(stored, cell.element) ?? 0 : this.#readWide(hook as RegisterHook<bigint>, cell);
-    value &= ~masks.writeOnly;
     if (masks.rc !== 0) this.#words[slot] = (this.#words[slot] ?? 0) & ~(masks.rc & touched);
     this.observer?.access?.(entry, cell.element, cell.word, value >>> 0, stored, this.#words[slot] ?? 0, false);
     return (value & masks.all) >>> 0;
