@@ -1,0 +1,187 @@
+/** Reads off a machine what its DSDT says of devices. */
+import { IsaBus } from '../../core/bus/isa.ts';
+import type { Device } from '../../core/device/device.ts';
+import type { Aml, Body } from '../../core/firmware/aml.ts';
+import {
+  appleSmc,
+  type FloppyDriveKind,
+  floppyController,
+  keyboardAndMouse,
+  parallelPort,
+  pvpanic,
+  realTimeClock,
+  serialPort,
+} from '../../core/firmware/dsdt-isa.ts';
+import {
+  type AcpiPciBus,
+  type AcpiPciDevice,
+  ich9Bridge,
+  piix3Bridge,
+  vgaSleepStates,
+} from '../../core/firmware/dsdt-pci.ts';
+import type { AddressRange } from '../../core/firmware/ranges.ts';
+import type { PciBus } from '../../core/pci/pci-bus.ts';
+import { PciDevice } from '../../core/pci/pci-device.ts';
+
+function numberProp(device: Device, name: string, otherwise: number): number {
+  const props: Readonly<Record<string, unknown>> = device.props;
+  const value = props[name];
+  return typeof value === 'number' ? value : otherwise;
+}
+
+const COM_PORTS = [0x3f8, 0x2f8, 0x3e8, 0x2e8];
+const COM_IRQS = [4, 3, 4, 3];
+const LPT_PORTS = [0x378, 0x278, 0x3bc];
+const NO_PORT = 0xffff_ffff;
+
+/** Index, ports and interrupt of a serial or parallel port, with the PC's own where the user chose none. */
+function portFacts(device: Device, ports: readonly number[], irqs: readonly number[], sibling: number) {
+  const given = numberProp(device, 'index', NO_PORT);
+  const iobase = numberProp(device, 'iobase', NO_PORT);
+  const known = ports.indexOf(iobase);
+  const index = given < ports.length ? given : known >= 0 ? known : sibling;
+  return {
+    index,
+    iobase: iobase === NO_PORT ? (ports[index] ?? 0) : iobase,
+    irq: numberProp(device, 'irq', NO_PORT) >= 16 ? (irqs[index] ?? 0) : numberProp(device, 'irq', 0),
+  };
+}
+
+interface FloppyDrives {
+  /** What each drive is; undefined where there is none. */
+  readonly driveKinds: readonly (FloppyDriveKind | undefined)[];
+}
+
+function hasDrives(device: Device): device is Device & FloppyDrives {
+  return 'driveKinds' in device;
+}
+
+/** How QEMU's order of building a PC's own ISA devices shows in its DSDT, first to last. */
+const BUILT_IN_ORDER = ['i8042', 'isa-fdc', 'isa-parallel', 'isa-serial', 'mc146818rtc'];
+
+function isaDevice(device: Device, sibling: number): Aml | undefined {
+  switch (device.type.type) {
+    case 'i8042':
+      return keyboardAndMouse({
+        kbdIrq: numberProp(device, 'kbd-irq', 1),
+        mouseIrq: numberProp(device, 'mouse-irq', 12),
+      });
+    case 'isa-serial':
+      return serialPort(portFacts(device, COM_PORTS, COM_IRQS, sibling));
+    case 'isa-parallel':
+      return parallelPort(portFacts(device, LPT_PORTS, [7, 7, 7], sibling));
+    case 'mc146818rtc':
+      return realTimeClock({ iobase: numberProp(device, 'iobase', 0x70), irq: numberProp(device, 'irq', 8) });
+    case 'isa-fdc':
+      return floppyController({
+        iobase: numberProp(device, 'iobase', 0x3f0),
+        irq: numberProp(device, 'irq', 6),
+        dma: numberProp(device, 'dma', 2),
+        drives: hasDrives(device) ? device.driveKinds : ['288', undefined],
+      });
+    case 'pvpanic':
+      return pvpanic(numberProp(device, 'ioport', 0x505));
+    case 'isa-applesmc':
+      return appleSmc(numberProp(device, 'iobase', 0x300));
+    default:
+      return undefined;
+  }
+}
+
+/** What the devices on an ISA bus say of themselves: those that the user added first, then the machine's own. */
+export function isaBody(isa: IsaBus): Body {
+  const counts = new Map<string, number>();
+  const described = isa.devices.map(device => {
+    const sibling = counts.get(device.type.type) ?? 0;
+    counts.set(device.type.type, sibling + 1);
+    const own = device.parent?.name === 'unattached';
+    const rank = own ? BUILT_IN_ORDER.indexOf(device.type.type) : -1;
+    return { rank, aml: isaDevice(device, sibling) };
+  });
+  return described
+    .reverse()
+    .toSorted((a, b) => a.rank - b.rank)
+    .map(({ aml }) => aml);
+}
+
+/** What a PCI function itself has to say. */
+function pciBody(device: PciDevice): Body | undefined {
+  switch (device.type.type) {
+    case 'PIIX3':
+    case 'PIIX3-xen':
+      return piix3Bridge(isaBehind(device));
+    case 'ICH9-LPC':
+      return ich9Bridge(isaBehind(device));
+    case 'ICH9-SMB':
+    case 'ICH9 SMB':
+      return [];
+    case 'VGA':
+    case 'secondary-vga':
+      return vgaSleepStates();
+    default:
+      return undefined;
+  }
+}
+
+function isaBehind(device: Device): Body {
+  const isa = device.buses.find(bus => bus instanceof IsaBus);
+  return isa instanceof IsaBus ? isaBody(isa) : [];
+}
+
+/** What the hotplug controller knows of buses and devices. */
+export interface HotplugKnowledge {
+  bsel(bus: PciBus): number | undefined;
+  cameLater(device: PciDevice): boolean;
+}
+
+/** A PCI bus and what is behind its bridges. */
+export function describeBus(bus: PciBus, hotplug: HotplugKnowledge | undefined): AcpiPciBus {
+  const bsel = hotplug?.bsel(bus);
+  return {
+    ...(bsel !== undefined && { bsel }),
+    express: bus.express,
+    devices: bus.devices.filter(device => device instanceof PciDevice).map(device => describeDevice(device, hotplug)),
+  };
+}
+
+function describeDevice(device: PciDevice, hotplug: HotplugKnowledge | undefined): AcpiPciDevice {
+  const aml = pciBody(device);
+  const { secondaryBus } = device;
+  return {
+    devfn: device.devfn,
+    hotpluggable: device.type.hotpluggable,
+    hotplugged: hotplug?.cameLater(device) ?? false,
+    ...(secondaryBus !== undefined && { secondary: describeBus(secondaryBus, hotplug) }),
+    ...(aml !== undefined && { aml }),
+  };
+}
+
+const FOUR_GIB = 2 ** 32;
+const PREFETCH_BASE = 0x24;
+const PREFETCH_LIMIT = 0x26;
+const PREFETCH_BASE_HIGH = 0x28;
+const PREFETCH_LIMIT_HIGH = 0x2c;
+
+/** Where above 4 GiB the firmware put the BARs and bridge windows of a root bus; undefined where nowhere. */
+export function window64(bus: PciBus): AddressRange | undefined {
+  let found: AddressRange | undefined;
+  const extend = (from: number, max: number): void => {
+    const min = Math.max(from, FOUR_GIB);
+    if (max < min) return;
+    found = { min: Math.min(found?.min ?? min, min), max: Math.max(found?.max ?? max, max) };
+  };
+  for (const device of bus.functions) {
+    if (device.secondaryBus !== undefined) {
+      const { config } = device;
+      const base = (config.get16(PREFETCH_BASE) & 0xfff0) * 0x1_0000 + config.get32(PREFETCH_BASE_HIGH) * FOUR_GIB;
+      const limit =
+        (config.get16(PREFETCH_LIMIT) & 0xfff0) * 0x1_0000 + 0xf_ffff + config.get32(PREFETCH_LIMIT_HIGH) * FOUR_GIB;
+      extend(base, limit);
+    }
+    for (const bar of device.bars) {
+      if (bar?.declaration.wide === true && bar.address >= 0)
+        extend(bar.address, bar.address + bar.declaration.size - 1);
+    }
+  }
+  return found;
+}

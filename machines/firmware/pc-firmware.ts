@@ -1,0 +1,331 @@
+/** What a PC tells its firmware: fills fw_cfg, and keeps it true from one reset to the next. */
+import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { LOADER_FILE, RSDP_FILE, TABLES_FILE } from '../../core/firmware/acpi-blob.ts';
+import { type AcpiFiles, pcAcpi } from '../../core/firmware/acpi-build.ts';
+import {
+  type AcpiCpu,
+  FADT_FLAGS,
+  type FadtFacts,
+  IAPC_8042,
+  type McfgFacts,
+  memoryAffinities,
+} from '../../core/firmware/acpi-tables.ts';
+import type { BootDevice } from '../../core/firmware/boot-order.ts';
+import type { DsdtFacts } from '../../core/firmware/dsdt.ts';
+import { AMD_HYPERTRANSPORT, type E820Entry } from '../../core/firmware/e820.ts';
+import type { FwCfg } from '../../core/firmware/fw-cfg.ts';
+import {
+  addCommonItems,
+  addX86Items,
+  refreshBootFiles,
+  SYSTEM_STATES_FILE,
+  systemStatesFile,
+} from '../../core/firmware/machine-items.ts';
+import { SMBIOS_ANCHOR_FILE, SMBIOS_TABLES_FILE, smbiosFiles } from '../../core/firmware/smbios.ts';
+import { SmbiosOptions } from '../../core/firmware/smbios-options.ts';
+import { E820 } from '../../core/loader/image.ts';
+import { firmwareKernel } from '../../core/loader/kernel.ts';
+import type { Machine } from '../../core/machine/machine.ts';
+import type { PciBus } from '../../core/pci/pci-bus.ts';
+import { PciDevice } from '../../core/pci/pci-device.ts';
+import { pvpanic } from '../../devices/pvpanic.ts';
+import { VmGenId } from '../../devices/vmgenid.ts';
+import { describeBus, type HotplugKnowledge, window64 } from './acpi-description.ts';
+import { biosGeometries, bootDevices } from './boot-path.ts';
+
+const GIB = 2 ** 30;
+const IO_APIC = { id: 0, address: 0xfec0_0000, gsiBase: 0 } as const;
+const HPET_BASE = 0xfed0_0000;
+/** Three timers, 64 bits, legacy replacement, 100 MHz: what the HPET's capability register says of itself. */
+const HPET_BLOCK_ID = 0x8086_a201;
+/** ISA interrupts that PCI links and the SCI use: 5, 9, 10 and 11. */
+const PCI_IRQ_MASK = 0x0e20;
+const SMI_PORT = 0xb2;
+const CMOS_CENTURY = 0x32;
+const NO_C_STATE = 0xfff;
+const CLUSTER_MODEL_CPUS = 8;
+
+/** The power management of a chipset, as the tables describe it. */
+export interface PmFacts {
+  readonly chipset: 'i440fx' | 'q35';
+  /** ACPI_ENABLE and ACPI_DISABLE. */
+  readonly smi: { readonly enable: number; readonly disable: number };
+  readonly gpe0: { readonly base: number; readonly length: number };
+  readonly cpuHotplugBase: number;
+  readonly pciHotplug: { readonly base: number; readonly root: boolean; readonly bridges: boolean };
+  readonly sleep: { readonly s3: boolean; readonly s4: boolean; readonly s4Value: number };
+}
+
+export const PIIX4_PM: Omit<PmFacts, 'sleep' | 'pciHotplug'> = {
+  chipset: 'i440fx',
+  smi: { enable: 0xf1, disable: 0xf0 },
+  gpe0: { base: 0xafe0, length: 4 },
+  cpuHotplugBase: 0xaf00,
+};
+export const ICH9_PM: Omit<PmFacts, 'sleep' | 'pciHotplug'> = {
+  chipset: 'q35',
+  smi: { enable: 2, disable: 3 },
+  gpe0: { base: 0x620, length: 0x10 },
+  cpuHotplugBase: 0xcd8,
+};
+/** PM1a event block, where firmware programs both chipsets to have it. */
+const PM_BASE = 0x600;
+const PCI_HOTPLUG_LENGTH = 0x18;
+
+export interface PcFirmwareFacts {
+  readonly machine: Machine;
+  readonly fwCfg: FwCfg;
+  readonly pm: PmFacts;
+  readonly rootBus: PciBus;
+  readonly hotplug: HotplugKnowledge | undefined;
+  /** Bytes below and above 4 GiB. */
+  readonly ram: { readonly low: number; readonly high: number };
+  /** Every possible CPU in order of its number. */
+  readonly cpus: readonly AcpiCpu[];
+  /** Leaf 1 of CPUID: EAX and EDX, and whether the vendor is AMD. */
+  readonly cpuid: { readonly version: number; readonly features: number; readonly amd: boolean };
+  readonly hpet: boolean;
+  /** Whether SMM answers at the SMI command port; QEMU's tables say so even where firmware needs none. */
+  readonly smm: boolean;
+  /** Names for SMBIOS: `Standard PC (i440FX + PIIX, 1996)` and the machine type. */
+  readonly product: string;
+  readonly version: string;
+  /** Bytes that firmware may use for 64-bit BARs: 2 GiB for i440FX, 32 GiB for q35. */
+  readonly hole64Size: number;
+  /** NUMA nodes in bytes; empty without NUMA. */
+  readonly nodes?: readonly number[];
+  readonly distances?: readonly (readonly number[])[];
+  /** The memory-mapped configuration space while it is on (q35). */
+  readonly mcfg?: () => McfgFacts | undefined;
+  readonly oem?: { readonly id: string; readonly tableId: string };
+}
+
+/** Fills fw_cfg. What depends on devices that are still to come is done on the first reset, before the firmware runs. */
+export class PcFirmware {
+  readonly #facts: PcFirmwareFacts;
+  readonly #roms: BootDevice[] = [];
+  #prepared = false;
+  #built = false;
+
+  constructor(facts: PcFirmwareFacts) {
+    this.#facts = facts;
+    const { machine, fwCfg } = facts;
+    const { config } = machine;
+    addCommonItems(fwCfg, {
+      ...(config.uuid !== undefined && { uuid: config.uuid }),
+      ramSize: config.ramSize,
+      graphics: config.graphics,
+      cpus: facts.cpus.filter(cpu => cpu.present).length,
+      boot: {
+        menu: config.boot.menu ?? false,
+        ...(config.boot.splashTimeMs !== undefined && { splashTimeMs: config.boot.splashTimeMs }),
+        ...(config.boot.rebootTimeoutMs !== undefined && { rebootTimeoutMs: config.boot.rebootTimeoutMs }),
+        ...(config.boot.splash !== undefined && { splash: readFileSync(config.boot.splash) }),
+      },
+    });
+    addX86Items(fwCfg, {
+      apicIdLimit: Math.max(...facts.cpus.map(cpu => cpu.apicId)) + 1,
+      e820: this.#memoryMap(),
+      numa: {
+        cpus: facts.cpus.map(cpu => ({ apicId: cpu.apicId, node: cpu.node ?? 0 })),
+        nodes: facts.nodes ?? [],
+      },
+      hpets: facts.hpet ? [{ blockId: HPET_BLOCK_ID, base: HPET_BASE, minTick: 0 }] : [],
+    });
+    fwCfg.addFile(SYSTEM_STATES_FILE, systemStatesFile(facts.pm.sleep));
+    this.#addKernel();
+    for (const rom of config.optionRoms) this.#addRom(rom.file, rom.bootIndex);
+    machine.onReset(() => this.#reset());
+  }
+
+  #reset(): void {
+    const { machine, fwCfg } = this.#facts;
+    if (!this.#prepared) this.#prepare();
+    this.#built = false;
+    const strict = machine.config.boot.strict ?? false;
+    refreshBootFiles(fwCfg, [...this.#roms, ...bootDevices(machine)], strict, biosGeometries(machine));
+  }
+
+  /** All devices of the command line are there: adds the files that speak of them. */
+  #prepare(): void {
+    this.#prepared = true;
+    const { machine, fwCfg } = this.#facts;
+    const smbios = this.#smbios();
+    fwCfg.addFile(SMBIOS_TABLES_FILE, smbios.tables);
+    fwCfg.addFile(SMBIOS_ANCHOR_FILE, smbios.anchor);
+    for (const device of machine.devices()) {
+      if (device instanceof VmGenId) device.addFiles(fwCfg);
+      if (device.type.type === pvpanic.type) this.#addPvpanicPort(device.props);
+    }
+    if (machine.config.acpi) {
+      const acpi = this.#acpi();
+      const rebuild = { selected: () => this.#rebuild() };
+      fwCfg.addFile(TABLES_FILE, acpi.tables, rebuild);
+      fwCfg.addFile(RSDP_FILE, acpi.rsdp, rebuild);
+      fwCfg.addFile(LOADER_FILE, acpi.loader, rebuild);
+    }
+    for (const file of machine.config.fwCfg) fwCfg.addFile(file.name, file.contents);
+  }
+
+  /** The firmware has programmed PCI by the time it asks for the tables: they say where things are now. */
+  #rebuild(): void {
+    if (this.#built) return;
+    this.#built = true;
+    const { fwCfg } = this.#facts;
+    const acpi = this.#acpi();
+    fwCfg.setFile(TABLES_FILE, acpi.tables);
+    fwCfg.setFile(RSDP_FILE, acpi.rsdp);
+    fwCfg.setFile(LOADER_FILE, acpi.loader);
+  }
+
+  #addPvpanicPort(props: Readonly<Record<string, unknown>>): void {
+    const port = Buffer.alloc(2);
+    port.writeUInt16LE(Number(props['ioport'] ?? 0));
+    this.#facts.fwCfg.setFile('etc/pvpanic-port', port);
+  }
+
+  #memoryMap(): E820Entry[] {
+    const { ram, cpuid } = this.#facts;
+    const map: E820Entry[] = cpuid.amd ? [AMD_HYPERTRANSPORT] : [];
+    map.push({ base: 0, length: ram.low, type: 'ram' });
+    if (ram.high > 0) map.push({ base: 4 * GIB, length: ram.high, type: 'ram' });
+    return map;
+  }
+
+  // Kernel and option ROMs
+
+  /** `-kernel`, as firmware boots it: items, and a boot ROM that comes first. */
+  #addKernel(): void {
+    const { machine, fwCfg, ram } = this.#facts;
+    const { kernel, initrd, append } = machine.config;
+    if (kernel === undefined) return;
+    const memory = [{ address: 0, size: ram.low, type: E820.RAM }];
+    if (ram.high > 0) memory.push({ address: 4 * GIB, size: ram.high, type: E820.RAM });
+    const boot = firmwareKernel(readFileSync(kernel), {
+      memory,
+      kernelName: kernel,
+      ...(append !== undefined && { commandLine: append }),
+      ...(initrd !== undefined && { initrd: readFileSync(initrd) }),
+    });
+    for (const item of boot.items) fwCfg.setItem(item.selector, item.bytes);
+    const rom = boot.rom === 'pvh' || !fwCfg.dmaEnabled ? `${boot.rom}.bin` : `${boot.rom}_dma.bin`;
+    this.#addRom(rom, 0);
+  }
+
+  #addRom(file: string, bootIndex: number): void {
+    const { machine, fwCfg } = this.#facts;
+    const name = `genroms/${basename(file)}`;
+    fwCfg.addFile(name, machine.services.romImage(file));
+    if (bootIndex >= 0) this.#roms.push({ index: bootIndex, path: `/rom@${name}` });
+  }
+
+  // SMBIOS
+
+  #smbios(): { readonly tables: Uint8Array; readonly anchor: Uint8Array } {
+    const { machine, cpuid, rootBus } = this.#facts;
+    const { config } = machine;
+    const options = new SmbiosOptions(path => {
+      try {
+        return readFileSync(path);
+      } catch {
+        return undefined;
+      }
+    });
+    for (const parameters of config.smbios) options.add(Object.entries(parameters));
+    const { sockets, dies, cores, threads } = config.cpus;
+    return smbiosFiles({
+      options,
+      defaults: { manufacturer: 'QEMU', product: this.#facts.product, version: this.#facts.version },
+      ...(config.uuid !== undefined && { uuid: config.uuid }),
+      entryPoint: config.options['smbios-entry-point-type'] === '64' ? '64' : '32',
+      sockets,
+      coresPerSocket: dies * cores,
+      threadsPerSocket: dies * cores * threads,
+      cpuid,
+      ramSize: config.ramSize,
+      ramRanges: this.#memoryMap().filter(entry => entry.type === 'ram'),
+      findPci: id => {
+        const device = machine.findDevice(id);
+        return device instanceof PciDevice && device.pciBus === rootBus ? { bus: 0, devfn: device.devfn } : undefined;
+      },
+    });
+  }
+
+  // ACPI
+
+  #acpi(): AcpiFiles {
+    const facts = this.#facts;
+    const { machine, cpus, ram, nodes = [], distances } = facts;
+    const mcfg = facts.mcfg?.();
+    return pcAcpi({
+      ...(facts.oem !== undefined && { oem: facts.oem }),
+      dsdt: this.#dsdt(mcfg),
+      fadt: this.#fadt(),
+      madt: { cpus, ioApics: [IO_APIC], timerOnGsi2: true, pciIrqMask: PCI_IRQ_MASK },
+      ...(facts.hpet && { hpet: { blockId: HPET_BLOCK_ID, base: HPET_BASE } }),
+      ...(nodes.length > 0 && {
+        numa: {
+          memory: memoryAffinities({ nodes, below4g: ram.low, above4gStart: 4 * GIB }),
+          ...(distances !== undefined && { distances }),
+        },
+      }),
+      ...(mcfg !== undefined && { mcfg }),
+      vmGenId: [...machine.devices()].some(device => device instanceof VmGenId),
+    });
+  }
+
+  #fadt(): FadtFacts {
+    const { pm, cpus, smm } = this.#facts;
+    const flags =
+      FADT_FLAGS.WBINVD |
+      FADT_FLAGS.PROC_C1 |
+      FADT_FLAGS.SLP_BUTTON |
+      FADT_FLAGS.RTC_S4 |
+      FADT_FLAGS.USE_PLATFORM_CLOCK |
+      (cpus.length > CLUSTER_MODEL_CPUS ? FADT_FLAGS.FORCE_APIC_CLUSTER_MODEL : 0);
+    const common = {
+      iapcBootArch: IAPC_8042,
+      intModel: 1,
+      sciInt: 9,
+      ...(smm && { smi: { port: SMI_PORT, ...pm.smi } }),
+      pm: { base: PM_BASE, gpe0: pm.gpe0.base, gpe0Length: pm.gpe0.length },
+      lvl2Latency: NO_C_STATE,
+      lvl3Latency: NO_C_STATE,
+      century: CMOS_CENTURY,
+    } as const;
+    // Revision 1 for i440FX, as Windows 2000 knows no other.
+    if (pm.chipset === 'i440fx') return { ...common, revision: 1, flags };
+    const reset = { register: { space: 'io', bits: 8, address: 0xcf9 }, value: 0xf } as const;
+    return { ...common, revision: 3, flags: flags | FADT_FLAGS.RESET_REG_SUP, reset };
+  }
+
+  #dsdt(mcfg: McfgFacts | undefined): DsdtFacts {
+    const { pm, rootBus, hotplug, cpus, ram, fwCfg, hpet } = this.#facts;
+    return {
+      chipset: pm.chipset,
+      rootUid: 0,
+      hasHpet: hpet,
+      cpuHotplug: { cpus, base: pm.cpuHotplugBase },
+      nvdimm: false,
+      pciHotplug: { ...pm.pciHotplug, length: PCI_HOTPLUG_LENGTH },
+      rootBus: describeBus(rootBus, hotplug),
+      pciHole: { min: ram.low, max: IO_APIC.address - 1 },
+      pciHole64: this.#hole64(),
+      ...(mcfg !== undefined && { mcfg }),
+      gpe0: pm.gpe0,
+      sleep: pm.sleep,
+      fwCfg: { iobase: 0x510, dma: fwCfg.dmaEnabled },
+    };
+  }
+
+  /** Where 64-bit BARs lie, and in any case room for more: from the end of RAM, rounded to GiB. */
+  #hole64(): { readonly min: number; readonly max: number } {
+    const { rootBus, ram, hole64Size } = this.#facts;
+    const used = window64(rootBus);
+    const roundUp = (address: number): number => Math.ceil(address / GIB) * GIB;
+    const min = used?.min ?? roundUp(4 * GIB + ram.high);
+    const end = roundUp(min + hole64Size);
+    return { min, max: Math.max(end, (used?.max ?? 0) + 1) - 1 };
+  }
+}
