@@ -1,3 +1,4 @@
+import type { CpuHost } from '../cpu/resolve.ts';
 import type { GuestRam } from '../memory/guest-ram.ts';
 import type { CpuState } from './cpu-state.ts';
 
@@ -104,6 +105,8 @@ export interface Vm {
   /** Devices wrote guest RAM: wasm drops translated code, kvm does nothing. */
   dmaWritten(gpa: number, length: number): void;
   readonly vcpus: readonly Vcpu[];
+  /** What CPU features guests may have; everything where absent. */
+  readonly cpuHost?: CpuHost;
   /** Lets the vCPUs run, interleaved with the event loop, until `pause` or a stop. */
   start(): void;
   /** Returns once no vCPU is in the guest and all state can be read. Idempotent. */

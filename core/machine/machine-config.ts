@@ -1,4 +1,5 @@
 import type { PropertyValue } from '../device/object.ts';
+import type { NumaOption } from './numa.ts';
 
 /** Sockets, dies, cores and threads, and how many CPUs there are at the start (QEMU's `-smp`). */
 export interface CpuTopology {
@@ -44,7 +45,9 @@ export interface MachineConfig {
   readonly maxRamSize: number;
   readonly ramSlots: number;
   readonly cpus: CpuTopology;
+  /** QEMU's `-cpu`: a model and its properties; the machine type's own where absent. */
   readonly cpuModel: string | undefined;
+  readonly numa: readonly NumaOption[];
   readonly name: string | undefined;
   readonly uuid: string | undefined;
   /** File name of the firmware; the machine type's own where absent. */
@@ -85,6 +88,7 @@ export const DEFAULT_CONFIG: MachineConfig = {
   ramSlots: 0,
   cpus: { cpus: 1, sockets: 1, dies: 1, cores: 1, threads: 1, maxCpus: 1 },
   cpuModel: undefined,
+  numa: [],
   name: undefined,
   uuid: undefined,
   bios: undefined,

@@ -12,6 +12,8 @@ export interface MachineTypeInfo {
   readonly isDefault: boolean;
   readonly maxCpus: number;
   readonly defaultCpuModel: string;
+  /** Whether there are CPUs even where the user names no model. */
+  readonly hasCpus: boolean;
   /** Bytes. */
   readonly defaultRam: number;
   /** QEMU's id of the memory backend: `pc.ram`. */
@@ -38,6 +40,7 @@ interface Definition<S extends PropSet> {
   readonly isDefault?: boolean;
   readonly maxCpus?: number;
   readonly defaultCpuModel?: string;
+  readonly hasCpus?: boolean;
   readonly defaultRam?: number;
   readonly defaultRamId?: string;
   readonly parents?: readonly string[];
@@ -60,6 +63,7 @@ export function machineType<S extends PropSet>(definition: Definition<S>): Machi
     isDefault: definition.isDefault ?? false,
     maxCpus: definition.maxCpus ?? 1,
     defaultCpuModel: definition.defaultCpuModel ?? 'qemu64',
+    hasCpus: definition.hasCpus ?? true,
     defaultRam: definition.defaultRam ?? 128 * 2 ** 20,
     defaultRamId: definition.defaultRamId ?? 'ram',
     parents: definition.parents ?? [],

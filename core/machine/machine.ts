@@ -1,5 +1,6 @@
 import type { Accelerator, GuestBus, InterruptSource, Vm, VmStop } from '../accel/accelerator.ts';
 import { HostClock, RealtimeClock, VirtualClock } from '../clock/clock.ts';
+import { ANY_CPU } from '../cpu/resolve.ts';
 import type { Bus, DeviceHome } from '../device/bus.ts';
 import { Device } from '../device/device.ts';
 import { ObjectNode } from '../device/object.ts';
@@ -14,6 +15,8 @@ import { MemoryRegion } from '../memory/memory-region.ts';
 import { PORT_COUNT, PortSpace } from '../memory/port-space.ts';
 import { TraceHub } from '../trace/trace.ts';
 import { MachineClocks } from './deadlines.ts';
+import { MachineCpus } from './cpus.ts';
+import { Numa } from './numa.ts';
 import type { MachineConfig } from './machine-config.ts';
 import type { MachineType } from './machine-type.ts';
 import { PowerControl } from './power-control.ts';
@@ -62,6 +65,10 @@ export class Machine {
   readonly memory: AddressSpace;
   readonly ports: PortSpace;
   readonly system: SystemBus;
+  readonly cpus: MachineCpus;
+  readonly numa: Numa;
+  /** What the user should know about the configuration, in QEMU's words. */
+  readonly warnings: string[] = [];
   /** Whether PIC, IOAPIC and local APICs are the accelerator's. */
   readonly acceleratorIrqchip: boolean;
   readonly #listeners = new Set<MachineListener>();
@@ -98,6 +105,13 @@ export class Machine {
       random: parts.random ?? Math.random,
     };
     this.system = this.#unattached().addChild('sysbus', new SystemBus({ services: this.services, home: this.#home(), memory: this.memoryRoot, io: this.ioRoot, dmaSpace: this.memory }));
+    this.cpus = new MachineCpus(parts.config.cpuModel ?? parts.type.defaultCpuModel, parts.config.cpus);
+    this.numa = new Numa({
+      cpus: this.cpus.slots,
+      hmat: isOn(parts.config.options['hmat']),
+      memdevSize: id => backendSize(this.services.backends, id),
+    });
+    for (const option of parts.config.numa) this.numa.set(option);
   }
 
   /** The homes of devices in the object tree; a bus needs it to be made. */
@@ -120,17 +134,22 @@ export class Machine {
    */
   build(): this {
     try {
+      this.warnings.push(...this.cpus.option.warnings, ...this.numa.complete(this.config.ramSize));
       this.#vm = this.accelerator.createVm({
         bus: this.#guestBus(),
         clock: this.clocks,
         cpus: this.config.cpus.cpus,
         irqchip: this.acceleratorIrqchip,
         interrupts: this.#interrupts,
-        ...(this.config.cpuModel !== undefined && { cpuModel: this.config.cpuModel }),
+        cpuModel: this.cpus.option.cpu.name,
         lowRam: this.type.lowRam(this.config),
         stopped: stop => this.#stopped(stop),
       });
+      if (this.type.hasCpus || this.config.cpuModel !== undefined) {
+        this.cpus.populate({ services: this.services, home: this.home, host: this.vm.cpuHost ?? ANY_CPU });
+      }
       this.type.build(this);
+      this.cpus.finish();
       this.#mapMsi();
       this.memory.listen(this.#memorySlots());
       this.memory.ramWritten = (address, length) => this.vm.dmaWritten(address, length);
@@ -311,6 +330,20 @@ class MachineObject extends ObjectNode {
 
   override get typeChain(): readonly string[] {
     return [this.typeName, ...this.#type.parents, 'machine', 'object'];
+  }
+}
+
+function isOn(value: unknown): boolean {
+  return value === true || value === 'on' || value === 'yes' || value === 'true' || value === 'y';
+}
+
+/** Bytes of a memory backend, if there is one of that id. */
+function backendSize(backends: BackendLookup, id: string): number | undefined {
+  try {
+    const backend = backends.find('memory-backend', id);
+    return typeof backend === 'object' && backend !== null && 'size' in backend ? Number(backend.size) : undefined;
+  } catch {
+    return undefined;
   }
 }
 
