@@ -1,0 +1,208 @@
+import { BlockError } from './io-error.ts';
+
+/** No bitmap takes more memory than this, in bytes. */
+const MAX_BITMAP_BYTES = 2 ** 30;
+
+export interface BitmapOptions {
+  readonly name?: string;
+  /** Bytes that one bit stands for: a power of two from 512. */
+  readonly granularity: number;
+  readonly persistent?: boolean;
+  readonly disabled?: boolean;
+}
+
+/** Which parts of a node were written since some moment. */
+export class DirtyBitmap {
+  readonly name: string | undefined;
+  readonly granularity: number;
+  persistent: boolean;
+  /** Writes are recorded. */
+  enabled: boolean;
+  /** In use by a job or an export. */
+  busy = false;
+  /** Read from an image that was not closed: its content means nothing. */
+  inconsistent = false;
+  readonly: boolean = false;
+  #length: number;
+  #bits: Uint8Array;
+  #count = 0;
+
+  constructor(length: number, options: BitmapOptions) {
+    const { granularity } = options;
+    if (granularity < 512 || (granularity & (granularity - 1)) !== 0)
+      throw new BlockError('Granularity must be power of 2');
+    this.name = options.name;
+    this.granularity = granularity;
+    this.persistent = options.persistent ?? false;
+    this.enabled = options.disabled !== true;
+    this.#length = length;
+    this.#bits = allocate(length, granularity);
+  }
+
+  /** Bytes that are marked. */
+  get count(): number {
+    return this.#count * this.granularity;
+  }
+
+  /** The length of the node, in bytes. */
+  get length(): number {
+    return this.#length;
+  }
+
+  get empty(): boolean {
+    return this.#count === 0;
+  }
+
+  /** One bit a granule, the lowest first: as in image files and in NBD. */
+  get bytes(): Uint8Array {
+    return this.#bits;
+  }
+
+  wrote(offset: number, bytes: number): void {
+    if (this.enabled) this.set(offset, bytes);
+  }
+
+  get(offset: number): boolean {
+    const index = Math.floor(offset / this.granularity);
+    return (((this.#bits[index >>> 3] ?? 0) >>> (index & 7)) & 1) !== 0;
+  }
+
+  /** Marks all that the range touches. */
+  set(offset: number, bytes: number): void {
+    this.#change(Math.floor(offset / this.granularity), Math.ceil((offset + bytes) / this.granularity), true);
+  }
+
+  /** Unmarks all that the range touches. */
+  reset(offset: number, bytes: number): void {
+    this.#change(Math.floor(offset / this.granularity), Math.ceil((offset + bytes) / this.granularity), false);
+  }
+
+  clear(): void {
+    this.#bits.fill(0);
+    this.#count = 0;
+  }
+
+  #change(first: number, end: number, value: boolean): void {
+    end = Math.min(end, this.#bits.length * 8, Math.ceil(this.#length / this.granularity));
+    for (let index = first; index < end; ) {
+      const at = index >>> 3;
+      const old = this.#bits[at] ?? 0;
+      if ((index & 7) === 0 && index + 8 <= end) {
+        const whole = value ? 0xff : 0;
+        if (old !== whole) {
+          this.#count += value ? 8 - ones(old) : -ones(old);
+          this.#bits[at] = whole;
+        }
+        index += 8;
+        continue;
+      }
+      const bit = 1 << (index & 7);
+      if (((old & bit) !== 0) !== value) {
+        this.#bits[at] = old ^ bit;
+        this.#count += value ? 1 : -1;
+      }
+      index++;
+    }
+  }
+
+  /** The first marked byte at or behind `offset`, or -1. */
+  nextDirty(offset: number): number {
+    return this.#find(offset, true);
+  }
+
+  /** The first unmarked byte at or behind `offset`; the length where there is none. */
+  nextClean(offset: number): number {
+    const found = this.#find(offset, false);
+    return found < 0 ? this.#length : found;
+  }
+
+  #find(offset: number, value: boolean): number {
+    const end = Math.ceil(this.#length / this.granularity);
+    const skip = value ? 0 : 0xff;
+    let index = Math.floor(offset / this.granularity);
+    while (index < end) {
+      const byte = this.#bits[index >>> 3] ?? 0;
+      if ((index & 7) === 0 && byte === skip) {
+        index += 8;
+      } else if (((byte >>> (index & 7)) & 1) === (value ? 1 : 0)) {
+        return Math.max(offset, index * this.granularity);
+      } else {
+        index++;
+      }
+    }
+    return -1;
+  }
+
+  /** Marks here what is marked in `other`. */
+  merge(other: DirtyBitmap): void {
+    if (other.granularity === this.granularity && other.#bits.length === this.#bits.length) {
+      let count = 0;
+      for (let index = 0; index < this.#bits.length; index++) {
+        const byte = (this.#bits[index] ?? 0) | (other.#bits[index] ?? 0);
+        this.#bits[index] = byte;
+        count += ones(byte);
+      }
+      this.#count = count;
+      return;
+    }
+    for (let at = other.nextDirty(0); at >= 0; ) {
+      const end = other.nextClean(at);
+      this.set(at, end - at);
+      at = end >= other.length ? -1 : other.nextDirty(end);
+    }
+  }
+
+  /** A copy of the marks, to take back what follows. */
+  snapshot(): Uint8Array {
+    return this.#bits.slice();
+  }
+
+  restore(bits: Uint8Array): void {
+    this.#bits.set(bits.subarray(0, this.#bits.length));
+    this.#recount();
+  }
+
+  /** The node has another length now; what is new is not marked. */
+  resize(length: number): void {
+    const bits = allocate(length, this.granularity);
+    bits.set(this.#bits.subarray(0, bits.length));
+    this.#bits = bits;
+    this.#length = length;
+    const end = Math.ceil(length / this.granularity);
+    for (let index = end; index < bits.length * 8; index++)
+      bits[index >>> 3] = (bits[index >>> 3] ?? 0) & ~(1 << (index & 7));
+    this.#recount();
+  }
+
+  #recount(): void {
+    let count = 0;
+    for (const byte of this.#bits) count += ones(byte);
+    this.#count = count;
+  }
+
+  /** What query-block says of it. */
+  info(): Record<string, string | number | boolean> {
+    return {
+      ...(this.name === undefined ? {} : { name: this.name }),
+      recording: (this.enabled || this.busy) && !this.inconsistent,
+      busy: this.busy,
+      persistent: this.persistent,
+      ...(this.inconsistent ? { inconsistent: true } : {}),
+      granularity: this.granularity,
+      count: this.count,
+    };
+  }
+}
+
+function allocate(length: number, granularity: number): Uint8Array {
+  const size = Math.ceil(length / granularity / 8);
+  if (size > MAX_BITMAP_BYTES)
+    throw new BlockError(`A bitmap of granularity ${granularity} over ${length} bytes is too large`);
+  return new Uint8Array(size);
+}
+
+function ones(byte: number): number {
+  byte -= (byte >>> 1) & 0x55;
+  byte = (byte & 0x33) + ((byte >>> 2) & 0x33);
+  return (byte + (byte >>> 4)) & 0x0f;
+}

@@ -1,0 +1,71 @@
+import type { BlockGraph } from './graph.ts';
+import { BlockError } from './io-error.ts';
+import type { BlockNode, NodeSettings } from './node.ts';
+import type { BlockOptions } from './options.ts';
+
+/** A kind of node: how to recognise it, open it and make one. */
+export interface BlockDriver {
+  readonly name: string;
+  readonly kind: 'protocol' | 'format' | 'filter';
+  readonly supportsBacking?: boolean;
+  /** What file names that this protocol serves begin with, without the colon: `nbd`. */
+  readonly schemes?: readonly string[];
+  /** A name is needed in the option `filename`. */
+  readonly needsFilename?: boolean;
+  /** Turns a file name of the protocol into options. */
+  parseFilename?(filename: string, options: BlockOptions): void;
+  /** How sure (0 to 100) the driver is that an image that begins with `head` is its own. */
+  probe?(head: Uint8Array, filename: string): number;
+  open(context: OpenContext): Promise<BlockNode>;
+  /** Makes an image inside `options.file` or, for a protocol, a new file. What it does not know stays in `options`. */
+  create?(graph: BlockGraph, options: BlockOptions): Promise<void>;
+}
+
+/** What a driver is given to open a node. */
+export class OpenContext {
+  readonly graph: BlockGraph;
+  readonly driver: BlockDriver;
+  readonly options: BlockOptions;
+  readonly settings: NodeSettings;
+  /** Nodes that were opened as children and that nobody holds yet. */
+  readonly #opened: BlockNode[] = [];
+
+  constructor(graph: BlockGraph, driver: BlockDriver, options: BlockOptions, settings: NodeSettings) {
+    this.graph = graph;
+    this.driver = driver;
+    this.options = options;
+    this.settings = settings;
+  }
+
+  /**
+   * Opens the child `name`: by reference where the option is a node's name, else with the options `name.*`.
+   * `inherited` are settings that the child takes from this node unless it is told otherwise.
+   */
+  async child(name: string, inherited: Partial<NodeSettings> = {}, filename?: string): Promise<BlockNode> {
+    const reference = this.options.string(name);
+    const options = this.options.child(name);
+    if (reference !== undefined) {
+      if (options.size > 0 || filename !== undefined) {
+        throw new BlockError('Cannot reference an existing block device with additional options or a new filename');
+      }
+      return this.graph.lookup(reference);
+    }
+    if (options.size === 0 && filename === undefined) {
+      throw new BlockError(`A block device must be specified for "${name}"`);
+    }
+    const { readOnly, autoReadOnly, direct, noFlush, discard } = this.settings;
+    const asProtocol = name === 'file' && this.driver.kind === 'format';
+    const base: Partial<NodeSettings> =
+      name === 'backing'
+        ? { readOnly: true, autoReadOnly: true, direct, noFlush }
+        : { readOnly, autoReadOnly, direct, noFlush, discard: asProtocol ? true : discard };
+    const node = await this.graph.openTree(filename, options, { ...base, ...inherited }, asProtocol);
+    this.#opened.push(node);
+    return node;
+  }
+
+  /** Closes what was opened for a node that could not be opened in the end. */
+  async abandon(): Promise<void> {
+    for (const node of this.#opened) await this.graph.released(node);
+  }
+}

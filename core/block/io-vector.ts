@@ -1,0 +1,137 @@
+const ZEROES = Buffer.alloc(0x1_0000);
+const EMPTY = new Uint8Array(0);
+
+/**
+ * The memory of a request: pieces of guest RAM or of buffers, in order. A piece is named by its array, where it begins in
+ * it and how long it is, so that no view is made for it; a vector is reused from request to request.
+ */
+export class IoVector {
+  readonly bases: Uint8Array[] = [];
+  readonly starts: number[] = [];
+  readonly lengths: number[] = [];
+  count = 0;
+  /** Bytes of all pieces. */
+  length = 0;
+  /** What {@link locate} found. */
+  base: Uint8Array = EMPTY;
+  start = 0;
+
+  static of(base: Uint8Array, start = 0, length: number = base.length - start): IoVector {
+    return new IoVector().add(base, start, length);
+  }
+
+  clear(): this {
+    this.count = 0;
+    this.length = 0;
+    return this;
+  }
+
+  /** Appends `length` bytes of `base` from `start`; joins them with the last piece where they follow it in memory. */
+  add(base: Uint8Array, start: number, length: number): this {
+    if (length === 0) return this;
+    const last = this.count - 1;
+    if (last >= 0 && this.bases[last] === base && at(this.starts, last) + at(this.lengths, last) === start) {
+      this.lengths[last] = at(this.lengths, last) + length;
+    } else {
+      this.bases[this.count] = base;
+      this.starts[this.count] = start;
+      this.lengths[this.count] = length;
+      this.count++;
+    }
+    this.length += length;
+    return this;
+  }
+
+  /**
+   * Calls `visit` for each stretch of memory of the `length` bytes from `from`, in order.
+   * `done` counts the bytes of the stretches before.
+   */
+  forEach(
+    from: number,
+    length: number,
+    visit: (base: Uint8Array, start: number, length: number, done: number) => void,
+  ): void {
+    let done = 0;
+    for (let index = 0; index < this.count && done < length; index++) {
+      const size = at(this.lengths, index);
+      if (from >= size) {
+        from -= size;
+        continue;
+      }
+      const base = this.bases[index];
+      if (base === undefined) return;
+      const part = Math.min(size - from, length - done);
+      visit(base, at(this.starts, index) + from, part, done);
+      done += part;
+      from = 0;
+    }
+  }
+
+  /** Whether the `length` bytes from `from` are one stretch of memory; if so `base` and `start` say which. */
+  locate(from: number, length: number): boolean {
+    for (let index = 0; index < this.count; index++) {
+      const size = at(this.lengths, index);
+      if (from < size) {
+        this.base = this.bases[index] ?? EMPTY;
+        this.start = at(this.starts, index) + from;
+        return from + length <= size;
+      }
+      from -= size;
+    }
+    return false;
+  }
+
+  /** Views of the `length` bytes from `from`, for host calls that take several. */
+  views(from: number, length: number): Uint8Array[] {
+    const views: Uint8Array[] = [];
+    this.forEach(from, length, (base, start, size) => {
+      views.push(base.subarray(start, start + size));
+    });
+    return views;
+  }
+
+  /** Copies `length` bytes from `from` to a buffer. */
+  gather(from: number, target: Uint8Array, targetStart: number, length: number): void {
+    this.forEach(from, length, (base, start, size, done) => {
+      target.set(base.subarray(start, start + size), targetStart + done);
+    });
+  }
+
+  /** Copies `length` bytes of a buffer to `to`. */
+  scatter(to: number, source: Uint8Array, sourceStart: number, length: number): void {
+    this.forEach(to, length, (base, start, size, done) => {
+      base.set(source.subarray(sourceStart + done, sourceStart + done + size), start);
+    });
+  }
+
+  fill(from: number, length: number, value: number): void {
+    this.forEach(from, length, (base, start, size) => {
+      base.fill(value, start, start + size);
+    });
+  }
+
+  isZero(from: number, length: number): boolean {
+    let zero = true;
+    this.forEach(from, length, (base, start, size) => {
+      zero &&= isZero(base, start, size);
+    });
+    return zero;
+  }
+}
+
+/** Whether `length` bytes are all 0. */
+export function isZero(bytes: Uint8Array, start = 0, length: number = bytes.length - start): boolean {
+  if (length === 0) return true;
+  // The ends decide most cases without a comparison.
+  if (bytes[start] !== 0 || bytes[start + length - 1] !== 0) return false;
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset + start, length);
+  for (let at = 0; at < length; at += ZEROES.length) {
+    const size = Math.min(ZEROES.length, length - at);
+    if (buffer.compare(ZEROES, 0, size, at, at + size) !== 0) return false;
+  }
+  return true;
+}
+
+function at(numbers: readonly number[], index: number): number {
+  return numbers[index] ?? 0;
+}
