@@ -67,7 +67,7 @@ export class AcpiPciHotplug implements HotplugController {
     return index < 0 ? undefined : index;
   }
 
-  /** Pending removals are done, pending arrivals are seen by the firmware. */
+  /** Carries out pending removals; what is there now is the firmware's to find. */
   reset(): void {
     if (!this.#numbered) {
       this.#numbered = true;

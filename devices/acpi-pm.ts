@@ -11,7 +11,15 @@ const PM_TIMER_HALF = 0x80_0000;
 const NS_PER_SECOND = 1e9;
 
 /** PM1 status and enable (section 4.8.3.1). */
-const PM1 = { TMR: 1 << 0, BM: 1 << 4, GBL: 1 << 5, PWRBTN: 1 << 8, SLPBTN: 1 << 9, RTC: 1 << 10, WAK: 1 << 15 } as const;
+const PM1 = {
+  TMR: 1 << 0,
+  BM: 1 << 4,
+  GBL: 1 << 5,
+  PWRBTN: 1 << 8,
+  SLPBTN: 1 << 9,
+  RTC: 1 << 10,
+  WAK: 1 << 15,
+} as const;
 const PM1_SCI_SOURCES = PM1.TMR | PM1.GBL | PM1.PWRBTN | PM1.RTC;
 /** PM1 control (section 4.8.3.2). */
 const CNT = { SCI_EN: 1 << 0, SLP_TYP_SHIFT: 10, SLP_TYP: 7, SLP_EN: 1 << 13 } as const;
@@ -56,7 +64,8 @@ export class AcpiPm {
   regions(): readonly { offset: number; region: MemoryRegion }[] {
     const event: IoHandler = {
       read: offset => (offset === 0 ? this.#status() : offset === 2 ? this.#s.enable : 0),
-      write: (offset, _size, value) => (offset === 0 ? this.#writeStatus(value) : offset === 2 ? this.#writeEnable(value) : undefined),
+      write: (offset, _size, value) =>
+        offset === 0 ? this.#writeStatus(value) : offset === 2 ? this.#writeEnable(value) : undefined,
     };
     const control: IoHandler = {
       read: offset => (this.#s.control >>> (8 * offset)) & 0xffff,
@@ -64,9 +73,18 @@ export class AcpiPm {
     };
     const timer: IoHandler = { read: () => this.#ticks() & PM_TIMER_BITS, write: () => {} };
     return [
-      { offset: EVENT, region: MemoryRegion.io('acpi-evt', 4, event, { valid: { min: 1, max: 2 }, impl: { min: 2, max: 2 } }) },
-      { offset: CONTROL, region: MemoryRegion.io('acpi-cnt', 2, control, { valid: { min: 1, max: 2 }, impl: { min: 1, max: 2 } }) },
-      { offset: TIMER, region: MemoryRegion.io('acpi-tmr', 4, timer, { valid: { min: 1, max: 4 }, impl: { min: 4, max: 4 } }) },
+      {
+        offset: EVENT,
+        region: MemoryRegion.io('acpi-evt', 4, event, { valid: { min: 1, max: 2 }, impl: { min: 2, max: 2 } }),
+      },
+      {
+        offset: CONTROL,
+        region: MemoryRegion.io('acpi-cnt', 2, control, { valid: { min: 1, max: 2 }, impl: { min: 1, max: 2 } }),
+      },
+      {
+        offset: TIMER,
+        region: MemoryRegion.io('acpi-tmr', 4, timer, { valid: { min: 1, max: 4 }, impl: { min: 4, max: 4 } }),
+      },
     ];
   }
 
@@ -91,7 +109,8 @@ export class AcpiPm {
   update(): void {
     const status = this.#status();
     this.#options.sci.set((status & this.#s.enable & PM1_SCI_SOURCES) !== 0 || this.#options.gpePending());
-    if ((this.#s.enable & PM1.TMR) !== 0 && (status & PM1.TMR) === 0) this.#timer.armAt(ticksToNs(this.#s.overflowTicks));
+    if ((this.#s.enable & PM1.TMR) !== 0 && (status & PM1.TMR) === 0)
+      this.#timer.armAt(ticksToNs(this.#s.overflowTicks));
     else this.#timer.cancel();
   }
 
@@ -119,7 +138,8 @@ export class AcpiPm {
   }
 
   #writeControl(offset: number, size: number, value: number): void {
-    const written = size === 2 ? value : offset === 0 ? (this.#s.control & 0xff00) | value : (this.#s.control & 0xff) | (value << 8);
+    const written =
+      size === 2 ? value : offset === 0 ? (this.#s.control & 0xff00) | value : (this.#s.control & 0xff) | (value << 8);
     this.#s.control = written & 0xffff & ~CNT.SLP_EN;
     if ((written & CNT.SLP_EN) === 0) return;
     const { system, disableS3, disableS4, s4 } = this.#options;

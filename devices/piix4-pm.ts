@@ -5,6 +5,8 @@ import { MemoryRegion } from '../core/memory/memory-region.ts';
 import { CFG } from '../core/pci/config-space.ts';
 import { PciDevice } from '../core/pci/pci-device.ts';
 import { field } from '../core/state/fields.ts';
+import { AcpiCpuHotplug, acpiCpuHotplugState } from './acpi-cpu-hotplug.ts';
+import { AcpiPciHotplug, acpiPciHotplugState } from './acpi-pci-hotplug.ts';
 import { AcpiPm, acpiPmState } from './acpi-pm.ts';
 import { PmSmbus, pmSmbusState } from './pm-smbus.ts';
 
@@ -24,6 +26,10 @@ const ACPI_ENABLE = 0xf1;
 const ACPI_DISABLE = 0xf0;
 /** QEMU's general-purpose events of this chip. */
 const GPE_BASE = 0xafe0;
+const PCI_HOTPLUG_BASE = 0xae00;
+const CPU_HOTPLUG_BASE = 0xaf00;
+/** General-purpose events by what raises them. */
+export const GPE = { pciHotplug: 1, cpuHotplug: 2, memoryHotplug: 3, vmGenerationId: 5 } as const;
 
 const properties = {
   smb_io_base: prop.u32({ default: 0 }),
@@ -53,6 +59,17 @@ export class Piix4Pm extends PciDevice<typeof properties> {
     s4: this.props.s4_val,
     gpePending: () => (this.#gpe.status & this.#gpe.enable) !== 0,
   });
+  /** Which buses take part in hotplug, and the guest's side of it. */
+  readonly pciHotplug = new AcpiPciHotplug(this.state(1, acpiPciHotplugState, { name: 'pci-hotplug', onReset: 'keep' }), {
+    root: () => this.pciBus,
+    rootSlots: this.props['acpi-root-pci-hotplug'],
+    bridges: this.props['acpi-pci-hotplug-with-bridge-support'],
+    raise: () => this.raiseGpe(GPE.pciHotplug),
+  });
+  readonly cpuHotplug = new AcpiCpuHotplug(this.state(1, acpiCpuHotplugState, { name: 'cpu-hotplug', onReset: 'keep' }), {
+    system: this.services.system,
+    raise: () => this.raiseGpe(GPE.cpuHotplug),
+  });
   readonly #smbusHost = new PmSmbus(this.state(1, pmSmbusState, { name: 'smbus' }), this.smbus);
   readonly #pmRegion = MemoryRegion.container('piix4-pm', PM_SIZE);
   readonly #smbusRegion = MemoryRegion.io('pm-smbus', SMBUS_SIZE, this.#smbusHost, { impl: { min: 1, max: 1 } });
@@ -74,7 +91,11 @@ export class Piix4Pm extends PciDevice<typeof properties> {
     io.add(this.#smbusRegion, 0, 1);
     io.add(gpe, GPE_BASE, 1);
     io.add(apm, APM_COMMAND);
-    this.onUnrealize(() => [this.#pmRegion, this.#smbusRegion, gpe, apm].forEach(region => region.parent?.remove(region)));
+    const pciHotplug = this.pciHotplug.region();
+    const cpuHotplug = this.cpuHotplug.region();
+    io.add(pciHotplug, PCI_HOTPLUG_BASE, 1);
+    io.add(cpuHotplug, CPU_HOTPLUG_BASE, 1);
+    this.onUnrealize(() => [this.#pmRegion, this.#smbusRegion, gpe, apm, pciHotplug, cpuHotplug].forEach(region => region.parent?.remove(region)));
     this.onUnrealize(this.services.system.onPowerdown(() => this.#pm.pressPowerButton()));
     this.onUnrealize(this.services.system.onWakeup(reason => this.#pm.woken(reason)));
     const { config } = this;
@@ -100,6 +121,11 @@ export class Piix4Pm extends PciDevice<typeof properties> {
     if (!this.props['smm-enabled']) config.set8(DEVACTB + 3, APMC_EN);
     this.#update();
     this.#pm.update();
+  }
+
+  /** Ejects what was still to go, which no device may be in the middle of its reset for. */
+  protected override resetExit(): void {
+    this.pciHotplug.reset();
   }
 
   protected override restored(): void {

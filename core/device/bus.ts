@@ -101,7 +101,8 @@ export abstract class Bus extends ObjectNode {
   }
 
   resetPhase(phase: 'enter' | 'hold' | 'exit'): void {
-    for (const device of this.#devices) device.resetPhase(phase);
+    // A copy: a hotplug controller may take devices out on reset.
+    for (const device of [...this.#devices]) device.resetPhase(phase);
     if (phase === 'hold') this.resetHold();
   }
 

@@ -10,12 +10,11 @@ import { DEFAULT_CONFIG, type MachineConfig } from '../../core/machine/machine-c
 import { machineType } from '../../core/machine/machine-type.ts';
 import { MemoryRegion } from '../../core/memory/memory-region.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
-import { initialValues } from '../../core/state/fields.ts';
-import { AcpiPciHotplug, acpiPciHotplugState } from '../../devices/acpi-pci-hotplug.ts';
+import type { AcpiPciHotplug } from '../../devices/acpi-pci-hotplug.ts';
 import { fwCfgIo } from '../../devices/fw-cfg.ts';
 import { i440fx, i440fxHost } from '../../devices/i440fx.ts';
 import { piix3 } from '../../devices/piix3.ts';
-import { piix4Pm } from '../../devices/piix4-pm.ts';
+import { Piix4Pm, piix4Pm } from '../../devices/piix4-pm.ts';
 import { PcFirmware, PIIX4_PM } from '../../machines/firmware/pc-firmware.ts';
 
 const MIB = 2 ** 20;
@@ -33,8 +32,6 @@ const silentPci = (type: string, pciClass: number, hotpluggable = false, propert
     pci: { vendor: 0x1234, device: 1, class: pciClass },
     create: SilentPci,
   });
-
-const at = (addr: string): Record<string, string> => ({ addr });
 
 interface Lab {
   readonly machine: Machine;
@@ -57,19 +54,10 @@ function lab(config: Partial<MachineConfig> = {}, build: (machine: Machine) => v
       const isa = bridge.wire({ memory: host.pciMemory, io: machine.ioRoot, dmaSpace: machine.memory, irqs });
       for (const name of ['mc146818rtc', 'isa-serial', 'isa-parallel', 'isa-fdc', 'i8042']) isa.plug(silent(name));
       pci.plug(silentPci('piix3-ide', 0x010180), { addr: '01.1' });
-      pci.plug(piix4Pm, at('01.3'));
+      const pm = pci.plug(piix4Pm, { addr: '01.3' });
       pci.plug(silentPci('VGA', 0x030000), { addr: '02.0' });
       const fwCfg = machine.system.plug(fwCfgIo);
-      const raise = (): void => {};
-      const controller = new AcpiPciHotplug(initialValues(acpiPciHotplugState), {
-        root: () => pci,
-        rootSlots: true,
-        bridges: true,
-        raise,
-      });
-      hotplug = controller;
-      machine.ioRoot.add(controller.region(), 0xae00);
-      machine.onReset(() => controller.reset());
+      hotplug = pm.pciHotplug;
       new PcFirmware({
         machine,
         fwCfg: fwCfg.content,
@@ -79,7 +67,7 @@ function lab(config: Partial<MachineConfig> = {}, build: (machine: Machine) => v
           sleep: { s3: true, s4: true, s4Value: 2 },
         },
         rootBus: pci,
-        hotplug: controller,
+        hotplug: pm.pciHotplug,
         ram: { low: 128 * MIB, high: 0 },
         cpus: [{ apicId: 0, present: true }],
         cpuid: { version: 0x6_0fb1, features: 0x078b_fbfd, amd: true },
@@ -173,8 +161,8 @@ t.test('tables are built anew when the firmware asks after a reset, and only the
 t.test('boot order names devices by their paths', async t => {
   const nic = silentPci('nic', 0x020000, true, { bootindex: prop.i32({ default: -1 }) });
   const { machine } = lab({ boot: { strict: true } }, machine => {
-    machine.findBus({ name: 'pci.0' })?.plug(nic, at('03.0'), { bootindex: 1 });
-    machine.findBus({ name: 'pci.0' })?.plug(nic, at('04.1'), { bootindex: 0 });
+    machine.findBus({ name: 'pci.0' })?.plug(nic, { addr: '03.0' }, { bootindex: 1 });
+    machine.findBus({ name: 'pci.0' })?.plug(nic, { addr: '04.1' }, { bootindex: 0 });
   });
   t.equal(
     readFile(machine, 'bootorder').toString('latin1'),
@@ -222,4 +210,43 @@ t.test('the hotplug controller tells of arrivals and ejects on the word of the g
   t.equal(ports.read(0xae04, 4), 0);
   ports.write(0xae10, 4, 0xffff_ffff);
   t.equal(ports.read(0xae00, 4), 0, 'no such bus');
+});
+
+t.test('the CPU hotplug controller begins as a bitmap and turns into registers', async t => {
+  const { machine } = lab();
+  const { ports } = machine;
+  const pm = [...machine.devices()].find(device => device instanceof Piix4Pm);
+  if (pm === undefined) throw new Error('no power management');
+  const ejected: number[] = [];
+  pm.cpuHotplug.wire(
+    [
+      { apicId: 0, present: true },
+      { apicId: 1, present: true },
+      { apicId: 2, present: false },
+    ],
+    cpu => ejected.push(cpu),
+  );
+  t.equal(ports.read(0xaf00, 1), 3);
+  ports.write(0xaf00, 4, 0);
+  t.equal(ports.read(0xaf04, 1), 1, 'the boot CPU is there');
+  pm.cpuHotplug.plugged(1);
+  ports.write(0xaf05, 1, 0);
+  t.equal(ports.read(0xaf08, 4), 1, 'CPU 1 has an event');
+  t.equal(ports.read(0xaf04, 1), 3);
+  ports.write(0xaf04, 1, 2);
+  t.equal(ports.read(0xaf04, 1), 1);
+  ports.write(0xaf04, 1, 8);
+  ports.write(0xaf00, 4, 0);
+  ports.write(0xaf04, 1, 8);
+  t.same(ejected, [1], 'the boot CPU stays');
+  const events: unknown[] = [];
+  machine.listen((event, data) => events.push([event, data]));
+  ports.write(0xaf00, 4, 1);
+  ports.write(0xaf05, 1, 1);
+  ports.write(0xaf08, 4, 0x103);
+  ports.write(0xaf05, 1, 2);
+  ports.write(0xaf08, 4, 0x84);
+  t.same(events, [['ACPI_DEVICE_OST', { info: { slot: '1', 'slot-type': 'CPU', source: 0x103, status: 0x84 } }]]);
+  ports.write(0xaf00, 4, 99);
+  t.equal(ports.read(0xaf04, 1), 0, 'no such CPU');
 });
