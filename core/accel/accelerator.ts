@@ -15,6 +15,10 @@ export interface AcceleratorCaps {
   readonly irqfd: boolean;
   readonly coalescedIo: boolean;
   readonly dirtyLog: boolean;
+  /** Whether virtual time can count instructions. */
+  readonly icount?: boolean;
+  /** Whether the i8254 comes with the irqchip; where it does not, the machine has its own. */
+  readonly pit?: boolean;
 }
 
 /** An accelerator: something that runs guest code against a machine's buses. */
@@ -53,6 +57,24 @@ export interface DeadlineSource {
   expire(): void;
   /** Called by the accelerator once: `changed` is to be called whenever the next deadline moved earlier. */
   onDeadline(changed: () => void): void;
+  /** The machine's virtual clock, for an accelerator whose CPU has no time of its own. */
+  readonly virtual?: GuestClock;
+}
+
+/** The guest's time, in nanoseconds. */
+export interface GuestClock {
+  now(): number;
+  readonly nextDeadlineNs: number;
+  /** Takes time from `source`, nanoseconds that only grow, from now on. */
+  driveBy(source: () => number): void;
+}
+
+/** Virtual time that counts instructions instead of passing by itself (QEMU's `-icount`), so that a run can be repeated. */
+export interface InstructionClock {
+  /** An instruction takes 2^shift nanoseconds. */
+  readonly shift: number;
+  /** Whether a halted guest sleeps until its next timer, or skips the time at once. */
+  readonly sleep: boolean;
 }
 
 /** The interrupt controller in front of the CPU where the irqchip is ours: the i8259 pair's INTR and INTA (8259A datasheet). */
@@ -85,14 +107,16 @@ export interface VmOptions {
   readonly cpuModel?: string;
   /** Bytes of RAM below 4 GiB; the wasm accelerator keeps guest RAM inside its own memory. */
   readonly lowRam: number;
+  /** Only where {@link AcceleratorCaps.icount} is true. */
+  readonly icount?: InstructionClock;
   /** The VM has stopped itself; it is not running when this is called. */
   stopped(stop: VmStop): void;
 }
 
 /** One virtual machine. All methods are called on the thread that owns the devices. */
 export interface Vm {
-  /** Guest RAM that this accelerator wants to own (wasm), or undefined where any {@link GuestRam} will do. */
-  allocateRam?(name: string, size: number): GuestRam;
+  /** Guest RAM that this accelerator wants to own (wasm); undefined, or no method, where any {@link GuestRam} will do. */
+  allocateRam?(name: string, size: number): GuestRam | undefined;
   /** Shows `size` bytes of `ram` from `offset` at guest-physical `gpa`. All page-aligned. */
   mapRam(gpa: number, ram: GuestRam, offset: number, size: number, readonly: boolean): void;
   unmapRam(gpa: number, size: number): void;
@@ -117,6 +141,10 @@ export interface Vm {
   reset(): void;
   /** Releases every fd, thread and mapping. Idempotent. */
   dispose(): void;
+  /** The CPUs and the accelerator's own chips, whole, without RAM. The VM must not be running. */
+  saveState?(): Uint8Array;
+  /** @throws SouthbridgeError ERR_VM_STATE where `state` is not one of {@link saveState}'s */
+  restoreState?(state: Uint8Array): void;
 }
 
 export interface Vcpu {

@@ -1,0 +1,44 @@
+import { SouthbridgeError } from '../../errors.ts';
+import type { Accelerator, Vm, VmOptions } from '../accelerator.ts';
+import * as abi from './abi.ts';
+import { WasmVm } from './vm.ts';
+
+/** A software CPU: runs anywhere, at a fraction of the hardware's speed, and can be repeated bit for bit. */
+export const wasm: Accelerator = {
+  name: 'wasm',
+  summary: 'v86.wasm: a software CPU with a JIT, 32 bits, one CPU; needs nothing from the host',
+  caps: {
+    irqchip: 'always',
+    maxCpus: 1,
+    maxRam: abi.MAX_RAM,
+    longMode: false,
+    readonlyMemory: false,
+    ioeventfd: false,
+    irqfd: false,
+    coalescedIo: false,
+    dirtyLog: false,
+    icount: true,
+    pit: false,
+  },
+
+  probe(): void {
+    abi.load();
+  },
+
+  createVm(options: VmOptions): Vm {
+    if (options.cpus !== 1) {
+      throw new SouthbridgeError('ERR_VM_CPUS', `the wasm accelerator has one CPU, not ${options.cpus}`, 'use -smp 1');
+    }
+    if (options.lowRam > abi.MAX_RAM) {
+      throw new SouthbridgeError(
+        'ERR_RAM_SIZE',
+        `the wasm accelerator takes less than 2 GiB of RAM, not ${Math.ceil(options.lowRam / 2 ** 20)} MiB`,
+        'ask for less with -m',
+      );
+    }
+    if (!options.irqchip) {
+      throw new SouthbridgeError('ERR_VM_IRQCHIP', 'the wasm accelerator brings its own interrupt controllers');
+    }
+    return new WasmVm(options);
+  },
+};

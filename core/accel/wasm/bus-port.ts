@@ -1,0 +1,94 @@
+import type { GuestBus } from '../accelerator.ts';
+import type { Imports } from './abi.ts';
+
+type BusImports = Pick<Imports, Extract<keyof Imports, `io_port_${string}` | `mmap_${string}`>>;
+
+/**
+ * Ports and memory outside RAM, as the module calls for them. An exception must not unwind through the module: the first
+ * one is kept in `failure`, and the guest goes on with a floating bus until the slice ends.
+ */
+export class BusPort implements BusImports {
+  readonly #bus: GuestBus;
+  readonly #failed: (error: unknown) => void;
+
+  constructor(bus: GuestBus, failed: (error: unknown) => void) {
+    this.#bus = bus;
+    this.#failed = failed;
+  }
+
+  io_port_read8(port: number): number {
+    return this.#portRead(port, 1);
+  }
+  io_port_read16(port: number): number {
+    return this.#portRead(port, 2);
+  }
+  io_port_read32(port: number): number {
+    return this.#portRead(port, 4);
+  }
+  io_port_write8(port: number, value: number): void {
+    this.#portWrite(port, 1, value & 0xff);
+  }
+  io_port_write16(port: number, value: number): void {
+    this.#portWrite(port, 2, value & 0xffff);
+  }
+  io_port_write32(port: number, value: number): void {
+    this.#portWrite(port, 4, value >>> 0);
+  }
+  mmap_read8(address: number): number {
+    return this.#memoryRead(address >>> 0, 1);
+  }
+  mmap_read32(address: number): number {
+    return this.#memoryRead(address >>> 0, 4);
+  }
+  mmap_write8(address: number, value: number): void {
+    this.#memoryWrite(address >>> 0, 1, value & 0xff);
+  }
+  mmap_write16(address: number, value: number): void {
+    this.#memoryWrite(address >>> 0, 2, value & 0xffff);
+  }
+  mmap_write32(address: number, value: number): void {
+    this.#memoryWrite(address >>> 0, 4, value >>> 0);
+  }
+  mmap_write64(address: number, low: number, high: number): void {
+    this.mmap_write32(address, low);
+    this.mmap_write32(address + 4, high);
+  }
+  mmap_write128(address: number, a: number, b: number, c: number, d: number): void {
+    this.mmap_write64(address, a, b);
+    this.mmap_write64(address + 8, c, d);
+  }
+
+  #portRead(port: number, size: number): number {
+    try {
+      return this.#bus.portRead(port & 0xffff, size);
+    } catch (error) {
+      this.#failed(error);
+      return -1;
+    }
+  }
+
+  #portWrite(port: number, size: number, value: number): void {
+    try {
+      this.#bus.portWrite(port & 0xffff, size, value);
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  #memoryRead(address: number, size: number): number {
+    try {
+      return this.#bus.memoryRead(address, size);
+    } catch (error) {
+      this.#failed(error);
+      return size === 1 ? 0xff : -1;
+    }
+  }
+
+  #memoryWrite(address: number, size: number, value: number): void {
+    try {
+      this.#bus.memoryWrite(address, size, value);
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+}
