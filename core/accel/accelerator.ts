@@ -6,6 +6,8 @@ import type { CpuState } from './cpu-state.ts';
 export interface AcceleratorCaps {
   /** Whether the interrupt controllers are the accelerator's own: always (wasm), by choice (kvm), never (qtest). */
   readonly irqchip: 'always' | 'optional' | 'never';
+  /** Whether an i8254 comes with the irqchip. */
+  readonly pit: boolean;
   readonly maxCpus: number;
   /** Largest guest-physical address that RAM may reach, in bytes. */
   readonly maxRam: number;

@@ -173,6 +173,16 @@ export class Machine {
     return ram;
   }
 
+  /** RAM that a device or the machine made itself and that belongs to the guest's state. */
+  adoptRam(ram: GuestRam): void {
+    this.#ram.push(ram);
+  }
+
+  /** Whether the i8254 is the accelerator's. */
+  get acceleratorPit(): boolean {
+    return this.acceleratorIrqchip && this.accelerator.caps.pit;
+  }
+
   /** All guest RAM, for snapshots. */
   get ram(): readonly GuestRam[] {
     return this.#ram;

@@ -68,10 +68,11 @@ export class AddressSpace {
   read(address: number, size: number): number {
     const range = this.find(address);
     if (range === undefined) return size === 1 ? 0 : this.#readPieces(address, size);
-    if (address + size > range.end) return this.#readPieces(address, size);
     const { region } = range;
     const offset = address - range.start + range.offset;
-    if (region.readsDirectly && region.ram !== undefined) return readRam(region.ram.view, offset, size);
+    if (region.readsDirectly && region.ram !== undefined) {
+      return address + size > range.end ? this.#readPieces(address, size) : readRam(region.ram.view, offset, size);
+    }
     if (size > region.valid.max || (!region.valid.unaligned && (offset & (size - 1)) !== 0)) return this.#readPieces(address, size);
     if (!region.impl.unaligned && (offset & (size - 1)) !== 0) return this.#readPieces(address, size);
     return region.read(offset, size);
@@ -84,10 +85,10 @@ export class AddressSpace {
       if (size > 1) this.#writePieces(address, size, value);
       return;
     }
-    if (address + size > range.end) return this.#writePieces(address, size, value);
     const { region } = range;
     const offset = address - range.start + range.offset;
     if (region.ram !== undefined && region.kind !== 'rom-device') {
+      if (address + size > range.end) return this.#writePieces(address, size, value);
       if (range.readonly) return;
       writeRam(region.ram.view, offset, size, value);
       this.ramWritten?.(address, size);
@@ -191,7 +192,7 @@ export class AddressSpace {
   #step(address: number, size: number): number {
     if (size === 4 && (address & 1) === 0) {
       const range = this.find(address);
-      if (range !== undefined && range.region.valid.max >= 2 && address + 2 <= range.end) return 2;
+      if (range !== undefined && range.region.valid.max >= 2) return 2;
     }
     return 1;
   }

@@ -33,13 +33,16 @@ export class PortSpace {
     return this.#flat.ranges[this.#table[port & 0xffff] ?? NOTHING];
   }
 
-  /** Reads 1, 2 or 4 bytes; each byte of an access goes to the region that has its port. */
+  /**
+   * Reads 1, 2 or 4 bytes. An aligned access goes whole to who has its first port, whatever lies over the rest: port 0xcf8 takes
+   * 32 bits although 0xcf9 is another register.
+   */
   read(port: number, size: number): number {
     const range = this.#flat.ranges[this.#table[port & 0xffff] ?? NOTHING];
     if (range === undefined) return size === 1 ? 0xff : this.#readPieces(port, size);
     const offset = port - range.start + range.offset;
     const { region } = range;
-    if (port + size > range.end || size > region.valid.max) return this.#readPieces(port, size);
+    if (size > region.valid.max) return this.#readPieces(port, size);
     if (size > 1 && (offset & (size - 1)) !== 0 && !region.impl.unaligned) return this.#readPieces(port, size);
     if (size < region.valid.min) return allOnes(size);
     return region.read(offset, size);
@@ -53,7 +56,7 @@ export class PortSpace {
     }
     const offset = port - range.start + range.offset;
     const { region } = range;
-    if (port + size > range.end || size > region.valid.max) return this.#writePieces(port, size, value);
+    if (size > region.valid.max) return this.#writePieces(port, size, value);
     if (size > 1 && (offset & (size - 1)) !== 0 && !region.impl.unaligned) return this.#writePieces(port, size, value);
     region.write(offset, size, value);
   }
@@ -78,7 +81,7 @@ export class PortSpace {
   #step(port: number, size: number): number {
     if (size < 4 || (port & 1) !== 0) return 1;
     const range = this.find(port);
-    return range !== undefined && range.region.valid.max >= 2 && port + 2 <= range.end ? 2 : 1;
+    return range !== undefined && range.region.valid.max >= 2 ? 2 : 1;
   }
 }
 

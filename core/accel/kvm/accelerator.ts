@@ -12,6 +12,7 @@ export const kvm: Accelerator = {
   summary: 'Linux KVM: hardware speed, 32 and 64 bits, in-kernel interrupt controllers by choice',
   caps: {
     irqchip: 'optional',
+    pit: true,
     maxCpus: 255,
     maxRam: 2 ** 40,
     longMode: true,

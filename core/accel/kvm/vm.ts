@@ -15,6 +15,8 @@ const PAGE = 4096;
 const IDENTITY_MAP = 0xfeff_c000;
 const TSS = 0xfeff_d000;
 const CPUID_ROOM = 256;
+/** struct kvm_pit_config with KVM_PIT_SPEAKER_DUMMY: the kernel answers port 61h from the counters that it has. */
+const PIT_CONFIG = Uint8Array.of(1, ...new Uint8Array(63));
 export interface RamSlot {
   readonly slot: number;
   readonly gpa: number;
@@ -71,7 +73,7 @@ export class KvmVm implements Vm, VcpuHost, RunLoopHost {
       native.ioctl(abi.KVM_SET_IDENTITY_MAP_ADDR, BigUint64Array.of(BigInt(IDENTITY_MAP)));
       native.ioctl(abi.KVM_SET_TSS_ADDR, TSS);
       if (options.irqchip) native.ioctl(abi.KVM_CREATE_IRQCHIP);
-      if (options.irqchip && options.pit !== false) native.ioctl(abi.KVM_CREATE_PIT2, new Uint8Array(64));
+      if (options.irqchip && options.pit !== false) native.ioctl(abi.KVM_CREATE_PIT2, PIT_CONFIG);
       return native;
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);

@@ -25,6 +25,7 @@ export const qtest: Accelerator = {
   summary: 'no CPU: a hardware test or a qtest client drives the buses and the clock',
   caps: {
     irqchip: 'never',
+    pit: false,
     maxCpus: 288,
     maxRam: 2 ** 52,
     longMode: true,

@@ -1,0 +1,149 @@
+import { Device } from '../core/device/device.ts';
+import { deviceType } from '../core/device/device-type.ts';
+import { prop } from '../core/device/property.ts';
+import { SystemBus } from '../core/device/system-bus.ts';
+import { MemoryRegion } from '../core/memory/memory-region.ts';
+import { field } from '../core/state/fields.ts';
+
+/** 82093AA datasheet, section 3. */
+export const IOAPIC_BASE = 0xfec0_0000;
+export const IOAPIC_PINS = 24;
+const SIZE = 0x1000;
+const IOREGSEL = 0x00;
+const IOWIN = 0x10;
+/** Version 0x20 parts take directed end-of-interrupt messages here. */
+const EOI = 0x40;
+const REG_ID = 0x00;
+const REG_VERSION = 0x01;
+const REG_ARBITRATION = 0x02;
+const REG_REDIRECTION = 0x10;
+
+/** Low half of a redirection entry (section 3.2.4). */
+const ENTRY = { VECTOR: 0xff, DELIVERY_SHIFT: 8, LOGICAL: 1 << 11, PENDING: 1 << 12, ACTIVE_LOW: 1 << 13, REMOTE_IRR: 1 << 14, LEVEL: 1 << 15, MASKED: 1 << 16 } as const;
+const READ_ONLY = ENTRY.PENDING | ENTRY.REMOTE_IRR;
+const EXTINT = 7;
+/** Interrupt messages to local APICs (Intel SDM volume 3, section 11.11). */
+const MESSAGE_BASE = 0xfee0_0000;
+
+const properties = { version: prop.u8({ default: 0x20 }) };
+
+/** The I/O APIC: 24 inputs, each with a redirection entry that says which CPU gets which vector. */
+class IoApic extends Device<typeof properties> {
+  readonly pins = this.inputs('', IOAPIC_PINS, (pin, level) => this.#pinChanged(pin, level));
+  readonly #s = this.state(1, { id: field.u8(), select: field.u8(), irr: field.u32(), low: field.words(IOAPIC_PINS), high: field.words(IOAPIC_PINS) });
+  /** Who answers an interrupt that is to come from the i8259 pair. */
+  acknowledgeExternal: () => number = () => 0xff;
+
+  protected override realize(): void {
+    if (!(this.bus instanceof SystemBus)) return;
+    const { memory } = this.bus;
+    const region = MemoryRegion.io('ioapic', SIZE, { read: offset => this.#read(offset), write: (offset, _size, value) => this.#write(offset, value) }, { impl: { min: 4, max: 4 } });
+    memory.add(region, IOAPIC_BASE, 0);
+    this.onUnrealize(() => memory.remove(region));
+    this.resetHold();
+  }
+
+  protected override resetHold(): void {
+    this.#s.low.fill(ENTRY.MASKED);
+  }
+
+  /** A CPU has finished with `vector`: level-triggered entries may interrupt again. */
+  endOfInterrupt(vector: number): void {
+    for (let pin = 0; pin < IOAPIC_PINS; pin++) {
+      const entry = this.#s.low[pin] ?? 0;
+      if ((entry & ENTRY.VECTOR) !== vector || (entry & ENTRY.LEVEL) === 0) continue;
+      this.#s.low[pin] = entry & ~ENTRY.REMOTE_IRR;
+      if ((this.#s.irr & (1 << pin)) !== 0) this.#service();
+    }
+  }
+
+  /** IRQ 0 of the ISA bus arrives at pin 2, as every PC's tables say. */
+  #pinChanged(input: number, level: boolean): void {
+    const pin = input === 0 ? 2 : input;
+    const mask = 1 << pin;
+    const entry = this.#s.low[pin] ?? 0;
+    if ((entry & ENTRY.LEVEL) !== 0) {
+      if (level) {
+        this.#s.irr = (this.#s.irr | mask) >>> 0;
+        if ((entry & ENTRY.REMOTE_IRR) === 0) this.#service();
+      } else {
+        this.#s.irr = (this.#s.irr & ~mask) >>> 0;
+      }
+    } else if (level && (entry & ENTRY.MASKED) === 0) {
+      this.#s.irr = (this.#s.irr | mask) >>> 0;
+      this.#service();
+    }
+  }
+
+  #service(): void {
+    for (let pin = 0; pin < IOAPIC_PINS; pin++) {
+      const mask = 1 << pin;
+      const entry = this.#s.low[pin] ?? 0;
+      if ((this.#s.irr & mask) === 0 || (entry & ENTRY.MASKED) !== 0) continue;
+      const level = (entry & ENTRY.LEVEL) !== 0;
+      if (level && (entry & ENTRY.REMOTE_IRR) !== 0) continue;
+      if (level) this.#s.low[pin] = entry | ENTRY.REMOTE_IRR;
+      else this.#s.irr = (this.#s.irr & ~mask) >>> 0;
+      this.#send(pin, entry);
+    }
+  }
+
+  #send(pin: number, entry: number): void {
+    if (!(this.bus instanceof SystemBus)) return;
+    const delivery = (entry >>> ENTRY.DELIVERY_SHIFT) & 7;
+    const vector = delivery === EXTINT ? this.acknowledgeExternal() : entry & ENTRY.VECTOR;
+    const destination = (this.#s.high[pin] ?? 0) >>> 24;
+    const address = MESSAGE_BASE | (destination << 12) | ((entry & ENTRY.LOGICAL) !== 0 ? 1 << 2 : 0);
+    const data = vector | (delivery << 8) | ((entry & ENTRY.LEVEL) !== 0 ? (1 << 15) | (1 << 14) : 0);
+    this.bus.dmaSpace.write(address >>> 0, 4, data);
+  }
+
+  #read(offset: number): number {
+    const s = this.#s;
+    if (offset === IOREGSEL) return s.select;
+    if (offset !== IOWIN) return 0;
+    if (s.select === REG_ID || s.select === REG_ARBITRATION) return s.id << 24;
+    if (s.select === REG_VERSION) return this.props.version | ((IOAPIC_PINS - 1) << 16);
+    const pin = (s.select - REG_REDIRECTION) >> 1;
+    if (pin < 0 || pin >= IOAPIC_PINS) return 0;
+    return ((s.select & 1) === 0 ? s.low[pin] : s.high[pin]) ?? 0;
+  }
+
+  #write(offset: number, value: number): void {
+    const s = this.#s;
+    if (offset === IOREGSEL) {
+      s.select = value & 0xff;
+    } else if (offset === EOI && this.props.version >= 0x20) {
+      this.endOfInterrupt(value & 0xff);
+    } else if (offset === IOWIN) {
+      if (s.select === REG_ID) {
+        s.id = (value >>> 24) & 0x0f;
+        return;
+      }
+      const pin = (s.select - REG_REDIRECTION) >> 1;
+      if (pin < 0 || pin >= IOAPIC_PINS) return;
+      if ((s.select & 1) !== 0) s.high[pin] = value;
+      else this.#writeEntry(pin, value);
+      this.#service();
+    }
+  }
+
+  #writeEntry(pin: number, value: number): void {
+    const old = this.#s.low[pin] ?? 0;
+    let entry = ((value & ~READ_ONLY) | (old & READ_ONLY)) & 0x1_ffff;
+    // An edge-triggered entry has no remote IRR (section 3.2.4, bit 14).
+    if ((entry & ENTRY.LEVEL) === 0) entry &= ~ENTRY.REMOTE_IRR;
+    this.#s.low[pin] = entry;
+  }
+}
+
+export type { IoApic };
+
+export const ioapic = deviceType({
+  type: 'ioapic',
+  summary: 'I/O APIC (82093AA)',
+  parents: ['ioapic-common', 'sys-bus-device', 'device'],
+  userCreatable: false,
+  properties,
+  create: IoApic,
+});

@@ -1,0 +1,54 @@
+import { SouthbridgeError } from '../core/errors.ts';
+import type { Mc146818Rtc } from '../devices/mc146818rtc.ts';
+import type { PcRamLayout } from './pc-memory.ts';
+
+const KIB = 1024;
+const MIB = KIB * KIB;
+
+/** Where PC firmware keeps what it has found, and emulators leave what it should find (RBIL, CMOS memory map). */
+const CMOS = {
+  FLOPPY_TYPES: 0x10, EQUIPMENT: 0x14, BASE_LOW: 0x15, EXTENDED_LOW: 0x17, EXTENDED2_LOW: 0x30, ABOVE_16M_LOW: 0x34, BOOT_THIRD: 0x38, BOOT_FIRST: 0x3d,
+  ABOVE_4G: 0x5b, CPUS: 0x5f,
+} as const;
+const EQUIPMENT_FPU = 0x02;
+const EQUIPMENT_PS2_MOUSE = 0x04;
+
+/** Memory sizes, CPUs and equipment, as firmware expects them. */
+export function fillCmos(rtc: Mc146818Rtc, ram: PcRamLayout, cpus: number): void {
+  const word = (index: number, value: number): void => {
+    rtc.setCmos(index, value & 0xff);
+    rtc.setCmos(index + 1, value >> 8);
+  };
+  const kib = Math.floor(ram.below4g / KIB);
+  word(CMOS.BASE_LOW, Math.min(640, kib));
+  const extended = Math.min(0xffff, Math.max(0, kib - KIB));
+  word(CMOS.EXTENDED_LOW, extended);
+  word(CMOS.EXTENDED2_LOW, extended);
+  word(CMOS.ABOVE_16M_LOW, Math.min(0xffff, Math.max(0, Math.floor((ram.below4g - 16 * MIB) / (64 * KIB)))));
+  const high = Math.floor(ram.above4g / (64 * KIB));
+  for (let at = 0; at < 3; at++) rtc.setCmos(CMOS.ABOVE_4G + at, Math.floor(high / 256 ** at) & 0xff);
+  rtc.setCmos(CMOS.CPUS, cpus - 1);
+  rtc.setCmos(CMOS.EQUIPMENT, rtc.getCmos(CMOS.EQUIPMENT) | EQUIPMENT_FPU | EQUIPMENT_PS2_MOUSE);
+}
+
+/**
+ * The order in which firmware tries to boot.
+ * @throws SouthbridgeError ERR_BOOT_OPTION for a letter that is no drive
+ */
+export function setBootOrder(rtc: Mc146818Rtc, order: string, checkFloppySignature = true): void {
+  const devices = [...order].map(letter => {
+    const device = { a: 1, b: 1, c: 2, d: 3, n: 4 }[letter];
+    if (device === undefined) throw new SouthbridgeError('ERR_BOOT_OPTION', `Invalid boot device for PC`, 'a floppy, c disk, d CD-ROM, n network');
+    return device;
+  });
+  if (devices.length > 3) throw new SouthbridgeError('ERR_BOOT_OPTION', 'Too many boot devices for PC');
+  rtc.setCmos(CMOS.BOOT_FIRST, ((devices[1] ?? 0) << 4) | (devices[0] ?? 0));
+  rtc.setCmos(CMOS.BOOT_THIRD, ((devices[2] ?? 0) << 4) | (checkFloppySignature ? 0 : 1));
+}
+
+/** Types of the two floppy drives (5 is 2.88 MB, 4 is 1.44 MB, 2 is 1.2 MB, 0 none) and how many there are. */
+export function setFloppyTypes(rtc: Mc146818Rtc, types: readonly [number, number]): void {
+  rtc.setCmos(CMOS.FLOPPY_TYPES, (types[0] << 4) | types[1]);
+  const count = types.filter(type => type !== 0).length;
+  rtc.setCmos(CMOS.EQUIPMENT, rtc.getCmos(CMOS.EQUIPMENT) | (count === 0 ? 0 : count === 1 ? 0x01 : 0x41));
+}

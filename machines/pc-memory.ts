@@ -1,0 +1,81 @@
+import { SouthbridgeError } from '../core/errors.ts';
+import type { Machine } from '../core/machine/machine.ts';
+import type { MachineConfig } from '../core/machine/machine-config.ts';
+import { type GuestRam, SharedRam } from '../core/memory/guest-ram.ts';
+import { MemoryRegion } from '../core/memory/memory-region.ts';
+
+const FOUR_GIB = 2 ** 32;
+const KIB = 1024;
+/** Where the system firmware's last 128 KiB are seen below 1 MiB. */
+const LEGACY_BIOS_END = 0x10_0000;
+const LEGACY_BIOS_MAX = 128 * KIB;
+/** Option ROMs are copied here by firmware. */
+const OPTION_ROM_BASE = 0xc_0000;
+const OPTION_ROM_SIZE = 0x2_0000;
+
+/** How a PC divides its RAM around the hole below 4 GiB. Bytes. */
+export interface PcRamLayout {
+  readonly below4g: number;
+  readonly above4g: number;
+}
+
+/**
+ * The division: as much below 4 GiB as `limit` allows, and if not all fits, only `split`, which leaves the rest gigabyte-aligned.
+ */
+export function pcRamLayout(size: number, limit: number, split: number): PcRamLayout {
+  const below4g = size > limit ? split : size;
+  return { below4g: Math.min(size, below4g), above4g: Math.max(0, size - below4g) };
+}
+
+export interface PcRam extends PcRamLayout {
+  readonly low: GuestRam;
+  /** The region that shadow RAM windows alias. */
+  readonly lowRegion: MemoryRegion;
+}
+
+/** Makes and maps the RAM. */
+export function mapPcRam(machine: Machine, layout: PcRamLayout): PcRam {
+  const { defaultRamId } = machine.type;
+  const low = machine.allocateRam(defaultRamId, layout.below4g);
+  const lowRegion = MemoryRegion.ram(low, defaultRamId);
+  machine.memoryRoot.add(lowRegion, 0, 0);
+  if (layout.above4g > 0) {
+    // A WebAssembly memory ends at 4 GiB, so that more RAM is several pieces, one after the other.
+    let at = 0;
+    for (let index = 0; at < layout.above4g; index++) {
+      const size = Math.min(FOUR_GIB, layout.above4g - at);
+      const piece = machine.allocateRam(`${defaultRamId}.high${index}`, size);
+      machine.memoryRoot.add(MemoryRegion.ram(piece), FOUR_GIB + at, 0);
+      at += size;
+    }
+  }
+  return { ...layout, low, lowRegion };
+}
+
+/**
+ * The system firmware: at the end of the 32-bit address space, its last 128 KiB again below 1 MiB, and the RAM for option ROMs.
+ * @throws SouthbridgeError ERR_BIOS_SIZE, or what the ROM search throws
+ */
+export function mapPcFirmware(machine: Machine, pciMemory: MemoryRegion, fileName: string): void {
+  const image = machine.services.romImage(fileName);
+  if (image.length === 0 || image.length % (64 * KIB) !== 0 || image.length > 16 * KIB * KIB) {
+    throw new SouthbridgeError('ERR_BIOS_SIZE', `could not load PC BIOS '${fileName}'`, 'a firmware image is a multiple of 64 KiB, at most 16 MiB');
+  }
+  const bios = new SharedRam('pc.bios', image.length, { readonly: true });
+  bios.bytes.set(image);
+  const region = MemoryRegion.rom(bios);
+  const legacySize = Math.min(image.length, LEGACY_BIOS_MAX);
+  const legacy = MemoryRegion.alias('isa-bios', region, image.length - legacySize, legacySize);
+  legacy.setReadonly(true);
+  pciMemory.add(legacy, LEGACY_BIOS_END - legacySize, 1);
+  pciMemory.add(region, FOUR_GIB - image.length, 0);
+  const optionRoms = new SharedRam('pc.rom', OPTION_ROM_SIZE);
+  pciMemory.add(MemoryRegion.ram(optionRoms), OPTION_ROM_BASE, 1);
+  machine.adoptRam(optionRoms);
+}
+
+/** RAM below 4 GiB of the i440FX machines: the PCI hole begins at 3.5 GiB, or at 3 GiB where RAM goes beyond. */
+export function i440fxRamLayout(config: MachineConfig, maxBelow4g: number): PcRamLayout {
+  const limit = Math.min(maxBelow4g, 0xe000_0000);
+  return config.ramSize >= limit ? pcRamLayout(config.ramSize, Math.min(0xc000_0000, limit), Math.min(0xc000_0000, limit)) : { below4g: config.ramSize, above4g: 0 };
+}

@@ -1,0 +1,126 @@
+import { prop } from '../core/device/property.ts';
+import type { Machine } from '../core/machine/machine.ts';
+import { machineType } from '../core/machine/machine-type.ts';
+import type { IntxRouter } from '../core/pci/pci-bus.ts';
+import { fwCfgIo } from '../devices/fw-cfg.ts';
+import { i440fx, i440fxHost } from '../devices/i440fx.ts';
+import { i8254 } from '../devices/i8254.ts';
+import { isaSerial } from '../devices/isa-serial.ts';
+import { mc146818rtc } from '../devices/mc146818rtc.ts';
+import { pcSpeaker } from '../devices/pc-speaker.ts';
+import { type Piix3, piix3 } from '../devices/piix3.ts';
+import { piix4Pm } from '../devices/piix4-pm.ts';
+import { port92 } from '../devices/port92.ts';
+import { smbusEeprom } from '../devices/smbus-eeprom.ts';
+import { fillCmos, setBootOrder } from './pc-cmos.ts';
+import { PcInterrupts } from './pc-interrupts.ts';
+import { i440fxRamLayout, mapPcFirmware, mapPcRam } from './pc-memory.ts';
+
+const SCI_IRQ = 9;
+const SMBUS_BASE = 0xb100;
+const EEPROM_COUNT = 8;
+const EEPROM_BASE = 0x50;
+
+/** Options of every PC (QEMU's `-machine pc,...`). */
+export const pcOptions = {
+  'max-ram-below-4g': prop.size({ default: 0 }),
+  acpi: prop.onOffAuto({ default: 'auto' }),
+  hpet: prop.bool({ default: true }),
+  i8042: prop.bool({ default: true }),
+  pit: prop.bool({ default: true }),
+  sata: prop.bool({ default: true }),
+  smbus: prop.bool({ default: true }),
+  smm: prop.onOffAuto({ default: 'auto' }),
+  vmport: prop.onOffAuto({ default: 'auto' }),
+  usb: prop.bool({ default: false }),
+  graphics: prop.bool({ default: true }),
+  'dump-guest-core': prop.bool({ default: true }),
+  'mem-merge': prop.bool({ default: true }),
+  'kernel-irqchip': prop.string(),
+  'memory-backend': prop.string(),
+  nvdimm: prop.bool({ default: false }),
+  hmat: prop.bool({ default: false }),
+  'suppress-vmdesc': prop.bool({ default: false }),
+  'x-oem-id': prop.string(),
+  'x-oem-table-id': prop.string(),
+};
+
+/** A PC of the i440FX chipset. */
+function build(machine: Machine): void {
+  const { config, system } = machine;
+  const layout = i440fxRamLayout(config, 0xe000_0000);
+  const ram = mapPcRam(machine, layout);
+  const interrupts = new PcInterrupts(machine);
+
+  const pirq = new LateRouter();
+  const host = system.plug(i440fxHost);
+  const pci = host.wire(pirq);
+  const bridge = pci.plug(i440fx, { addr: '00.0' });
+  bridge.wire(machine.memoryRoot, ram.lowRegion, host.pciMemory);
+  bridge.setCorebootRamSize(layout.below4g);
+  mapPcFirmware(machine, host.pciMemory, config.bios ?? 'bios-256k.bin');
+
+  const southbridge = pci.plug(piix3, { addr: '01.0', multifunction: true });
+  pirq.router = southbridge;
+  const isa = southbridge.wire({ memory: host.pciMemory, io: machine.ioRoot, dmaSpace: machine.memory, irqs: interrupts.lines.slice(0, 16) });
+  interrupts.plugControllers(isa);
+  interrupts.plugIoApic();
+
+  const rtc = isa.plug(mc146818rtc, { base_year: 2000, 'x-clock': config.rtc.clock });
+  rtc.setTime(startTime(machine), () => Date.now());
+  fillCmos(rtc, layout, config.cpus.cpus);
+  setBootOrder(rtc, config.boot.once ?? config.boot.order ?? 'cad');
+
+  if (!machine.acceleratorPit) {
+    const pit = isa.plug(i8254, { iobase: 0x40 });
+    const timerInput = isa.irq(0, 'pit');
+    pit.interrupt.connect(level => timerInput.set(level));
+    isa.plug(pcSpeaker).pit = pit;
+  }
+  isa.plug(port92);
+  config.serials.forEach((chardev, index) => {
+    if (chardev !== undefined) isa.plug(isaSerial, { index }, { chardev });
+  });
+
+  const pm = pci.plug(piix4Pm, { addr: '01.3' }, { smb_io_base: SMBUS_BASE });
+  const sci = isa.irq(SCI_IRQ, 'sci');
+  pm.sci.connect(level => sci.set(level));
+  for (let index = 0; index < EEPROM_COUNT; index++) pm.smbus.plug(smbusEeprom, { address: EEPROM_BASE + index });
+
+  system.plug(fwCfgIo);
+}
+
+/** The router of PCI interrupts is a device on the bus that it serves, so it comes after the bus. */
+class LateRouter implements IntxRouter {
+  router: Piix3 | undefined;
+
+  route(devfn: number, pin: number): number {
+    return this.router?.route(devfn, pin) ?? pin;
+  }
+
+  setIrq(input: number, level: boolean): void {
+    this.router?.setIrq(input, level);
+  }
+}
+
+/** What the real-time clock shows at the start, in milliseconds since 1970. */
+function startTime(machine: Machine): number {
+  const { base } = machine.config.rtc;
+  if (typeof base === 'number') return base;
+  const now = Date.now();
+  return base === 'utc' ? now : now - new Date(now).getTimezoneOffset() * 60_000;
+}
+
+export const pc = machineType({
+  type: 'pc-i440fx-7.2',
+  summary: 'Standard PC (i440FX + PIIX, 1996)',
+  aliases: ['pc'],
+  isDefault: true,
+  maxCpus: 255,
+  defaultRamId: 'pc.ram',
+  parents: ['generic-pc-machine', 'x86-machine'],
+  defaults: { serial: true, parallel: true, floppy: true, cdrom: true, vga: 'std', nic: 'e1000' },
+  options: pcOptions,
+  lowRam: config => i440fxRamLayout(config, 0xe000_0000).below4g,
+  build,
+});
