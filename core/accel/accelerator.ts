@@ -6,7 +6,7 @@ import type { CpuState } from './cpu-state.ts';
 export interface AcceleratorCaps {
   /** Whether the interrupt controllers are the accelerator's own: always (wasm), by choice (kvm), never (qtest). */
   readonly irqchip: 'always' | 'optional' | 'never';
-  /** Whether an i8254 comes with the irqchip. */
+  /** Whether the i8254 comes with the irqchip; where it does not, the machine has its own. */
   readonly pit: boolean;
   readonly maxCpus: number;
   /** Largest guest-physical address that RAM may reach, in bytes. */
@@ -19,8 +19,6 @@ export interface AcceleratorCaps {
   readonly dirtyLog: boolean;
   /** Whether virtual time can count instructions. */
   readonly icount?: boolean;
-  /** Whether the i8254 comes with the irqchip; where it does not, the machine has its own. */
-  readonly pit?: boolean;
 }
 
 /** An accelerator: something that runs guest code against a machine's buses. */
