@@ -1,3 +1,4 @@
+import fs from 'node:fs';
 import { didYouMean } from '../errors.ts';
 import type { BlockBackend } from './backend.ts';
 import { type BlockDriver, OpenContext } from './driver.ts';
@@ -8,6 +9,7 @@ import { parseJson } from './json-filename.ts';
 import type { BlockNode, DetectZeroes, NodeSettings } from './node.ts';
 import { BlockOptions } from './options.ts';
 import { settlePermissions } from './permissions.ts';
+import type { ThrottleClock } from './throttle.ts';
 
 /** How much of an image a driver sees to recognise it. */
 const PROBE_BYTES = 2048;
@@ -40,6 +42,8 @@ export class BlockGraph {
   readonly #listeners = new Set<(event: BlockEvent) => void>();
   /** Stops the machine because of an I/O error; the run loop sets it. */
   stopMachine: () => void = () => {};
+  /** What limits are measured by, where it is not the host's clock: a test's, or qtest's. */
+  throttleClock: ThrottleClock | undefined;
   /** For messages that are no errors. */
   warn: (message: string) => void = () => {};
   #generated = 0;
@@ -369,6 +373,62 @@ export class BlockGraph {
     } finally {
       for (const drainable of quiet) drainable.unquiesce();
     }
+  }
+
+  /** A filter over `node` that keeps in it what it had to fetch from its backing files. */
+  async copyOnRead(node: BlockNode): Promise<BlockNode> {
+    return this.openTree(
+      undefined,
+      new BlockOptions([
+        ['driver', 'copy-on-read'],
+        ['file', node.nodeName],
+      ]),
+      {},
+      false,
+    );
+  }
+
+  /** An image over `node` that takes the writes and is gone with the process: `-snapshot`. */
+  async temporaryOverlay(node: BlockNode): Promise<BlockNode> {
+    const path = await this.temporaryImage(node.length);
+    const options = new BlockOptions([
+      ['driver', 'qcow2'],
+      ['file.driver', 'file'],
+      ['file.filename', path],
+      ['backing', node.nodeName],
+    ]);
+    try {
+      return await this.openTree(undefined, options, { noFlush: true, discard: true }, false);
+    } finally {
+      fs.unlinkSync(path);
+    }
+  }
+
+  /** Makes an empty qcow2 image of `size` bytes in the folder for temporary files; the caller unlinks it once it is open. */
+  async temporaryImage(size: number): Promise<string> {
+    const path = `${process.env['TMPDIR'] ?? '/var/tmp'}/southbridge-${process.pid}-${this.#generated++}.qcow2`;
+    await this.driver('file').create?.(this, new BlockOptions([['filename', path]]));
+    const file = await this.openTree(
+      undefined,
+      new BlockOptions([
+        ['driver', 'file'],
+        ['filename', path],
+      ]),
+      {},
+      true,
+    );
+    try {
+      await this.driver('qcow2').create?.(
+        this,
+        new BlockOptions([
+          ['file', file.nodeName],
+          ['size', size],
+        ]),
+      );
+    } finally {
+      await this.released(file);
+    }
+    return path;
   }
 
   writeThresholdExceeded(node: BlockNode, end: number): void {

@@ -140,7 +140,7 @@ export class ThrottleGroup {
     write: { queue: [], bytes: [], armed: false },
   };
 
-  constructor(name: string, clock: ThrottleClock = hostClock) {
+  constructor(name: string, clock: ThrottleClock | undefined = hostClock) {
     this.name = name;
     this.#clock = clock;
     this.#buckets = bucketsOf(NO_LIMITS);
