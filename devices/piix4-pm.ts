@@ -26,7 +26,7 @@ const ACPI_ENABLE = 0xf1;
 const ACPI_DISABLE = 0xf0;
 /** QEMU's general-purpose events of this chip. */
 const GPE_BASE = 0xafe0;
-const PCI_HOTPLUG_BASE = 0xae00;
+export const PCI_HOTPLUG_BASE = 0xae00;
 const CPU_HOTPLUG_BASE = 0xaf00;
 /** General-purpose events by what raises them. */
 export const GPE = { pciHotplug: 1, cpuHotplug: 2, memoryHotplug: 3, vmGenerationId: 5 } as const;

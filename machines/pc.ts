@@ -1,4 +1,4 @@
-import { prop } from '../core/device/property.ts';
+import { prop, type PropValues } from '../core/device/property.ts';
 import type { Machine } from '../core/machine/machine.ts';
 import { machineType } from '../core/machine/machine-type.ts';
 import type { IntxRouter } from '../core/pci/pci-bus.ts';
@@ -9,9 +9,11 @@ import { isaSerial } from '../devices/isa-serial.ts';
 import { mc146818rtc } from '../devices/mc146818rtc.ts';
 import { pcSpeaker } from '../devices/pc-speaker.ts';
 import { type Piix3, piix3 } from '../devices/piix3.ts';
-import { piix4Pm } from '../devices/piix4-pm.ts';
+import { PCI_HOTPLUG_BASE, piix4Pm } from '../devices/piix4-pm.ts';
 import { port92 } from '../devices/port92.ts';
 import { smbusEeprom } from '../devices/smbus-eeprom.ts';
+import { installPcFirmware } from './firmware/install.ts';
+import { PIIX4_PM } from './firmware/pc-firmware.ts';
 import { fillCmos, setBootOrder } from './pc-cmos.ts';
 import { PcInterrupts } from './pc-interrupts.ts';
 import { i440fxRamLayout, mapPcFirmware, mapPcRam } from './pc-memory.ts';
@@ -41,12 +43,13 @@ export const pcOptions = {
   nvdimm: prop.bool({ default: false }),
   hmat: prop.bool({ default: false }),
   'suppress-vmdesc': prop.bool({ default: false }),
+  'smbios-entry-point-type': prop.enum(['32', '64'], { default: '32', typeName: 'SmbiosEntryPointType' }),
   'x-oem-id': prop.string(),
   'x-oem-table-id': prop.string(),
 };
 
 /** A PC of the i440FX chipset. */
-function build(machine: Machine): void {
+function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   const { config, system } = machine;
   const layout = i440fxRamLayout(config, 0xe000_0000);
   const ram = mapPcRam(machine, layout);
@@ -87,7 +90,22 @@ function build(machine: Machine): void {
   pm.sci.connect(level => sci.set(level));
   for (let index = 0; index < EEPROM_COUNT; index++) pm.smbus.plug(smbusEeprom, { address: EEPROM_BASE + index });
 
-  system.plug(fwCfgIo);
+  const { props } = pm;
+  installPcFirmware({
+    machine,
+    fwCfg: system.plug(fwCfgIo).content,
+    pm,
+    chipset: PIIX4_PM,
+    sleep: { s3: props.disable_s3 === 0, s4: props.disable_s4 === 0, s4Value: props.s4_val },
+    pciHotplug: {
+      base: PCI_HOTPLUG_BASE,
+      root: props['acpi-root-pci-hotplug'],
+      bridges: props['acpi-pci-hotplug-with-bridge-support'],
+    },
+    rootBus: pci,
+    ram: layout,
+    smm: options.smm !== 'off',
+  });
 }
 
 /** The router of PCI interrupts is a device on the bus that it serves, so it comes after the bus. */

@@ -93,7 +93,6 @@ export interface X86ItemFacts {
     readonly cpus: readonly { readonly apicId: number; readonly node: number }[];
     readonly nodes: readonly number[];
   };
-  readonly hpets: readonly { readonly blockId: number; readonly base: number; readonly minTick: number }[];
   /** Tables that the user supplied with `-acpitable`. */
   readonly userTables?: readonly Uint8Array[];
 }
@@ -104,7 +103,7 @@ export function addX86Items(fwCfg: FwCfg, facts: X86ItemFacts): void {
   fwCfg.setItem(FW_CFG_KEYS.NUMA, numaItem(facts));
   fwCfg.setNumber(FW_CFG_KEYS.IRQ0_OVERRIDE, 1, 4);
   fwCfg.setItem(FW_CFG_KEYS.ACPI_TABLES, userTablesItem(facts.userTables ?? []));
-  fwCfg.setItem(FW_CFG_KEYS.HPET, hpetItem(facts.hpets));
+  setHpets(fwCfg, []);
   fwCfg.addFile(E820_FILE, e820File(facts.e820));
 }
 
@@ -129,14 +128,20 @@ function userTablesItem(tables: readonly Uint8Array[]): Uint8Array {
 const MAX_HPETS = 8;
 const HPET_ENTRY_SIZE = 15;
 
-/** A count and room for eight: block id, base, minimum tick, page protection. */
-function hpetItem(hpets: X86ItemFacts['hpets']): Uint8Array {
+export interface HpetFacts {
+  readonly blockId: number;
+  readonly base: number;
+  readonly minTick: number;
+}
+
+/** Tells of the HPETs: a count and room for eight of block id, base, minimum tick and page protection. */
+export function setHpets(fwCfg: FwCfg, hpets: readonly HpetFacts[]): void {
   const entries = hpets.map(hpet =>
     concat(littleEndian(hpet.blockId, 4), littleEndian(hpet.base, 8), littleEndian(hpet.minTick, 2), [0]),
   );
   const item = new Uint8Array(1 + MAX_HPETS * HPET_ENTRY_SIZE);
   item.set(concat([hpets.length], ...entries.slice(0, MAX_HPETS)));
-  return item;
+  fwCfg.setItem(FW_CFG_KEYS.HPET, item);
 }
 
 export const SYSTEM_STATES_FILE = 'etc/system-states';

@@ -19,6 +19,7 @@ import {
   addCommonItems,
   addX86Items,
   refreshBootFiles,
+  setHpets,
   SYSTEM_STATES_FILE,
   systemStatesFile,
 } from '../../core/firmware/machine-items.ts';
@@ -85,7 +86,6 @@ export interface PcFirmwareFacts {
   readonly cpus: readonly AcpiCpu[];
   /** Leaf 1 of CPUID: EAX and EDX, and whether the vendor is AMD. */
   readonly cpuid: { readonly version: number; readonly features: number; readonly amd: boolean };
-  readonly hpet: boolean;
   /** Whether SMM answers at the SMI command port; QEMU's tables say so even where firmware needs none. */
   readonly smm: boolean;
   /** Names for SMBIOS: `Standard PC (i440FX + PIIX, 1996)` and the machine type. */
@@ -98,6 +98,8 @@ export interface PcFirmwareFacts {
   readonly distances?: readonly (readonly number[])[];
   /** The memory-mapped configuration space while it is on (q35). */
   readonly mcfg?: () => McfgFacts | undefined;
+  /** Tells the guest that the generation id changed. */
+  readonly generationChanged?: () => void;
   readonly oem?: { readonly id: string; readonly tableId: string };
 }
 
@@ -131,7 +133,6 @@ export class PcFirmware {
         cpus: facts.cpus.map(cpu => ({ apicId: cpu.apicId, node: cpu.node ?? 0 })),
         nodes: facts.nodes ?? [],
       },
-      hpets: facts.hpet ? [{ blockId: HPET_BLOCK_ID, base: HPET_BASE, minTick: 0 }] : [],
     });
     fwCfg.addFile(SYSTEM_STATES_FILE, systemStatesFile(facts.pm.sleep));
     this.#addKernel();
@@ -147,15 +148,20 @@ export class PcFirmware {
     refreshBootFiles(fwCfg, [...this.#roms, ...bootDevices(machine)], strict, biosGeometries(machine));
   }
 
+  get #hasHpet(): boolean {
+    return [...this.#facts.machine.devices()].some(device => device.type.type === 'hpet');
+  }
+
   /** All devices of the command line are there: adds the files that speak of them. */
   #prepare(): void {
     this.#prepared = true;
     const { machine, fwCfg } = this.#facts;
+    if (this.#hasHpet) setHpets(fwCfg, [{ blockId: HPET_BLOCK_ID, base: HPET_BASE, minTick: 0 }]);
     const smbios = this.#smbios();
     fwCfg.addFile(SMBIOS_TABLES_FILE, smbios.tables);
     fwCfg.addFile(SMBIOS_ANCHOR_FILE, smbios.anchor);
     for (const device of machine.devices()) {
-      if (device instanceof VmGenId) device.addFiles(fwCfg);
+      if (device instanceof VmGenId) this.#addGenerationId(device);
       if (device.type.type === pvpanic.type) this.#addPvpanicPort(device.props);
     }
     if (machine.config.acpi) {
@@ -177,6 +183,13 @@ export class PcFirmware {
     fwCfg.setFile(TABLES_FILE, acpi.tables);
     fwCfg.setFile(RSDP_FILE, acpi.rsdp);
     fwCfg.setFile(LOADER_FILE, acpi.loader);
+  }
+
+  #addGenerationId(device: VmGenId): void {
+    device.addFiles(this.#facts.fwCfg);
+    device.changed.connect(level => {
+      if (level) this.#facts.generationChanged?.();
+    });
   }
 
   #addPvpanicPort(props: Readonly<Record<string, unknown>>): void {
@@ -263,7 +276,7 @@ export class PcFirmware {
       dsdt: this.#dsdt(mcfg),
       fadt: this.#fadt(),
       madt: { cpus, ioApics: [IO_APIC], timerOnGsi2: true, pciIrqMask: PCI_IRQ_MASK },
-      ...(facts.hpet && { hpet: { blockId: HPET_BLOCK_ID, base: HPET_BASE } }),
+      ...(this.#hasHpet && { hpet: { blockId: HPET_BLOCK_ID, base: HPET_BASE } }),
       ...(nodes.length > 0 && {
         numa: {
           memory: memoryAffinities({ nodes, below4g: ram.low, above4gStart: 4 * GIB }),
@@ -301,11 +314,11 @@ export class PcFirmware {
   }
 
   #dsdt(mcfg: McfgFacts | undefined): DsdtFacts {
-    const { pm, rootBus, hotplug, cpus, ram, fwCfg, hpet } = this.#facts;
+    const { pm, rootBus, hotplug, cpus, ram, fwCfg } = this.#facts;
     return {
       chipset: pm.chipset,
       rootUid: 0,
-      hasHpet: hpet,
+      hasHpet: this.#hasHpet,
       cpuHotplug: { cpus, base: pm.cpuHotplugBase },
       nvdimm: false,
       pciHotplug: { ...pm.pciHotplug, length: PCI_HOTPLUG_LENGTH },

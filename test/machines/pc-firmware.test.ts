@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import t from 'tap';
 import { qtest } from '../../core/accel/qtest/accelerator.ts';
 import { IsaDevice } from '../../core/bus/isa.ts';
+import { Device } from '../../core/device/device.ts';
 import { deviceType } from '../../core/device/device-type.ts';
 import { prop } from '../../core/device/property.ts';
 import { IrqLine } from '../../core/irq/line.ts';
@@ -22,6 +23,7 @@ const MIB = 2 ** 20;
 /** Stands for the ISA devices of a PC that this test needs no behaviour of. */
 class Silent extends IsaDevice {}
 const silent = (type: string) => deviceType({ type, summary: 'stands in', bus: 'ISA', create: Silent });
+class SilentSystem extends Device {}
 class SilentPci extends PciDevice {}
 const silentPci = (type: string, pciClass: number, hotpluggable = false, properties = {}) =>
   deviceType({
@@ -56,6 +58,7 @@ function lab(config: Partial<MachineConfig> = {}, build: (machine: Machine) => v
       pci.plug(silentPci('piix3-ide', 0x010180), { addr: '01.1' });
       const pm = pci.plug(piix4Pm, { addr: '01.3' });
       pci.plug(silentPci('VGA', 0x030000), { addr: '02.0' });
+      machine.system.plug(deviceType({ type: 'hpet', summary: 'stands in', create: SilentSystem }));
       const fwCfg = machine.system.plug(fwCfgIo);
       hotplug = pm.pciHotplug;
       new PcFirmware({
@@ -71,7 +74,6 @@ function lab(config: Partial<MachineConfig> = {}, build: (machine: Machine) => v
         ram: { low: 128 * MIB, high: 0 },
         cpus: [{ apicId: 0, present: true }],
         cpuid: { version: 0x6_0fb1, features: 0x078b_fbfd, amd: true },
-        hpet: true,
         smm: true,
         product: 'Standard PC (i440FX + PIIX, 1996)',
         version: 'pc-i440fx-7.2',

@@ -14,6 +14,7 @@ import {
   addCommonItems,
   addX86Items,
   refreshBootFiles,
+  setHpets,
   systemStatesFile,
 } from '../../../core/firmware/machine-items.ts';
 
@@ -134,8 +135,8 @@ t.test('a machine describes itself', async t => {
     apicIdLimit: 1,
     e820: [AMD_HYPERTRANSPORT, { base: 0, length: 128 * 2 ** 20, type: 'ram' }],
     numa: { cpus: [], nodes: [] },
-    hpets: [{ blockId: 0x8086_a201, base: 0xfed0_0000, minTick: 0 }],
   });
+  setHpets(fwCfg, [{ blockId: 0x8086_a201, base: 0xfed0_0000, minTick: 0 }]);
   const item = (key: number): string => Buffer.from(fwCfg.item(key) ?? []).toString('hex');
   const file = (name: string): string => Buffer.from(fwCfg.file(name) ?? []).toString('hex');
   t.equal(item(FW_CFG_KEYS.UUID), '12345678123456789abcdef012345678');
