@@ -1,14 +1,26 @@
+import { BOOT_ROMS } from './boot-roms.ts';
 import { isElf, parseElf } from './elf.ts';
 import { bootGdt, enterLong64, enterProtected32, identityPageTables, LOW_MEMORY } from './entry-state.ts';
-import { type BootEnvironment, type BootImage, checkPlacement, type FwCfgItem } from './image.ts';
+import { type BootEnvironment, type BootImage, checkPlacement, type FwCfgItem, type Segment } from './image.ts';
 import { isLinux, linuxFwCfg, loadLinux } from './linux.ts';
 import { loadMultiboot, multibootFwCfg, multibootHeader } from './multiboot.ts';
 import { loadPvh, pvhEntry, pvhFwCfg } from './pvh.ts';
 
-/** How firmware gets at a kernel: numbered fw_cfg items, and the boot ROM that knows what to do with them. */
+/** How firmware gets at a kernel. */
 export interface FirmwareBoot {
+  /** Numbered fw_cfg items. */
   readonly items: readonly FwCfgItem[];
-  readonly rom: 'linuxboot' | 'multiboot' | 'pvh';
+  /** QEMU's name of the boot ROM that knows what to do with them: {@link bootRom} has it, for `genroms/` in fw_cfg. */
+  readonly rom: BootRomName;
+  /** What must be in memory before firmware starts, after each reset: the ROM for ELF kernels does not load them. */
+  readonly segments: readonly Segment[];
+}
+
+export type BootRomName = keyof typeof BOOT_ROMS;
+
+/** The boot ROM of that name, ours. */
+export function bootRom(name: BootRomName): Uint8Array {
+  return Buffer.from(BOOT_ROMS[name], 'base64');
 }
 
 /**
@@ -32,10 +44,13 @@ export function loadKernel(image: Uint8Array, environment: BootEnvironment): Boo
  */
 export function firmwareKernel(image: Uint8Array, environment: BootEnvironment): FirmwareBoot {
   if (!isLinux(image)) {
-    if (multibootHeader(image) !== undefined) return { rom: 'multiboot', items: multibootFwCfg(image, environment) };
-    if (isElf(image)) return { rom: 'pvh', items: pvhFwCfg(image, environment) };
+    if (multibootHeader(image) !== undefined) {
+      return { rom: 'multiboot_dma.bin', items: multibootFwCfg(image, environment), segments: [] };
+    }
+    if (isElf(image))
+      return { rom: 'pvh.bin', items: pvhFwCfg(image, environment), segments: parseElf(image).segments };
   }
-  return { rom: 'linuxboot', items: linuxFwCfg(image, environment) };
+  return { rom: 'linuxboot_dma.bin', items: linuxFwCfg(image, environment), segments: [] };
 }
 
 /**
