@@ -25,8 +25,9 @@ import {
 } from '../../core/firmware/machine-items.ts';
 import { SMBIOS_ANCHOR_FILE, SMBIOS_TABLES_FILE, smbiosFiles } from '../../core/firmware/smbios.ts';
 import { SmbiosOptions } from '../../core/firmware/smbios-options.ts';
+import { placeSegments } from '../../core/loader/boot.ts';
 import { E820 } from '../../core/loader/image.ts';
-import { firmwareKernel } from '../../core/loader/kernel.ts';
+import { bootRom, firmwareKernel } from '../../core/loader/kernel.ts';
 import type { Machine } from '../../core/machine/machine.ts';
 import type { PciBus } from '../../core/pci/pci-bus.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
@@ -222,14 +223,14 @@ export class PcFirmware {
       ...(initrd !== undefined && { initrd: readFileSync(initrd) }),
     });
     for (const item of boot.items) fwCfg.setItem(item.selector, item.bytes);
-    const rom = boot.rom === 'pvh' || !fwCfg.dmaEnabled ? `${boot.rom}.bin` : `${boot.rom}_dma.bin`;
-    this.#addRom(rom, 0);
+    if (boot.segments.length > 0) machine.onReset(() => placeSegments(machine.memory, boot.segments));
+    this.#addRom(boot.rom, 0, bootRom(boot.rom));
   }
 
-  #addRom(file: string, bootIndex: number): void {
-    const { machine, fwCfg } = this.#facts;
+  #addRom(file: string, bootIndex: number, image = this.#facts.machine.services.romImage(file)): void {
+    const { fwCfg } = this.#facts;
     const name = `genroms/${basename(file)}`;
-    fwCfg.addFile(name, machine.services.romImage(file));
+    fwCfg.addFile(name, image);
     if (bootIndex >= 0) this.#roms.push({ index: bootIndex, path: `/rom@${name}` });
   }
 
