@@ -34,20 +34,20 @@ export class DeviceLog {
   /** Lets a register bank report here: guest errors and missing features, and each access as `TYPE.REGISTER`. */
   attach(bank: AnyRegisterBank): () => void {
     const watched = bank.map.layout.map(entry => this.#hub.event(`${this.#type}.${entry.name}`));
+    let stop: (() => void) | undefined;
     const follow = (): void => {
+      stop?.();
+      stop = undefined;
       const wanted = this.#guestErrors.enabled || this.#unimplemented.enabled || watched.some(event => event.enabled);
-      if (!wanted) {
-        bank.observer = undefined;
-        return;
-      }
-      bank.observer = {
+      if (!wanted) return;
+      stop = bank.observe({
         guestError: message => this.guestError(message),
         unimplemented: message => this.unimplemented(message),
         access: (entry, element, word, value, before, after, write) => {
           const event = watched[entry.index];
           if (event?.enabled) event.emit(symbolic(bank.map.name, entry, element, word, value, before, after, write));
         },
-      };
+      });
     };
     follow();
     return this.#hub.onChange(follow);

@@ -1,70 +1,35 @@
-import { SouthbridgeError } from '../errors.ts';
+import { didYouMean, SouthbridgeError } from '../errors.ts';
 import { modelView } from './compile.ts';
-import type { LaidOut, RegisterMap, WordMasks } from './map.ts';
+import { type Cell, decoderOf } from './decode.ts';
+import type { LaidOut, RegisterMap } from './map.ts';
+import { reportHole, reportRead, reportWrite } from './reports.ts';
 import type { RegisterHook, RegisterHooks, Registers } from './views.ts';
 
 /** Watches a bank: traces, reports, recorders, coverage. Costs nothing while there is none. */
 export interface RegisterObserver {
-  /** A guest access has been served; `value` is what was read or written, in place within the register's word. */
-  access?(register: LaidOut, element: number, word: number, value: number, before: number, after: number, write: boolean): void;
+  /**
+   * A guest access to one word of a register has been served. All values are in place within that word: `value` is what was
+   * read or written, `before` and `after` what is stored, `touched` has a 1 for each bit of the bytes accessed.
+   */
+  access?(
+    register: LaidOut,
+    element: number,
+    word: number,
+    value: number,
+    before: number,
+    after: number,
+    write: boolean,
+    touched: number,
+  ): void;
   guestError?(message: string): void;
   unimplemented?(message: string): void;
-}
-
-type AnyHook = RegisterHook<number> | RegisterHook<bigint>;
-
-/** One word of one register element, as accesses find it. */
-class Cell {
-  readonly entry: LaidOut;
-  readonly element: number;
-  readonly word: number;
-  readonly slot: number;
-  readonly offset: number;
-  readonly bytes: number;
-  readonly masks: WordMasks;
-  /** The next candidate at this place, where registers share one. */
-  readonly next: Cell | undefined;
-
-  constructor(entry: LaidOut, element: number, word: number, next?: Cell) {
-    this.next = next;
-    this.entry = entry;
-    this.element = element;
-    this.word = word;
-    this.slot = entry.slot + element * entry.words + word;
-    this.offset = entry.register.offset + element * entry.stride + word * 4;
-    this.bytes = Math.min(entry.bytes, 4);
-    this.masks = entry.masks[word] ?? entry.masks[0] ?? EMPTY;
-  }
-}
-
-const EMPTY: WordMasks = { all: 0, rw: 0, w1c: 0, w1s: 0, w0c: 0, rc: 0, pulse: 0, writeOnly: 0, reserved: 0, tags: 0, reset: 0 };
-
-/** The first candidate of each byte of a map, made once per map. */
-const decoders = new WeakMap<RegisterMap, readonly (Cell | undefined)[]>();
-
-function decoder(map: RegisterMap): readonly (Cell | undefined)[] {
-  const known = decoders.get(map);
-  if (known !== undefined) return known;
-  const table: (Cell | undefined)[] = new Array(map.size).fill(undefined);
-  for (const entry of [...map.layout].reverse()) {
-    for (let element = 0; element < entry.count; element++) {
-      for (let word = 0; word < entry.words; word++) {
-        const base = new Cell(entry, element, word);
-        for (let at = base.offset; at < base.offset + base.bytes; at++) {
-          const below = table[at];
-          table[at] = below === undefined ? base : new Cell(entry, element, word, below);
-        }
-      }
-    }
-  }
-  decoders.set(map, table);
-  return table;
 }
 
 /** A bank whatever its map is: what devices, snapshots and tools keep. */
 export interface AnyRegisterBank {
   readonly map: RegisterMap;
-  observer: RegisterObserver | undefined;
+  /** @returns how to stop it */
+  observe(observer: RegisterObserver): () => void;
   read(offset: number, size: number): number;
   write(offset: number, size: number, value: number): void;
   reset(): void;
@@ -74,113 +39,170 @@ export interface AnyRegisterBank {
 
 /**
  * The registers of one device instance: their values, and the guest's accesses to them. Values are unsigned, little-endian
- * and of 1, 2 or 4 bytes; any offset is allowed, accesses that are wider or narrower than a register are split or merged.
+ * and of at most 4 bytes (a 64-bit access is two); any offset is allowed, accesses that are wider or narrower than a
+ * register are split or merged. Hooks are called once for each register that an access touches.
  */
 export class RegisterBank<M extends RegisterMap = RegisterMap> implements AnyRegisterBank {
   readonly map: M;
   /** The model's view. */
   readonly regs: Registers<M>;
-  observer: RegisterObserver | undefined;
   readonly #words: Uint32Array;
-  readonly #cells: readonly (Cell | undefined)[];
-  readonly #hooks: readonly (AnyHook | undefined)[];
+  readonly #reads: readonly (Cell | undefined)[];
+  readonly #writes: readonly (Cell | undefined)[];
+  /** By register, those of at most 32 bits and those of 64. */
+  readonly #hooks: (RegisterHook<number> | undefined)[] = [];
+  readonly #wideHooks: (RegisterHook<bigint> | undefined)[] = [];
+  readonly #observers: RegisterObserver[] = [];
+  /** All observers as one, or nothing while there is none. */
+  #observer: Required<RegisterObserver> | undefined;
 
+  /** @throws SouthbridgeError ERR_REGISTER_HOOK where a hook names no register */
   constructor(map: M, hooks: RegisterHooks<M> = {}) {
+    const decoder = decoderOf(map);
     this.map = map;
     this.#words = new Uint32Array(map.words);
-    this.#cells = decoder(map);
-    const byName = hooks as Readonly<Record<string, AnyHook | undefined>>;
-    this.#hooks = map.layout.map(entry => byName[entry.name]);
+    this.#reads = decoder.reads;
+    this.#writes = decoder.writes;
+    this.#bindHooks(hooks);
     this.regs = modelView(map, this.#words);
-    this.reset();
+    for (const entry of map.layout) this.#resetRegister(entry);
   }
 
+  /** Puts the reset values into all registers but the sticky ones. Calls no hook. */
   reset(): void {
-    for (const entry of this.map.layout) {
-      for (let at = 0; at < entry.count * entry.words; at++) this.#words[entry.slot + at] = entry.masks[at % entry.words]?.reset ?? 0;
-    }
+    for (const entry of this.map.layout) if (entry.register.options.sticky !== true) this.#resetRegister(entry);
   }
 
+  /** All values, as little-endian 32-bit words in the order of declaration. */
   save(): Uint8Array {
     return new Uint8Array(this.#words.slice().buffer);
   }
 
-  /** @throws SouthbridgeError ERR_STATE_VALUE where `saved` is not what {@link save} of the same map gave */
+  /**
+   * Puts back what {@link save} of the same map gave. Calls no hook; bits that a register has not are dropped.
+   * @throws SouthbridgeError ERR_STATE_VALUE where it is something else; nothing is changed in that case
+   */
   restore(saved: unknown): void {
     if (!(saved instanceof Uint8Array) || saved.length !== this.#words.length * 4) {
-      throw new SouthbridgeError('ERR_STATE_VALUE', `the saved registers of '${this.map.name}' are not ${this.#words.length} words`);
+      throw new SouthbridgeError(
+        'ERR_STATE_VALUE',
+        `the saved registers of '${this.map.name}' are not ${this.#words.length} words`,
+      );
     }
     this.#words.set(new Uint32Array(saved.slice().buffer));
+    for (const entry of this.map.layout) {
+      for (let at = 0; at < entry.count * entry.words; at++) {
+        this.#words[entry.slot + at] = (this.#words[entry.slot + at] ?? 0) & (entry.masks[at % entry.words]?.all ?? 0);
+      }
+    }
   }
 
+  observe(observer: RegisterObserver): () => void {
+    this.#observers.push(observer);
+    this.#observer = allOf(this.#observers);
+    return () => {
+      const index = this.#observers.indexOf(observer);
+      if (index >= 0) this.#observers.splice(index, 1);
+      this.#observer = allOf(this.#observers);
+    };
+  }
+
+  /** A guest's read of `size` bytes. */
   read(offset: number, size: number): number {
-    const cell = this.#find(offset);
-    if (cell !== undefined && cell.offset === offset && cell.bytes === size) return this.#readCell(cell, cell.masks.all);
+    const cell = this.#answering(this.#reads[offset]);
+    if (cell !== undefined && cell.offset === offset && cell.bytes === size)
+      return this.#readCell(cell, cell.masks.all);
     return this.#readPieces(offset, size);
   }
 
+  /** A guest's write of `size` bytes. */
   write(offset: number, size: number, value: number): void {
-    const cell = this.#find(offset);
-    if (cell !== undefined && cell.offset === offset && cell.bytes === size) return this.#writeCell(cell, value, cell.masks.all);
-    this.#writePieces(offset, size, value);
+    const cell = this.#answering(this.#writes[offset]);
+    if (cell !== undefined && cell.offset === offset && cell.bytes === size) {
+      this.#writeCell(cell, (value & cell.masks.all) >>> 0, cell.masks.all);
+    } else {
+      this.#writePieces(offset, size, value);
+    }
   }
 
-  #find(offset: number): Cell | undefined {
-    let cell = this.#cells[offset];
+  /** The first from `cell` on whose condition holds. */
+  #answering(cell: Cell | undefined): Cell | undefined {
     while (cell !== undefined && cell.entry.condition !== undefined) {
       const { slot, mask, expected, negated } = cell.entry.condition;
-      if (((((this.#words[slot] ?? 0) & mask) >>> 0) === expected) !== negated) return cell;
+      if ((((this.#words[slot] ?? 0) & mask) >>> 0 === expected) !== negated) return cell;
       cell = cell.next;
     }
     return cell;
   }
 
   #readPieces(offset: number, size: number): number {
+    const end = Math.min(size, 4);
     let value = 0;
-    for (let at = 0; at < size; ) {
-      const cell = this.#find(offset + at);
+    for (let at = 0; at < end; ) {
+      const cell = this.#answering(this.#reads[offset + at]);
       if (cell === undefined) {
-        value |= this.map.hole << (8 * at);
-        this.#reportHole(offset + at, false);
-        at++;
+        const hole = this.#holeLength(this.#reads, offset + at, end - at);
+        for (const holeEnd = at + hole; at < holeEnd; at++) value |= this.map.hole << (8 * at);
+        if (this.#observer !== undefined) reportHole(this.#observer, this.map, offset + at - hole, hole, false);
         continue;
       }
       const within = offset + at - cell.offset;
-      const bytes = Math.min(size - at, cell.bytes - within);
-      const touched = bytesMask(bytes) << (8 * within);
-      value |= ((this.#readCell(cell, touched >>> 0) >>> (8 * within)) & bytesMask(bytes)) << (8 * at);
+      const bytes = Math.min(end - at, cell.bytes - within);
+      const touched = (bytesMask(bytes) << (8 * within)) >>> 0;
+      value |= ((this.#readCell(cell, touched) >>> (8 * within)) & bytesMask(bytes)) << (8 * at);
       at += bytes;
     }
     return value >>> 0;
   }
 
   #writePieces(offset: number, size: number, value: number): void {
-    for (let at = 0; at < size; ) {
-      const cell = this.#find(offset + at);
+    const end = Math.min(size, 4);
+    for (let at = 0; at < end; ) {
+      const cell = this.#answering(this.#writes[offset + at]);
       if (cell === undefined) {
-        this.#reportHole(offset + at, true);
-        at++;
+        const hole = this.#holeLength(this.#writes, offset + at, end - at);
+        if (this.#observer !== undefined) reportHole(this.#observer, this.map, offset + at, hole, true);
+        at += hole;
         continue;
       }
       const within = offset + at - cell.offset;
-      const bytes = Math.min(size - at, cell.bytes - within);
+      const bytes = Math.min(end - at, cell.bytes - within);
       const piece = (value >>> (8 * at)) & bytesMask(bytes);
       this.#writeCell(cell, (piece << (8 * within)) >>> 0, (bytesMask(bytes) << (8 * within)) >>> 0);
       at += bytes;
     }
   }
 
+  /** Bytes from `offset`, of at most `length`, where nothing answers. */
+  #holeLength(cells: readonly (Cell | undefined)[], offset: number, length: number): number {
+    let bytes = 1;
+    while (bytes < length && this.#answering(cells[offset + bytes]) === undefined) bytes++;
+    return bytes;
+  }
+
+  /** Reads a whole word of a register, of which the guest sees what it `touched`. */
   #readCell(cell: Cell, touched: number): number {
     const { masks, slot, entry } = cell;
     const stored = this.#words[slot] ?? 0;
-    const hook = this.#hooks[entry.index];
     let value = stored & ~masks.writeOnly;
-    if (hook?.read !== undefined) value = entry.words === 1 ? (hook as RegisterHook<number>).read?.(stored, cell.element) ?? 0 : this.#readWide(hook as RegisterHook<bigint>, cell);
+    if (entry.words === 1) {
+      const hook = this.#hooks[entry.index];
+      if (hook?.read !== undefined) value = hook.read(stored, cell.element);
+    } else {
+      const hook = this.#wideHooks[entry.index];
+      if (hook?.read !== undefined) value = wordOf(hook.read(this.#wide(cell), cell.element), cell.word);
+    }
+    value = (value & masks.all) >>> 0;
     if (masks.rc !== 0) this.#words[slot] = (this.#words[slot] ?? 0) & ~(masks.rc & touched);
-    this.observer?.access?.(entry, cell.element, cell.word, value >>> 0, stored, this.#words[slot] ?? 0, false);
-    return (value & masks.all) >>> 0;
+    const observer = this.#observer;
+    if (observer !== undefined) {
+      reportRead(observer, this.map, cell, this.#hookOf(entry));
+      observer.access(entry, cell.element, cell.word, value, stored, this.#words[slot] ?? 0, false, touched);
+    }
+    return value;
   }
 
+  /** `written` is in place within the word, with 0 in what is not `touched`. */
   #writeCell(cell: Cell, written: number, touched: number): void {
     const { masks, slot, entry } = cell;
     const previous = this.#words[slot] ?? 0;
@@ -190,40 +212,39 @@ export class RegisterBank<M extends RegisterMap = RegisterMap> implements AnyReg
     value |= written & masks.w1s;
     value &= ~(~written & masks.w0c & touched);
     value = (value | (written & masks.pulse)) >>> 0;
-    const { observer } = this;
-    if (observer !== undefined) this.#reportWrite(cell, written, touched, previous);
-    const hook = this.#hooks[entry.index];
-    if (hook === undefined) {
-      this.#words[slot] = value & ~masks.pulse;
-    } else if (entry.words === 1) {
-      const narrow = hook as RegisterHook<number>;
-      const stored = narrow.write === undefined ? value : narrow.write(value, previous, cell.element, written) & masks.all;
-      this.#words[slot] = stored & ~masks.pulse;
-      narrow.wrote?.(stored >>> 0, previous, cell.element, written);
+    const observer = this.#observer;
+    if (observer !== undefined) reportWrite(observer, this.map, cell, written, touched, previous, this.#hookOf(entry));
+    if (entry.words === 1) {
+      const hook = this.#hooks[entry.index];
+      if (hook === undefined) {
+        this.#words[slot] = value & ~masks.pulse;
+      } else {
+        if (hook.write !== undefined)
+          value = (hook.write(value, previous, cell.element, written, touched) & masks.all) >>> 0;
+        this.#words[slot] = value & ~masks.pulse;
+        hook.wrote?.(value, previous, cell.element, written, touched);
+      }
     } else {
-      this.#writeWide(hook as RegisterHook<bigint>, cell, value, previous, written);
+      const hook = this.#wideHooks[entry.index];
+      if (hook === undefined) this.#words[slot] = value & ~masks.pulse;
+      else this.#writeWide(hook, cell, value, written, touched);
     }
-    observer?.access?.(entry, cell.element, cell.word, written, previous, this.#words[slot] ?? 0, true);
+    observer?.access(entry, cell.element, cell.word, written, previous, this.#words[slot] ?? 0, true, touched);
   }
 
-  #readWide(hook: RegisterHook<bigint>, cell: Cell): number {
-    const value = hook.read?.(this.#wide(cell), cell.element) ?? 0n;
-    return Number((value >> BigInt(32 * cell.word)) & 0xffff_ffffn);
-  }
-
-  #writeWide(hook: RegisterHook<bigint>, cell: Cell, value: number, previousWord: number, writtenWord: number): void {
+  #writeWide(hook: RegisterHook<bigint>, cell: Cell, word: number, writtenWord: number, touchedWord: number): void {
     const shift = BigInt(32 * cell.word);
     const previous = this.#wide(cell);
-    const merged = (previous & ~(0xffff_ffffn << shift)) | (BigInt(value) << shift);
     const written = BigInt(writtenWord) << shift;
-    const stored = hook.write === undefined ? merged : BigInt.asUintN(64, hook.write(merged, previous, cell.element, written));
+    const touched = BigInt(touchedWord) << shift;
+    let value = (previous & ~(0xffff_ffffn << shift)) | (BigInt(word) << shift);
+    if (hook.write !== undefined)
+      value = BigInt.asUintN(64, hook.write(value, previous, cell.element, written, touched));
     const base = cell.slot - cell.word;
-    const pulseLow = cell.entry.masks[0]?.pulse ?? 0;
-    const pulseHigh = cell.entry.masks[1]?.pulse ?? 0;
-    this.#words[base] = Number(stored & 0xffff_ffffn) & ~pulseLow;
-    this.#words[base + 1] = Number(stored >> 32n) & ~pulseHigh;
-    hook.wrote?.(stored, previous, cell.element, written);
-    void previousWord;
+    const [low, high] = cell.entry.masks;
+    this.#words[base] = wordOf(value, 0) & ~(low?.pulse ?? 0);
+    this.#words[base + 1] = wordOf(value, 1) & ~(high?.pulse ?? 0);
+    hook.wrote?.(value, previous, cell.element, written, touched);
   }
 
   #wide(cell: Cell): bigint {
@@ -231,30 +252,61 @@ export class RegisterBank<M extends RegisterMap = RegisterMap> implements AnyReg
     return (BigInt(this.#words[base + 1] ?? 0) << 32n) | BigInt(this.#words[base] ?? 0);
   }
 
-  #reportWrite(cell: Cell, written: number, touched: number, previous: number): void {
-    const { masks, entry } = cell;
-    const changed = ((written ^ previous) & touched) >>> 0;
-    const name = `${this.map.name}.${entry.name}`;
-    const reserved = changed & masks.reserved;
-    if (reserved !== 0) this.observer?.guestError?.(`write of 0x${written.toString(16)} to ${name} changes reserved bits 0x${(reserved >>> 0).toString(16)}`);
-    if ((written & masks.tags) !== 0) this.observer?.unimplemented?.(`${name}: ${fieldsIn(cell, written & masks.tags)} is not implemented`);
-    if (masks.rw === 0 && masks.w1c === 0 && masks.w1s === 0 && masks.w0c === 0 && masks.pulse === 0 && changed !== 0 && this.#hooks[entry.index] === undefined) {
-      this.observer?.guestError?.(`write of 0x${written.toString(16)} to read-only ${name}`);
-    }
+  #resetRegister(entry: LaidOut): void {
+    const words = entry.count * entry.words;
+    for (let at = 0; at < words; at++) this.#words[entry.slot + at] = entry.masks[at % entry.words]?.reset ?? 0;
   }
 
-  #reportHole(offset: number, write: boolean): void {
-    this.observer?.guestError?.(`${write ? 'write to' : 'read of'} offset 0x${offset.toString(16)}, where ${this.map.name} has no register`);
+  #hookOf(entry: LaidOut): RegisterHook<number> | RegisterHook<bigint> | undefined {
+    return this.#hooks[entry.index] ?? this.#wideHooks[entry.index];
+  }
+
+  #bindHooks(hooks: RegisterHooks<M>): void {
+    const byName = hooks as Readonly<Record<string, AnyHook>>;
+    for (const entry of this.map.layout) {
+      const hook = byName[entry.name];
+      this.#hooks.push(isNarrow(entry, hook) ? hook : undefined);
+      this.#wideHooks.push(isNarrow(entry, hook) ? undefined : hook);
+    }
+    const names = this.map.layout.map(entry => entry.name);
+    for (const name of Object.keys(hooks)) {
+      if (names.includes(name)) continue;
+      throw new SouthbridgeError(
+        'ERR_REGISTER_HOOK',
+        `'${this.map.name}' has no register ${name} to hook`,
+        didYouMean(name, names),
+      );
+    }
   }
 }
 
-function fieldsIn(cell: Cell, mask: number): string {
-  const names = Object.entries(cell.entry.register.fields)
-    .filter(([, field]) => field.low >> 5 === cell.word && (mask & (1 << (field.low & 31))) !== 0)
-    .map(([name]) => name);
-  return names.join(', ');
+type AnyHook = RegisterHook<number> | RegisterHook<bigint> | undefined;
+
+/** The type of a map's hooks goes by the register's width. */
+function isNarrow(entry: LaidOut, hook: AnyHook): hook is RegisterHook<number> | undefined {
+  return entry.words === 1 || hook === undefined;
+}
+
+function wordOf(value: bigint, word: number): number {
+  return Number((value >> BigInt(32 * word)) & 0xffff_ffffn);
 }
 
 function bytesMask(bytes: number): number {
   return bytes === 4 ? 0xffff_ffff : bytes === 1 ? 0xff : bytes === 2 ? 0xffff : 0xff_ffff;
+}
+
+function allOf(observers: readonly RegisterObserver[]): Required<RegisterObserver> | undefined {
+  if (observers.length === 0) return undefined;
+  const all = [...observers];
+  return {
+    access: (...details) => {
+      for (const observer of all) observer.access?.(...details);
+    },
+    guestError: message => {
+      for (const observer of all) observer.guestError?.(message);
+    },
+    unimplemented: message => {
+      for (const observer of all) observer.unimplemented?.(message);
+    },
+  };
 }

@@ -1,5 +1,9 @@
-import { SouthbridgeError, didYouMean } from '../errors.ts';
-import type { Access, Field, Register } from './declare.ts';
+import { checkRegister, fieldMask, mapError } from './check.ts';
+import { type Condition, complementary, condition, sameCondition } from './condition.ts';
+import type { Access, Register } from './declare.ts';
+
+export { fieldMask } from './check.ts';
+export type { Condition } from './condition.ts';
 
 export type RegisterSet = Readonly<Record<string, Register>>;
 
@@ -7,6 +11,7 @@ export type RegisterSet = Readonly<Record<string, Register>>;
 export interface WordMasks {
   /** All bits that exist. */
   readonly all: number;
+  /** Stored as written: those of `rw` and of `wo`. */
   readonly rw: number;
   readonly w1c: number;
   readonly w1s: number;
@@ -18,14 +23,6 @@ export interface WordMasks {
   readonly reserved: number;
   readonly tags: number;
   readonly reset: number;
-}
-
-/** A condition on a field: the register is decoded while `(word & mask) === expected`, or the contrary. */
-export interface Condition {
-  readonly slot: number;
-  readonly mask: number;
-  readonly expected: number;
-  readonly negated: boolean;
 }
 
 /** A register as laid out: where its words are in the bank. */
@@ -44,6 +41,10 @@ export interface LaidOut {
   /** Of each word of an element. */
   readonly masks: readonly WordMasks[];
   readonly condition: Condition | undefined;
+  /** Some bit of it shows on reads. */
+  readonly readable: boolean;
+  /** Some bit of it takes writes. */
+  readonly writable: boolean;
 }
 
 /** The registers of a device or of one of its BARs: pure data. */
@@ -59,66 +60,84 @@ export interface RegisterMap<R extends RegisterSet = RegisterSet> {
   readonly hole: number;
 }
 
-function fail(map: string, register: string, problem: string, hint?: string): never {
-  throw new SouthbridgeError('ERR_REGISTER_MAP', `register map '${map}', register ${register}: ${problem}`, hint);
-}
-
 /**
- * Declares a register map.
+ * Declares a register map. Several registers may be at one place where conditions tell them apart, or where one is only
+ * read and the other only written.
  * @param options `hole`: what each byte reads as where there is no register, default 0
  * @throws SouthbridgeError ERR_REGISTER_MAP where the declaration contradicts itself
  */
-export function registerMap<const R extends RegisterSet>(name: string, registers: R, options: { readonly hole?: number } = {}): RegisterMap<R> {
+export function registerMap<const R extends RegisterSet>(
+  name: string,
+  registers: R,
+  options: { readonly hole?: number } = {},
+): RegisterMap<R> {
   let slot = 0;
   let size = 0;
   const drafts = Object.entries(registers).map(([registerName, register], index) => {
+    checkRegister(name, registerName, register);
     const bytes = register.width / 8;
-    const count = register.options.count ?? 1;
-    const stride = register.options.stride ?? bytes;
-    if (stride < bytes) fail(name, registerName, `a stride of ${stride} bytes is less than the register's ${bytes}`);
+    const { count = 1, stride = bytes } = register.options;
     const words = register.width === 64 ? 2 : 1;
-    const draft = { name: registerName, index, register, bytes, count, stride, slot, words, masks: wordMasks(name, registerName, register) };
+    const masks = wordMasks(register, words);
+    const draft = {
+      name: registerName,
+      index,
+      register,
+      bytes,
+      count,
+      stride,
+      slot,
+      words,
+      masks,
+      ...directions(register),
+    };
     slot += words * count;
     size = Math.max(size, register.offset + (count - 1) * stride + bytes);
     return draft;
   });
-  const layout = drafts.map(draft => ({ ...draft, condition: condition(name, draft.name, draft.register.options.when, drafts) }));
-  refuseOverlaps(name, layout);
-  return { name, registers, layout, size, words: slot, hole: options.hole ?? 0 };
+  const layout = drafts.map(draft => {
+    const { when } = draft.register.options;
+    return { ...draft, condition: when === undefined ? undefined : condition(name, draft.name, when, drafts) };
+  });
+  refuseHidden(name, layout);
+  return { name, registers, layout, size, words: slot, hole: (options.hole ?? 0) & 0xff };
 }
 
-function wordMasks(map: string, name: string, register: Register): WordMasks[] {
-  const fields = Object.entries(register.fields);
-  const taken = new Map<number, string>();
-  for (const [fieldName, field] of fields) {
-    if (field.low < 0 || field.width < 1 || field.low + field.width > register.width) {
-      fail(map, name, `field ${fieldName} has bits ${field.low} to ${field.low + field.width - 1} of a ${register.width}-bit register`);
-    }
-    if (field.width > 32 || (field.low < 32 && field.low + field.width > 32 && register.width === 64)) {
-      fail(map, name, `field ${fieldName} crosses bit 32`, 'declare two fields');
-    }
-    for (let at = field.low; at < field.low + field.width; at++) {
-      const other = taken.get(at);
-      if (other !== undefined) fail(map, name, `fields ${other} and ${fieldName} both have bit ${at}`);
-      taken.set(at, fieldName);
-    }
-    for (const [choiceName, value] of Object.entries(field.choices ?? {})) {
-      if (value < 0 || value >= 2 ** field.width) fail(map, name, `choice ${fieldName}.${choiceName} does not fit ${field.width} bits`);
-    }
-  }
+/** Who is asked first at a place that several registers share: those that the access is for, as declared. */
+export function inOrder(sharers: readonly LaidOut[], direction: 'read' | 'write'): LaidOut[] {
+  const takes = (entry: LaidOut): boolean => (direction === 'read' ? entry.readable : entry.writable);
+  return [...sharers.filter(takes), ...sharers.filter(entry => !takes(entry))];
+}
+
+function accessesOf(register: Register): Access[] {
+  const { access = 'rw' } = register.options;
+  const fields = Object.values(register.fields);
+  return fields.length === 0 ? [access] : fields.map(field => field.access ?? access);
+}
+
+function directions(register: Register): { readable: boolean; writable: boolean } {
+  const accesses = accessesOf(register);
+  return {
+    readable: accesses.some(access => access !== 'wo' && access !== 'pulse'),
+    writable: accesses.some(access => access !== 'ro' && access !== 'rc'),
+  };
+}
+
+function wordMasks(register: Register, words: number): WordMasks[] {
   const reset = BigInt(register.options.reset ?? 0);
-  if (reset < 0n || reset >= 1n << BigInt(register.width)) fail(map, name, `the reset value 0x${reset.toString(16)} does not fit ${register.width} bits`);
-  const words = register.width === 64 ? 2 : 1;
-  return Array.from({ length: words }, (_, word) => masksOfWord(register, fields, word, Number((reset >> BigInt(32 * word)) & 0xffff_ffffn)));
+  return Array.from({ length: words }, (_, word) =>
+    masksOfWord(register, word, Number((reset >> BigInt(32 * word)) & 0xffff_ffffn)),
+  );
 }
 
-function masksOfWord(register: Register, fields: readonly (readonly [string, Field])[], word: number, reset: number): WordMasks {
+function masksOfWord(register: Register, word: number, reset: number): WordMasks {
   const all = register.width >= 32 ? 0xffff_ffff : 2 ** register.width - 1;
   const byAccess: Record<Access, number> = { rw: 0, ro: 0, wo: 0, w1c: 0, w1s: 0, w0c: 0, rc: 0, pulse: 0 };
   const registerAccess = register.options.access ?? 'rw';
+  const fields = Object.values(register.fields);
   let named = 0;
   let tags = 0;
-  for (const [, field] of fields) {
+  for (const field of fields) {
     if (field.low >> 5 !== word) continue;
     const mask = fieldMask(field);
     named |= mask;
@@ -129,52 +148,57 @@ function masksOfWord(register: Register, fields: readonly (readonly [string, Fie
   if (fields.length === 0) byAccess[registerAccess] = all;
   const reserved = fields.length === 0 ? 0 : all & ~named;
   return {
-    all: all >>> 0, rw: (byAccess.rw | byAccess.wo) >>> 0, w1c: byAccess.w1c >>> 0, w1s: byAccess.w1s >>> 0, w0c: byAccess.w0c >>> 0, rc: byAccess.rc >>> 0,
-    pulse: byAccess.pulse >>> 0, writeOnly: byAccess.wo >>> 0, reserved: reserved >>> 0, tags: tags >>> 0, reset,
+    all: all >>> 0,
+    rw: (byAccess.rw | byAccess.wo) >>> 0,
+    w1c: byAccess.w1c >>> 0,
+    w1s: byAccess.w1s >>> 0,
+    w0c: byAccess.w0c >>> 0,
+    rc: byAccess.rc >>> 0,
+    pulse: byAccess.pulse >>> 0,
+    writeOnly: byAccess.wo >>> 0,
+    reserved: reserved >>> 0,
+    tags: tags >>> 0,
+    reset,
   };
 }
 
-/** The field's bits within its 32-bit word. */
-export function fieldMask(field: Field): number {
-  const ones = field.width === 32 ? 0xffff_ffff : 2 ** field.width - 1;
-  return (ones << (field.low & 31)) >>> 0;
-}
-
-interface Draft {
-  readonly name: string;
-  readonly register: Register;
-  readonly slot: number;
-}
-
-function condition(map: string, name: string, when: string | undefined, drafts: readonly Draft[]): Condition | undefined {
-  if (when === undefined) return undefined;
-  const match = /^(!?)(\w+)\.(\w+)(?:=(\w+))?$/.exec(when);
-  if (match === null) return fail(map, name, `'${when}' is no condition`, 'write REGISTER.FIELD, !REGISTER.FIELD or REGISTER.FIELD=VALUE');
-  const [, not, registerName = '', fieldName = '', value] = match;
-  const target = drafts.find(draft => draft.name === registerName);
-  const field = target?.register.fields[fieldName];
-  if (target === undefined || field === undefined) {
-    const names = drafts.flatMap(draft => Object.keys(draft.register.fields).map(each => `${draft.name}.${each}`));
-    return fail(map, name, `condition '${when}' names no field`, didYouMean(`${registerName}.${fieldName}`, names));
-  }
-  const wanted = value === undefined ? 2 ** field.width - 1 : (field.choices?.[value] ?? Number(value));
-  if (!Number.isInteger(wanted) || wanted < 0 || wanted >= 2 ** field.width) fail(map, name, `condition '${when}' compares with a value that ${fieldName} cannot have`);
-  return { slot: target.slot + (field.low >> 5), mask: fieldMask(field), expected: (wanted << (field.low & 31)) >>> 0, negated: not === '!' };
-}
-
-function refuseOverlaps(map: string, layout: readonly LaidOut[]): void {
-  const owners = new Map<number, LaidOut[]>();
+/** Refuses a register that another one always answers for. */
+function refuseHidden(map: string, layout: readonly LaidOut[]): void {
+  const sharers = new Map<number, LaidOut[]>();
   for (const entry of layout) {
     for (let element = 0; element < entry.count; element++) {
       const base = entry.register.offset + element * entry.stride;
       for (let at = base; at < base + entry.bytes; at++) {
-        const others = owners.get(at) ?? [];
-        const clash = others.find(other => other.condition === undefined);
-        if (clash !== undefined && clash !== entry) {
-          fail(map, entry.name, `overlaps ${clash.name} at offset 0x${at.toString(16)}`, "give the earlier one a 'when' condition");
-        }
-        if (!others.includes(entry)) owners.set(at, [...others, entry]);
+        const here = sharers.get(at);
+        if (here === undefined) sharers.set(at, [entry]);
+        else here.push(entry);
       }
     }
   }
+  for (const [at, here] of sharers) {
+    if (here.length === 1) continue;
+    for (const direction of ['read', 'write'] as const) refuseHiddenFrom(map, at, here, direction);
+  }
+}
+
+function refuseHiddenFrom(map: string, at: number, sharers: readonly LaidOut[], direction: 'read' | 'write'): void {
+  const order = inOrder(sharers, direction);
+  for (const [index, entry] of order.entries()) {
+    if (!(direction === 'read' ? entry.readable : entry.writable)) return;
+    const before = order.slice(0, index);
+    const hiding = before.find(other => hides(other, entry, before));
+    if (hiding !== undefined) {
+      const hint =
+        "tell them apart with 'when', the first declared that answers wins; or make one 'ro' and the other 'wo'";
+      mapError(map, entry.name, `overlaps ${hiding.name} at offset 0x${at.toString(16)}`, hint);
+    }
+  }
+}
+
+/** `other` comes first whenever `entry` would answer, alone or together with one of `before`. */
+function hides(other: LaidOut, entry: LaidOut, before: readonly LaidOut[]): boolean {
+  const first = other.condition;
+  if (first === undefined) return true;
+  if (entry.condition !== undefined && sameCondition(first, entry.condition)) return true;
+  return before.some(({ condition: second }) => second !== undefined && complementary(first, second));
 }

@@ -2,7 +2,16 @@ import type { Field } from './declare.ts';
 import { fieldMask, type LaidOut } from './map.ts';
 
 /** One access in words: `e1000.TCTL.EN 0 -> 1`, or the whole value where no field changed. */
-export function symbolic(map: string, entry: LaidOut, element: number, word: number, value: number, before: number, after: number, write: boolean): string {
+export function symbolic(
+  map: string,
+  entry: LaidOut,
+  element: number,
+  word: number,
+  value: number,
+  before: number,
+  after: number,
+  write: boolean,
+): string {
   const name = `${map}.${entry.name}${entry.register.options.count === undefined ? '' : `[${element}]`}`;
   if (!write) return `${name} -> 0x${value.toString(16)}`;
   const changes = Object.entries(entry.register.fields)

@@ -51,7 +51,7 @@ t.test('choices, arrays and 64-bit registers', async t => {
   bank.regs.LCR.WLS = 'six';
   t.equal(bank.read(3, 1), 1);
   // @ts-expect-error there is no such choice
-  bank.regs.LCR.WLS = 'nine';
+  t.throws(() => (bank.regs.LCR.WLS = 'nine'), { code: 'ERR_REGISTER_CHOICE' });
   bank.write(0x14, 4, 0xdead_beef);
   t.equal(bank.regs.TABLE.at(1).value, 0xdead_beef);
   t.equal(bank.regs.TABLE.values[1], 0xdead_beef);
