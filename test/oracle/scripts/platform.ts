@@ -113,6 +113,8 @@ export function ioapic(): RegisterScript {
     '-nodefaults',
     ...fixedTime,
   ]);
+  /** The bits of a redirection entry's low half that 82093AA defines; QEMU keeps the others as written. */
+  const DEFINED = 0x0001_ffff;
   const [select, window] = [0xfec0_0000, 0xfec0_0010];
   for (let register = 0; register < 0x44; register++)
     s.about(`register ${register.toString(16)}`)
@@ -123,7 +125,7 @@ export function ioapic(): RegisterScript {
     s.about(`register ${register.toString(16)} written`)
       .write32(select, register)
       .write32(window, 0xffff_ffff)
-      .read32(window);
+      .read32(window, (register & 1) === 0 ? DEFINED : 0xffff_ffff);
     s.write32(window, 0x0001_0000).read32(window);
   }
   return s;
