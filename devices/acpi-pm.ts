@@ -33,7 +33,8 @@ export const acpiPmState = {
   status: field.u16(),
   enable: field.u16(),
   control: field.u16(),
-  overflowTicks: field.number(PM_TIMER_HALF),
+  /** When TMR_STS is next set: at once after power-on, as QEMU has it. */
+  overflowTicks: field.number(0),
 };
 
 export interface AcpiPmOptions {

@@ -5,7 +5,6 @@ import { Device } from '../core/device/device.ts';
 import { MemoryRegion } from '../core/memory/memory-region.ts';
 import { transaction } from '../core/memory/transaction.ts';
 import { ConfigMechanism } from '../core/pci/config-mechanism.ts';
-import { CFG } from '../core/pci/config-space.ts';
 import { type IntxRouter, PciBus } from '../core/pci/pci-bus.ts';
 import { PciDevice } from '../core/pci/pci-device.ts';
 import { field, type SavedRecord } from '../core/state/fields.ts';
@@ -111,11 +110,6 @@ export class I440fx extends PciDevice {
 
   protected override resetHold(): void {
     const { config } = this;
-    config.set16(CFG.COMMAND, 0x0006);
-    config.set16(CFG.STATUS, 0x0280);
-    this.dma.enabled = true;
-    config.set32(0x50, 0);
-    config.set8(0x50, 0x10);
     config.bytes.fill(0, PAM0, PAM0 + 7);
     config.set8(SMRAM, 0x02);
     this.#update();

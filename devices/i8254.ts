@@ -41,8 +41,13 @@ export class I8254 extends IsaDevice<typeof properties> {
     for (let index = 0; index < CHANNELS; index++) {
       const channel = this.#channel(index);
       channel.gate = index !== 2;
-      this.#loadCount(index, 0);
+      channel.count = 0x10000;
+      channel.countedFrom = this.clock.now();
     }
+    // OUT of counter 0 is high from the start: that is no edge, so no interrupt.
+    const first = this.#channel(0);
+    first.nextTransition = this.#nextTransition(0, first.countedFrom);
+    if (!this.#s.interruptDisabled) this.#timer.armAt(first.nextTransition);
   }
 
   /** The level of OUT of counter `index` now. */

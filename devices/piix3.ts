@@ -74,7 +74,6 @@ export class Piix3 extends PciDevice implements IntxRouter {
 
   protected override resetHold(): void {
     const { config } = this;
-    config.set16(CFG.COMMAND, 0x0007);
     config.set16(CFG.STATUS, 0x0200);
     // Power-on values of the 82371SB, as PC firmware expects to find them.
     const defaults: [number, number][] = [

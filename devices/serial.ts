@@ -67,7 +67,7 @@ export class Serial implements IoHandler, CharUser {
     const registers = bank({
       RBR: { read: () => this.#receiveByte(), write: (value, previous) => (this.#transmitByte(value), previous) },
       IER: { wrote: (value, previous) => this.#enableChanged(value, previous) },
-      IIR: { read: stored => this.#identify(stored), write: (value, previous) => (this.#fifoControl(value), previous) },
+      IIR: { read: stored => this.#identify(stored), write: value => this.#fifoControl(value) },
       LCR: { wrote: value => this.#lineControl(value) },
       MCR: { write: (value, previous) => this.#modemControl(value, previous) },
       LSR: { read: stored => this.#lineStatus(stored) },
@@ -252,7 +252,8 @@ export class Serial implements IoHandler, CharUser {
     return stored;
   }
 
-  #fifoControl(written: number): void {
+  /** FCR shares its address with IIR, whose new value this returns. */
+  #fifoControl(written: number): number {
     const s = this.#s;
     let value = written;
     // Switching the FIFOs on or off empties them (datasheet, section 8.5).
@@ -272,6 +273,7 @@ export class Serial implements IoHandler, CharUser {
     s.fcr = value & (FCR.ENABLE | FCR.DMA_MODE | FCR.TRIGGER);
     this.#update();
     this.#chardev?.acceptInput();
+    return this.#regs.IIR.value;
   }
 
   #lineControl(value: number): void {

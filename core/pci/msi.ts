@@ -77,11 +77,20 @@ export class Msi {
 
   /** After software wrote configuration space: vectors that were unmasked are signalled. */
   configWritten(): void {
+    this.#limitAllocation();
     if (!this.#maskable || !this.enabled) return;
     const ready = this.#config.get32(this.#pendingOffset) & ~this.#config.get32(this.#maskOffset);
     if (ready === 0) return;
     this.#config.set32(this.#pendingOffset, this.#config.get32(this.#pendingOffset) & ~ready);
     for (let vector = 0; vector < this.#vectors; vector++) if ((ready >>> vector) & 1) this.notify(vector);
+  }
+
+  /** Software is told how many vectors it may have; asking for more gets that many. */
+  #limitAllocation(): void {
+    const config = this.#config;
+    const control = config.get16(this.#offset + CONTROL);
+    if ((control & MULTIPLE_ENABLE) >> 4 <= Math.log2(this.#vectors)) return;
+    config.set16(this.#offset + CONTROL, (control & ~MULTIPLE_ENABLE) | (Math.log2(this.#vectors) << 4));
   }
 
   reset(): void {

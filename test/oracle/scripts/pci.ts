@@ -32,7 +32,8 @@ const machine = (type: string, ...more: readonly string[]): string[] => [
 
 export function pcChipset(): RegisterScript {
   const s = new RegisterScript('i440FX, PIIX3, IDE and power management: configuration space', machine('pc'));
-  probe(s, 'i440FX', { device: 0 });
+  // SMRAM: D_LCK locks here, as the 82441FX does; QEMU's does not.
+  probe(s, 'i440FX', { device: 0 }, [0x70]);
   probe(s, 'PIIX3', { device: 1 }, [0x4c]);
   probe(s, 'PIIX3 IDE', { device: 1, fn: 1 });
   probe(s, 'PIIX4 PM', { device: 1, fn: 3 });
