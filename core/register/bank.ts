@@ -206,27 +206,28 @@ export class RegisterBank<M extends RegisterMap = RegisterMap> implements AnyReg
   #writeCell(cell: Cell, written: number, touched: number): void {
     const { masks, slot, entry } = cell;
     const previous = this.#words[slot] ?? 0;
+    // A pulse field is the model's to set and to clear; the guest's one is for the hooks alone.
+    const { pulse } = masks;
     const rw = masks.rw & touched;
-    let value = (previous & ~rw) | (written & rw);
+    let value = (previous & ~(rw | pulse)) | (written & (rw | pulse));
     value &= ~(written & masks.w1c);
     value |= written & masks.w1s;
-    value &= ~(~written & masks.w0c & touched);
-    value = (value | (written & masks.pulse)) >>> 0;
+    value = (value & ~(~written & masks.w0c & touched)) >>> 0;
     const observer = this.#observer;
     if (observer !== undefined) reportWrite(observer, this.map, cell, written, touched, previous, this.#hookOf(entry));
     if (entry.words === 1) {
       const hook = this.#hooks[entry.index];
       if (hook === undefined) {
-        this.#words[slot] = value & ~masks.pulse;
+        this.#words[slot] = (value & ~pulse) | (previous & pulse);
       } else {
         if (hook.write !== undefined)
           value = (hook.write(value, previous, cell.element, written, touched) & masks.all) >>> 0;
-        this.#words[slot] = value & ~masks.pulse;
+        this.#words[slot] = (value & ~pulse) | ((this.#words[slot] ?? 0) & pulse);
         hook.wrote?.(value, previous, cell.element, written, touched);
       }
     } else {
       const hook = this.#wideHooks[entry.index];
-      if (hook === undefined) this.#words[slot] = value & ~masks.pulse;
+      if (hook === undefined) this.#words[slot] = (value & ~pulse) | (previous & pulse);
       else this.#writeWide(hook, cell, value, written, touched);
     }
     observer?.access(entry, cell.element, cell.word, written, previous, this.#words[slot] ?? 0, true, touched);
@@ -240,11 +241,14 @@ export class RegisterBank<M extends RegisterMap = RegisterMap> implements AnyReg
     let value = (previous & ~(0xffff_ffffn << shift)) | (BigInt(word) << shift);
     if (hook.write !== undefined)
       value = BigInt.asUintN(64, hook.write(value, previous, cell.element, written, touched));
-    const base = cell.slot - cell.word;
-    const [low, high] = cell.entry.masks;
-    this.#words[base] = wordOf(value, 0) & ~(low?.pulse ?? 0);
-    this.#words[base + 1] = wordOf(value, 1) & ~(high?.pulse ?? 0);
+    const low = cell.slot - cell.word;
+    this.#storeWord(low, wordOf(value, 0), cell.entry.masks[0]?.pulse ?? 0);
+    this.#storeWord(low + 1, wordOf(value, 1), cell.entry.masks[1]?.pulse ?? 0);
     hook.wrote?.(value, previous, cell.element, written, touched);
+  }
+
+  #storeWord(slot: number, value: number, pulse: number): void {
+    this.#words[slot] = (value & ~pulse) | ((this.#words[slot] ?? 0) & pulse);
   }
 
   #wide(cell: Cell): bigint {

@@ -1,6 +1,6 @@
 /**
  * What a guest access does to a field: `ro` and `wo` as everywhere in datasheets; `w1c`, `w0c` writing 1 (0) clears; `w1s`
- * writing 1 sets; `rc` reading clears; `pulse` the model sees the 1 but it is never stored.
+ * writing 1 sets; `rc` reading clears; `pulse` the model's hooks see the 1, which is not stored: what a read shows is the model's.
  */
 export type Access = 'rw' | 'ro' | 'wo' | 'w1c' | 'w1s' | 'w0c' | 'rc' | 'pulse';
 
@@ -105,7 +105,7 @@ export const tag = (low: number, width = 1, doc?: string): Tag => ({
   kind: 'tag',
   low,
   width,
-  access: 'rw',
+  access: undefined,
   choices: undefined,
   doc,
 });

@@ -53,7 +53,7 @@ const code = (text: string): string => `\`${text}\``;
  * field, `MAP_REGISTER_FIELD` are its bits in place, with `_SHIFT` where it has several, and its named values, in place too.
  */
 export function cHeader(map: RegisterMap): string {
-  const prefix = constantName(map.name);
+  const prefix = leading(constantName(map.name));
   const names = new Names();
   const registers = describeMap(map);
   // Offsets first, so that they keep their names where a field of another register would have the same.
@@ -97,7 +97,7 @@ export function rustConstants(map: RegisterMap): string {
   const registers = describeMap(map);
   const offsets = registers.map(register => {
     const { count, offset, stride } = register;
-    const name = constantName(register.name);
+    const name = leading(constantName(register.name));
     const doc = `/// ${comment(summary(register))}`;
     if (count === undefined) return `${doc}\npub const ${name}: usize = ${hex(offset)};`;
     return `${doc}\npub const fn ${rustName(name)}(index: usize) -> usize {\n    ${hex(offset)} + index * ${hex(stride)}\n}`;
@@ -116,7 +116,7 @@ function rustModule(register: RegisterInfo): string {
   const type = `u${register.width}`;
   const names = new Names();
   const lines = register.fields.flatMap(field => {
-    const name = names.take(constantName(field.name));
+    const name = names.take(leading(constantName(field.name)));
     const constants = [
       `    /// ${comment(fieldSummary(field))}`,
       `    pub const ${name}: ${type} = ${hex(inPlace(field, ones(field)))};`,
@@ -129,7 +129,7 @@ function rustModule(register: RegisterInfo): string {
     }
     return constants;
   });
-  return `\npub mod ${rustName(constantName(register.name))} {\n${lines.join('\n')}\n}`;
+  return `\npub mod ${rustName(leading(constantName(register.name)))} {\n${lines.join('\n')}\n}`;
 }
 
 /** Hands out each name once. */
@@ -160,11 +160,15 @@ function rustName(constant: string): string {
 
 /** `ich9-ahci` and `toRam` as the name of a constant: `ICH9_AHCI`, `TO_RAM`. */
 function constantName(name: string): string {
-  const words = name
+  return name
     .replace(/([a-z0-9])([A-Z])/g, '$1_$2')
     .replace(/\W/g, '_')
     .toUpperCase();
-  return /^\d/.test(words) ? `_${words}` : words;
+}
+
+/** Names do not begin with digits. */
+function leading(name: string): string {
+  return /^\d/.test(name) ? `_${name}` : name;
 }
 
 function summary({ width, access, reset, when, doc, count }: RegisterInfo): string {

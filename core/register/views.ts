@@ -39,8 +39,8 @@ export interface RegisterHook<V extends number | bigint> {
   /** Returns what the guest reads in place of what is `stored`, also for write-only fields. `rc` fields are cleared after it. */
   read?(stored: V, index: number): V;
   /**
-   * Returns what is stored. `value` is what would be, after the access modes; `pulse` fields are visible in it, and never
-   * stored whatever is returned.
+   * Returns what is stored. `value` is what would be, after the access modes, with `pulse` fields as written; these are not
+   * stored, whatever is returned.
    */
   write?(value: V, previous: V, index: number, written: V, touched: V): V;
   /** After storing; `value` as for {@link write}, or what that returned. */
