@@ -1,4 +1,5 @@
 import { SouthbridgeError } from '../core/errors.ts';
+import type { Machine } from '../core/machine/machine.ts';
 import type { Mc146818Rtc } from '../devices/mc146818rtc.ts';
 import type { PcRamLayout } from './pc-memory.ts';
 
@@ -10,6 +11,8 @@ const CMOS = {
   FLOPPY_TYPES: 0x10, EQUIPMENT: 0x14, BASE_LOW: 0x15, EXTENDED_LOW: 0x17, EXTENDED2_LOW: 0x30, ABOVE_16M_LOW: 0x34, BOOT_THIRD: 0x38, BOOT_FIRST: 0x3d,
   ABOVE_4G: 0x5b, CPUS: 0x5f,
 } as const;
+/** Disk, floppy, CD-ROM. */
+const DEFAULT_ORDER = 'cad';
 const EQUIPMENT_FPU = 0x02;
 const EQUIPMENT_PS2_MOUSE = 0x04;
 
@@ -44,6 +47,22 @@ export function setBootOrder(rtc: Mc146818Rtc, order: string, checkFloppySignatu
   if (devices.length > 3) throw new SouthbridgeError('ERR_BOOT_OPTION', 'Too many boot devices for PC');
   rtc.setCmos(CMOS.BOOT_FIRST, ((devices[1] ?? 0) << 4) | (devices[0] ?? 0));
   rtc.setCmos(CMOS.BOOT_THIRD, ((devices[2] ?? 0) << 4) | (checkFloppySignature ? 0 : 1));
+}
+
+/**
+ * Sets the order of `-boot`; `once` holds until the first reset after the machine was started.
+ * @throws SouthbridgeError as {@link setBootOrder}
+ */
+export function installBootOrder(machine: Machine, rtc: Mc146818Rtc, checkFloppySignature: boolean): void {
+  const { once, order = DEFAULT_ORDER } = machine.config.boot;
+  setBootOrder(rtc, order, checkFloppySignature);
+  if (once === undefined) return;
+  setBootOrder(rtc, once, checkFloppySignature);
+  let resets = 0;
+  machine.onReset(() => {
+    // The first reset is the one that starts the machine.
+    if (++resets === 2) setBootOrder(rtc, order, checkFloppySignature);
+  });
 }
 
 /** Types of the two floppy drives (5 is 2.88 MB, 4 is 1.44 MB, 2 is 1.2 MB, 0 none) and how many there are. */

@@ -14,7 +14,7 @@ import { port92 } from '../devices/port92.ts';
 import { smbusEeprom } from '../devices/smbus-eeprom.ts';
 import { installPcFirmware } from './firmware/install.ts';
 import { PIIX4_PM } from './firmware/pc-firmware.ts';
-import { fillCmos, setBootOrder } from './pc-cmos.ts';
+import { fillCmos, installBootOrder } from './pc-cmos.ts';
 import { PcInterrupts } from './pc-interrupts.ts';
 import { i440fxRamLayout, mapPcFirmware, mapPcRam } from './pc-memory.ts';
 
@@ -27,6 +27,7 @@ const EEPROM_BASE = 0x50;
 export const pcOptions = {
   'max-ram-below-4g': prop.size({ default: 0 }),
   acpi: prop.onOffAuto({ default: 'auto' }),
+  'fd-bootchk': prop.bool({ default: true, help: 'whether a floppy must have a boot signature' }),
   hpet: prop.bool({ default: true }),
   i8042: prop.bool({ default: true }),
   pit: prop.bool({ default: true }),
@@ -72,7 +73,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   const rtc = isa.plug(mc146818rtc, { base_year: 2000, 'x-clock': config.rtc.clock });
   rtc.setTime(startTime(machine), () => Date.now());
   fillCmos(rtc, layout, config.cpus.cpus);
-  setBootOrder(rtc, config.boot.once ?? config.boot.order ?? 'cad');
+  installBootOrder(machine, rtc, options['fd-bootchk']);
 
   if (!machine.acceleratorPit) {
     const pit = isa.plug(i8254, { iobase: 0x40 });
