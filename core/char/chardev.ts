@@ -55,6 +55,11 @@ export abstract class Chardev {
     return Promise.resolve();
   }
 
+  /** Resolves once all output has left the process, or after `timeoutMs`. */
+  flush(_timeoutMs: number): Promise<void> {
+    return Promise.resolve();
+  }
+
   /** Gives back everything. Idempotent. */
   abstract dispose(): void;
 
@@ -134,6 +139,9 @@ export abstract class Chardev {
   modemLines(): ModemLines | undefined {
     return undefined;
   }
+
+  /** Ends the present connection, where there is such a thing. */
+  hangUp(): void {}
 
   /** Tells a device that distinguishes it whether the guest has opened the port. */
   setUserOpen(_open: boolean): void {}

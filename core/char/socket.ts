@@ -74,7 +74,7 @@ export class SocketChardev extends StreamChardev {
   }
 
   /** Ends the present connection, as if the peer had (`yank`, `chardev-change`). */
-  hangUp(): void {
+  override hangUp(): void {
     this.#socket?.destroy();
   }
 

@@ -64,6 +64,18 @@ export abstract class StreamChardev extends Chardev {
     output.write(typeof text === 'string' ? text : Buffer.from(text));
   }
 
+  override flush(timeoutMs: number): Promise<void> {
+    const output = this.#output;
+    if (output === undefined || output.destroyed || output.writableLength === 0) return Promise.resolve();
+    return new Promise(resolve => {
+      const timer = setTimeout(resolve, timeoutMs);
+      output.write('', () => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+
   protected override pauseInput(): void {
     this.#input?.pause();
   }

@@ -5,6 +5,9 @@ import { OptionError, type Opts } from '../options/opts.ts';
 import { QmpError } from '../qapi/error.ts';
 import { type ChardevSpec, optsFromCompat, specFromOpts } from './spec.ts';
 
+/** How long the end of the program waits for a client to take its last replies. */
+const FLUSH_MS = 500;
+
 interface Entry {
   readonly chardev: Chardev;
   readonly mux: MuxChardev | undefined;
@@ -82,6 +85,11 @@ export class CharManager {
     return entry.chardev;
   }
 
+  /** Ends the connection of a socket, as if the peer had. */
+  hangUp(id: string): void {
+    this.#entries.get(id)?.chardev.hangUp();
+  }
+
   /** `chardev-remove`. */
   remove(id: string): void {
     const entry = this.#entries.get(id);
@@ -104,6 +112,11 @@ export class CharManager {
     this.#entries.set(id, { chardev: fresh, mux: undefined });
     if (user !== undefined) fresh.attach(user);
     return fresh;
+  }
+
+  /** Waits, not for long, until what was written has left the process. */
+  async flush(): Promise<void> {
+    await Promise.all([...this.#entries.values()].map(({ chardev }) => chardev.flush(FLUSH_MS)));
   }
 
   dispose(): void {

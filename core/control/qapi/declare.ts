@@ -63,3 +63,6 @@ export function event(data: ObjectType<unknown> | Members, features: readonly st
 
 /** The value of a declared type: what handlers take and return. */
 export type Value<Type> = Infer<Type>;
+
+/** What a declared command takes. */
+export type Args<C> = C extends Command<infer A, infer _> ? A : never;

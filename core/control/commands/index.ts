@@ -1,0 +1,24 @@
+import type { Program } from '../program.ts';
+import { CommandTable } from '../qmp/catalog.ts';
+import type { QmpSession } from '../qmp/monitor.ts';
+import { charCommands } from './char.ts';
+import { controlCommands } from './control.ts';
+import { cpuCommands } from './cpu.ts';
+import { machineCommands } from './machine.ts';
+import { memoryCommands } from './memory.ts';
+import { miscCommands } from './misc.ts';
+import { objectCommands } from './objects.ts';
+import { unsupportedCommands } from './unsupported.ts';
+
+/** All commands, in the order in which a later group may replace what an earlier one only refuses. */
+export function commandTable(program: Program): CommandTable<QmpSession> {
+  return new CommandTable<QmpSession>()
+    .add(unsupportedCommands)
+    .add(controlCommands(program))
+    .add(machineCommands(program))
+    .add(cpuCommands(program))
+    .add(memoryCommands(program))
+    .add(miscCommands(program))
+    .add(charCommands(program))
+    .add(objectCommands(program));
+}

@@ -1,0 +1,129 @@
+import type { TraceEvent } from '../../trace/trace.ts';
+import { GROUPS, MACHINE_PARAMETERS } from '../options/groups.ts';
+import type { ParameterSpec } from '../options/opts.ts';
+import { OPTIONS } from '../options/table.ts';
+import type { Program } from '../program.ts';
+import { QmpError } from '../qapi/error.ts';
+import type { Handlers } from '../qmp/catalog.ts';
+import type { QmpSession } from '../qmp/monitor.ts';
+
+/** Options that clients must not take for usable, although the command line knows their names. */
+const UNSUPPORTED = new Set(['sandbox', 'spice', 'icount']);
+
+export function miscCommands(program: Program): Handlers<QmpSession> {
+  const traced = (name: string): TraceEvent[] => {
+    const pattern = new RegExp(
+      `^${name
+        .replace(/[.+^${}()|[\]\\]/g, '\\$&')
+        .replaceAll('*', '.*')
+        .replaceAll('?', '.')}$`,
+    );
+    const found = program.machine.trace.events().filter(event => pattern.test(event.name));
+    if (found.length === 0 && !/[*?]/.test(name)) throw new QmpError(`unknown event "${name}"`);
+    return found;
+  };
+  return {
+    'human-monitor-command': async ({ 'command-line': text, 'cpu-index': cpu }) => {
+      const { executeHmp } = await import('../hmp/execute.ts');
+      return executeHmp(program, text, cpu === undefined ? undefined : Number(cpu));
+    },
+    'query-command-line-options': ({ option }) => {
+      const all = commandLineOptions();
+      const found = option === undefined ? all : all.filter(entry => entry.option === option);
+      if (found.length === 0) throw new QmpError(`invalid option name: ${option}`);
+      return found;
+    },
+    'query-iothreads': async () =>
+      (await program.objects()).all.flatMap(({ id, spec }) =>
+        spec['qom-type'] !== 'iothread'
+          ? []
+          : [
+              {
+                id,
+                'thread-id': process.pid,
+                'poll-max-ns': spec['poll-max-ns'] ?? 32768,
+                'poll-grow': spec['poll-grow'] ?? 0,
+                'poll-shrink': spec['poll-shrink'] ?? 0,
+                'aio-max-batch': spec['aio-max-batch'] ?? 0,
+              },
+            ],
+      ),
+    'trace-event-get-state': ({ name }) =>
+      traced(name).map(event => ({
+        name: event.name,
+        state: event.enabled ? ('enabled' as const) : ('disabled' as const),
+        vcpu: false,
+      })),
+    'trace-event-set-state': ({ name, enable }) => {
+      traced(name);
+      program.machine.trace.enable(name, enable);
+    },
+    'query-replay': () => ({ mode: 'none', icount: 0 }),
+    'query-yank': () =>
+      program.chars.ids
+        .filter(id => program.chars.get(id)?.filename.match(/^(disconnected:)?(unix|tcp|telnet):/))
+        .map(id => ({ type: 'chardev' as const, id })),
+    yank: ({ instances }) => {
+      for (const instance of instances) {
+        if (instance.type !== 'chardev' || program.chars.get(instance.id) === undefined)
+          throw new QmpError('Instance not found', 'DeviceNotFound');
+      }
+      for (const instance of instances) if (instance.type === 'chardev') program.chars.hangUp(instance.id);
+    },
+    'query-tpm-models': () => [],
+    'query-tpm-types': () => [],
+    'query-tpm': () => [],
+    'query-pr-managers': () => [],
+    'query-jobs': () => [],
+    'query-dump': () => ({ status: 'none', completed: 0, total: 0 }),
+    'query-dump-guest-memory-capability': () => ({ formats: ['elf'] }),
+    'query-stats': () => [],
+    'query-stats-schemas': () => [],
+    'query-mice': () => [],
+    'query-display-options': () => ({ type: 'none' }),
+    'query-vnc': () => ({ enabled: false }),
+    'query-vnc-servers': () => [],
+    'query-rx-filter': ({ name }) => {
+      if (name !== undefined) throw new QmpError(`invalid net client name: ${name}`);
+      return [];
+    },
+    'query-block': () => [],
+    'query-blockstats': () => [],
+    'query-named-block-nodes': () => [],
+    'query-block-jobs': () => [],
+    'query-block-exports': () => [],
+  };
+}
+
+interface ParameterInfo {
+  readonly name: string;
+  readonly type: ParameterSpec['type'];
+  readonly help?: string;
+  readonly default?: string;
+}
+
+function parameterInfo(parameters: { readonly [name: string]: ParameterSpec } | undefined): ParameterInfo[] {
+  return Object.entries(parameters ?? {}).map(([name, { type, help, default: value }]) => ({
+    name,
+    type,
+    ...(help !== undefined && { help }),
+    ...(value !== undefined && { default: value }),
+  }));
+}
+
+function commandLineOptions(): { option: string; parameters: ParameterInfo[] }[] {
+  const groups = Object.values(GROUPS)
+    .filter(group => !UNSUPPORTED.has(group.name))
+    .map(group => ({
+      option: group.name,
+      parameters:
+        group.name === 'machine'
+          ? parameterInfo(MACHINE_PARAMETERS)
+          : parameterInfo('parameters' in group ? group.parameters : undefined),
+    }));
+  const names = new Set<string>(groups.map(({ option }) => option));
+  const rest = [...OPTIONS].filter(
+    ([name, { arg, group }]) => arg !== undefined && group === undefined && !names.has(name) && !UNSUPPORTED.has(name),
+  );
+  return [...groups, ...rest.map(([option]) => ({ option, parameters: [] }))];
+}

@@ -1,0 +1,214 @@
+import type { TypeRegistry } from '../device/registry.ts';
+import type { Machine } from '../machine/machine.ts';
+import type { RunState } from '../machine/run-state.ts';
+import { CharManager } from './char/manager.ts';
+import type { CommandLine } from './options/command-line.ts';
+import type { Args } from './qapi/declare.ts';
+import { QmpError } from './qapi/error.ts';
+import { commands as controlCommands } from './qapi/schema/control.ts';
+import type { Bound, CommandTable, EventData, EventName } from './qmp/catalog.ts';
+import { EventHub } from './qmp/events.ts';
+import type { QmpHost, QmpMonitor, QmpSession } from './qmp/monitor.ts';
+import type { ChosenAccelerator } from './startup/accelerators.ts';
+import { Backends } from './startup/backends.ts';
+import type { UserObjects } from './startup/objects.ts';
+import type { Reporter } from './startup/report.ts';
+
+const negotiation = controlCommands.qmp_capabilities;
+
+/** Something that holds on to the host and is to be let go at the end: a monitor, a server, a pid file. */
+export interface Resource {
+  dispose(): void;
+}
+
+/**
+ * The running program: command line, backends, monitors and, once it is built, the machine. Everything that a client can
+ * do goes through here.
+ */
+export class Program implements QmpHost {
+  readonly line: CommandLine;
+  readonly report: Reporter;
+  readonly registry: TypeRegistry;
+  readonly events = new EventHub();
+  readonly chars: CharManager;
+  readonly backends: Backends;
+  readonly monitors: QmpMonitor[] = [];
+  readonly resources: Resource[] = [];
+  #machine: Machine | undefined;
+  #accelerator: ChosenAccelerator | undefined;
+  #table: Promise<CommandTable<QmpSession>> | undefined;
+  #ready: () => void = () => undefined;
+  readonly #whenReady: Promise<void>;
+  #isReady = false;
+  #objects: Promise<UserObjects> | undefined;
+  #leavePreconfig: (() => Promise<void>) | undefined;
+  #exiting = false;
+  #afterReply: (() => void)[] = [];
+
+  constructor(line: CommandLine, report: Reporter, registry: TypeRegistry) {
+    this.line = line;
+    this.report = report;
+    this.registry = registry;
+    this.chars = new CharManager({
+      daemonized: line.has('daemonize'),
+      info: message => report.info(message),
+      terminate: () => this.quit('host-qmp-quit'),
+      commit: () => undefined,
+    });
+    this.backends = new Backends(this);
+    this.#whenReady = new Promise(resolve => {
+      this.#ready = resolve;
+    });
+  }
+
+  /** The machine. Throws a QmpError while there is none yet (`-preconfig`). */
+  get machine(): Machine {
+    if (this.#machine === undefined) {
+      throw new QmpError('The command is permitted only after machine initialization has completed');
+    }
+    return this.#machine;
+  }
+
+  get hasMachine(): boolean {
+    return this.#machine !== undefined;
+  }
+
+  get accelerator(): ChosenAccelerator {
+    if (this.#accelerator === undefined) throw new QmpError('there is no accelerator yet');
+    return this.#accelerator;
+  }
+
+  set accelerator(accelerator: ChosenAccelerator) {
+    this.#accelerator = accelerator;
+  }
+
+  get runState(): RunState {
+    return this.#machine?.runState ?? 'prelaunch';
+  }
+
+  /** The machine is there: events flow, and the rest of the commands can be used. */
+  adopt(machine: Machine): void {
+    this.#machine = machine;
+    machine.listen((event, data) => this.#machineEvent(event, data));
+    machine.power.onFinished(code => this.exit(code));
+  }
+
+  /** The objects that the user made. */
+  objects(): Promise<UserObjects> {
+    this.#objects ??= import('./startup/objects.ts').then(module => new module.UserObjects());
+    return this.#objects;
+  }
+
+  /** A QMP server on a character device. */
+  async addQmp(chardev: string, pretty: boolean): Promise<void> {
+    const { QmpMonitor: Monitor } = await import('./qmp/monitor.ts');
+    const monitor = new Monitor(this, this.chars.claim(chardev), pretty);
+    this.monitors.push(monitor);
+    this.resources.push(monitor);
+  }
+
+  /** A human monitor on a character device. */
+  async addHmp(chardev: string): Promise<void> {
+    const { HmpMonitor } = await import('./hmp/monitor.ts');
+    this.resources.push(new HmpMonitor(this, this.chars.claim(chardev)));
+  }
+
+  /** Lets clients' commands through. */
+  open(leavePreconfig?: () => Promise<void>): void {
+    this.#leavePreconfig = leavePreconfig;
+    this.#isReady = true;
+    this.#ready();
+  }
+
+  /** `x-exit-preconfig`. */
+  async exitPreconfig(): Promise<void> {
+    const leave = this.#leavePreconfig;
+    if (leave === undefined) throw new QmpError('The command is permitted only before machine initialization');
+    this.#leavePreconfig = undefined;
+    await leave();
+  }
+
+  // QmpHost
+
+  async find(name: string): Promise<Bound<QmpSession> | undefined> {
+    if (!this.#isReady) await this.#whenReady;
+    if (name === 'qmp_capabilities') return NEGOTIATION;
+    const table = await this.commands();
+    return table.get(name);
+  }
+
+  admit(name: string, bound: Bound<QmpSession>): void {
+    if (this.#machine === undefined && !bound.command.preconfig) {
+      throw new QmpError(`The command '${name}' is permitted only after machine initialization has completed`);
+    }
+  }
+
+  settled(): void {
+    for (const action of this.#afterReply.splice(0)) action();
+  }
+
+  /** Runs `action` once the reply to the command under way has been sent. */
+  afterReply(action: () => void): void {
+    this.#afterReply.push(action);
+  }
+
+  /** All commands that have handlers; loaded when first asked for. */
+  commands(): Promise<CommandTable<QmpSession>> {
+    this.#table ??= import('./commands/index.ts').then(module => module.commandTable(this));
+    return this.#table;
+  }
+
+  emit<Name extends EventName>(name: Name, data?: EventData<Name>): void {
+    this.events.emit(name, data);
+  }
+
+  // The end
+
+  /** Shuts down in order: the machine's SHUTDOWN event, then the end of the process. */
+  quit(cause: 'host-qmp-quit' | 'host-signal' | 'host-ui'): void {
+    if (this.#machine === undefined) this.exit(0);
+    else this.#machine.power.requestShutdown(cause);
+  }
+
+  /** Ends the process once clients have what was written to them; nothing is left behind. */
+  exit(code: number): void {
+    if (this.#exiting) return;
+    this.#exiting = true;
+    void this.chars.flush().then(() => {
+      this.dispose();
+      process.exit(code);
+    });
+  }
+
+  dispose(): void {
+    for (const resource of this.resources.splice(0).reverse()) attempt(() => resource.dispose(), this.report);
+    this.#machine?.dispose();
+    this.backends.dispose();
+    this.chars.dispose();
+    this.events.dispose();
+  }
+
+  #machineEvent(event: string, data: Readonly<Record<string, unknown>>): void {
+    if (event === 'CPU_REPORT') {
+      this.report.plain(String(data['report']));
+      return;
+    }
+    this.events.emit(event as EventName, data as never);
+  }
+}
+
+function attempt(action: () => void, report: Reporter): void {
+  try {
+    action();
+  } catch (error) {
+    report.error(error);
+  }
+}
+
+/** The one command before negotiation; it needs nothing of the rest, which is only loaded for a client that goes on. */
+const NEGOTIATION: Bound<QmpSession> = {
+  command: negotiation,
+  handle(args, session) {
+    session.monitor.negotiate((args as Args<typeof negotiation>).enable ?? []);
+  },
+};

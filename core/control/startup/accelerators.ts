@@ -1,0 +1,80 @@
+import type { Accelerator } from '../../accel/accelerator.ts';
+import { didYouMean, SouthbridgeError } from '../../errors.ts';
+import type { CommandLine } from '../options/command-line.ts';
+import { LocatedError } from '../options/command-line.ts';
+import { OptionError, type Opts } from '../options/opts.ts';
+import type { Reporter } from './report.ts';
+
+/** The accelerators, in the order of preference; QEMU's name of a software CPU leads to ours. */
+const LOADERS: ReadonlyMap<string, () => Promise<Accelerator>> = new Map([
+  ['kvm', async () => (await import('../../accel/kvm/accelerator.ts')).kvm],
+  ['wasm', async () => await loadWasm()],
+  ['qtest', async () => (await import('../../accel/qtest/accelerator.ts')).qtest],
+]);
+const SYNONYMS: ReadonlyMap<string, string> = new Map([['tcg', 'wasm']]);
+
+export const ACCELERATOR_NAMES: readonly string[] = [...LOADERS.keys()];
+
+async function loadWasm(): Promise<Accelerator> {
+  const path = '../../accel/wasm/accelerator.js';
+  const module: { readonly wasm: Accelerator } = await import(path);
+  return module.wasm;
+}
+
+export interface ChosenAccelerator {
+  readonly accelerator: Accelerator;
+  /** The name that the user knows it by. */
+  readonly name: string;
+  /** `kernel-irqchip` and the like. */
+  readonly options: Opts | undefined;
+}
+
+interface Wanted {
+  readonly name: string;
+  readonly options: Opts | undefined;
+  readonly location: string;
+}
+
+function wanted(line: CommandLine): Wanted[] {
+  const given = line.opts('accel');
+  if (given.length > 0) {
+    return given.map(({ opts, location }) => ({ name: opts.string('accel') ?? '', options: opts, location }));
+  }
+  const machine = line.object('machine')[0];
+  const list = line.has('enable-kvm') ? 'kvm' : machine?.value['accel'];
+  if (typeof list === 'string') {
+    return list.split(':').map(name => ({ name, options: undefined, location: machine?.location ?? '-enable-kvm' }));
+  }
+  return ['kvm', 'wasm'].map(name => ({ name, options: undefined, location: `-accel ${name}` }));
+}
+
+/**
+ * The first accelerator of those asked for that works here; without any request, KVM where there is one, else the
+ * software CPU.
+ */
+export async function chooseAccelerator(line: CommandLine, report: Reporter): Promise<ChosenAccelerator> {
+  const list = wanted(line);
+  let failure: Error | undefined;
+  for (const { name, options, location } of list) {
+    const load = LOADERS.get(SYNONYMS.get(name) ?? name);
+    if (load === undefined) {
+      const hint = didYouMean(name, [...LOADERS.keys(), ...SYNONYMS.keys()], '-accel help');
+      const error = new LocatedError(location, new OptionError(`invalid accelerator ${name}`, hint));
+      if (list.length === 1) throw error;
+      report.error(error);
+      continue;
+    }
+    try {
+      const accelerator = await load();
+      accelerator.probe();
+      if (failure !== undefined) report.plain(`falling back to ${name}`);
+      return { accelerator, name, options };
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      failure = error;
+      if (list.length === 1) throw new LocatedError(location, error);
+      if (line.opts('accel').length > 0) report.error(error);
+    }
+  }
+  throw failure ?? new SouthbridgeError('ERR_ACCELERATOR', 'no accelerator works here');
+}

@@ -1,0 +1,32 @@
+import type { BackendLookup } from '../../device/property.ts';
+import { SouthbridgeError } from '../../errors.ts';
+import type { Program, Resource } from '../program.ts';
+
+/** Finds the backend of one kind by id, and gives it to the device that asks. Throws where there is none. */
+export type BackendProvider = (id: string) => unknown;
+
+/** The host's side of devices, by kind (`chardev`, `drive`, `netdev`, ...); each kind is provided by its layer. */
+export class Backends implements BackendLookup, Resource {
+  readonly #providers = new Map<string, BackendProvider>();
+  readonly #resources: Resource[] = [];
+
+  constructor(program: Pick<Program, 'chars'>) {
+    this.provide('chardev', id => program.chars.claim(id));
+  }
+
+  /** Registers what finds backends of `kind`; `owner` is let go with the program. */
+  provide(kind: string, provider: BackendProvider, owner?: Resource): void {
+    this.#providers.set(kind, provider);
+    if (owner !== undefined) this.#resources.push(owner);
+  }
+
+  find(kind: string, id: string): unknown {
+    const provider = this.#providers.get(kind);
+    if (provider === undefined) throw new SouthbridgeError('ERR_BACKEND', `there is no ${kind} '${id}'`);
+    return provider(id);
+  }
+
+  dispose(): void {
+    for (const resource of this.#resources.splice(0).reverse()) resource.dispose();
+  }
+}

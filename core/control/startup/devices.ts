@@ -1,0 +1,124 @@
+import type { Bus } from '../../device/bus.ts';
+import type { Device } from '../../device/device.ts';
+import type { DeviceType } from '../../device/device-type.ts';
+import type { TypeRegistry } from '../../device/registry.ts';
+import { didYouMean, SouthbridgeError } from '../../errors.ts';
+import type { Machine } from '../../machine/machine.ts';
+import { deviceNotFound, QmpError } from '../qapi/error.ts';
+
+/** What a device is to be made of: `driver`, `bus`, `id` and its properties, as text or typed. */
+export interface DeviceRequest {
+  readonly driver: string;
+  readonly bus?: string | undefined;
+  readonly id?: string | undefined;
+  readonly properties: Readonly<Record<string, unknown>>;
+}
+
+/** Kinds of buses that take devices while the machine runs. */
+const HOTPLUG_BUSES = new Set(['PCI', 'PCIE', 'SCSI', 'usb-bus', 'virtio-serial-bus', 'System', 'virtio-bus']);
+
+/** Splits the values of `-device` or `device_add`. */
+export function deviceRequest(values: Readonly<Record<string, unknown>>): DeviceRequest {
+  const { driver, bus, id, ...properties } = values;
+  if (typeof driver !== 'string') throw new QmpError("Parameter 'driver' is missing");
+  return {
+    driver,
+    properties,
+    ...(typeof bus === 'string' && { bus }),
+    ...(typeof id === 'string' && { id }),
+  };
+}
+
+/** The device type of that name, if a user may make one. Throws with QEMU's wording. */
+export async function requireCreatable(registry: TypeRegistry, driver: string): Promise<DeviceType> {
+  const type = await registry.requireDevice(driver);
+  if (!type.userCreatable) throw new QmpError("Parameter 'driver' expects a pluggable device type");
+  return type;
+}
+
+/**
+ * Makes a device and plugs it in, as `-device` and `device_add` do.
+ * @throws SouthbridgeError or QmpError with QEMU's wording; nothing is left behind
+ */
+export async function addDevice(
+  machine: Machine,
+  registry: TypeRegistry,
+  request: DeviceRequest,
+  hotplug: boolean,
+): Promise<Device> {
+  const type = await requireCreatable(registry, request.driver);
+  const bus = busFor(machine, type, request.bus);
+  if (hotplug) {
+    if (!HOTPLUG_BUSES.has(bus.kind)) throw new QmpError(`Bus '${bus.busName}' does not support hotplugging`);
+    if (!type.hotpluggable) throw new QmpError(`Device '${type.type}' does not support hotplugging`);
+  }
+  const { id } = request;
+  if (id !== undefined) {
+    if (!/^[A-Za-z][A-Za-z0-9\-._]*$/.test(id)) throw new QmpError("Parameter 'id' expects an identifier");
+    if (machine.object.child('peripheral')?.child(id) !== undefined) throw new QmpError(`Duplicate device ID '${id}'`);
+  }
+  const globals = globalProperties(machine, type);
+  return bus.plug(type, {}, { ...globals, ...request.properties }, id);
+}
+
+/** `-global driver.property=value` for this type or an ancestor of it; the last one counts. */
+function globalProperties(machine: Machine, type: DeviceType): Record<string, string> {
+  const names = new Set([type.type, ...type.parents]);
+  const result: Record<string, string> = {};
+  for (const { driver, property, value } of machine.config.globals) {
+    if (names.has(driver) && property in type.properties) result[property] = value;
+  }
+  return result;
+}
+
+function busFor(machine: Machine, type: DeviceType, name: string | undefined): Bus {
+  if (name !== undefined) {
+    const bus = busNamed(machine, name);
+    if (!bus.accepts(type)) throw new QmpError(`Device '${type.type}' can't go on ${bus.kind} bus`);
+    if (bus.full) throw new QmpError(`Bus '${name}' is full`);
+    return bus;
+  }
+  if (type.bus === 'System') return machine.system;
+  for (const bus of machine.buses()) if (bus.accepts(type) && !bus.full) return bus;
+  throw new QmpError(`No '${type.bus}' bus found for device '${type.type}'`);
+}
+
+/** By name (`pci.0`), by path, or as `device-id` or `device-id/bus`. */
+function busNamed(machine: Machine, name: string): Bus {
+  const direct = machine.findBus({ name });
+  if (direct !== undefined) return direct;
+  const [deviceId = '', busName] = name.replace(/^\//, '').split('/');
+  const device = machine.findDevice(deviceId);
+  if (device !== undefined) {
+    const bus = busName === undefined ? device.buses[0] : device.buses.find(candidate => candidate.busName === busName);
+    if (bus !== undefined) return bus;
+    if (busName === undefined) throw new QmpError(`Device '${deviceId}' has no child bus`);
+  }
+  const names = [...machine.buses()].map(bus => bus.busName);
+  const hint = didYouMean(name, names);
+  throw new SouthbridgeError('ERR_BUS_UNKNOWN', `Bus '${name}' not found`, hint);
+}
+
+/** Devices whose removal waits for the guest. */
+const pending = new WeakSet<Device>();
+
+/**
+ * Asks for a device to be taken out, as `device_del` does: the bus decides whether the guest has a say. `DEVICE_DELETED`
+ * follows once it is gone.
+ */
+export function requestUnplug(machine: Machine, idOrPath: string): void {
+  const device = machine.findDevice(idOrPath);
+  if (device === undefined) throw deviceNotFound(idOrPath);
+  if (!HOTPLUG_BUSES.has(device.bus.kind))
+    throw new QmpError(`Bus '${device.bus.busName}' does not support hotplugging`);
+  if (!device.type.hotpluggable) throw new QmpError(`Device '${device.type.type}' does not support hotplugging`);
+  if (pending.has(device)) throw new QmpError(`Device ${idOrPath} is already in the process of unplug`);
+  removeDevice(machine, device);
+}
+
+/** Takes a device out and says so. */
+export function removeDevice(machine: Machine, device: Device): void {
+  const { id, path } = device;
+  device.bus.unplug(device);
+  machine.emit('DEVICE_DELETED', { ...(id !== undefined && { device: id }), path });
+}

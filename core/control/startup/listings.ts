@@ -1,0 +1,116 @@
+import { FEATURES } from '../../cpu/features.ts';
+import { CPU_NAMES } from '../../cpu/model.ts';
+import type { TypeRegistry } from '../../device/registry.ts';
+import { CHARDEV_KINDS } from '../char/spec.ts';
+import type { CommandLine } from '../options/command-line.ts';
+import { ObjectType } from '../qapi/schema/qom.ts';
+import { ACCELERATOR_NAMES } from './accelerators.ts';
+import { requireCreatable } from './devices.ts';
+import { machineRequest } from './machine-config.ts';
+
+const TITLES: readonly (readonly [category: string, title: string])[] = [
+  ['bridge', 'Controller/Bridge/Hub'],
+  ['usb', 'USB'],
+  ['storage', 'Storage'],
+  ['network', 'Network'],
+  ['input', 'Input'],
+  ['display', 'Display'],
+  ['sound', 'Sound'],
+  ['misc', 'Misc'],
+  ['cpu', 'CPU'],
+  ['watchdog', 'Watchdog'],
+  ['uncategorized', 'Uncategorized'],
+];
+
+const isHelp = (value: unknown): boolean => value === 'help' || value === '?';
+
+/** The listing that the command line asks for: `-machine help`, `-device e1000,help` and the like. */
+export async function printListing(line: CommandLine, registry: TypeRegistry): Promise<string> {
+  const machine = machineRequest(line).type;
+  const helpFor = (option: string): boolean => line.help?.option === option && isHelp(line.help.value);
+  if (isHelp(machine) || helpFor('machine')) return machineList(registry);
+  if (line.help?.option === 'machine' && machine !== undefined) return machineOptions(registry, machine);
+  if (isHelp(line.last('cpu'))) return cpuList();
+  if (line.opts('accel').some(({ opts }) => isHelp(opts.string('accel')))) {
+    return `Accelerators supported by this program:\n${[...ACCELERATOR_NAMES, 'tcg'].join('\n')}\n`;
+  }
+  if (line.opts('chardev').some(({ opts }) => isHelp(opts.string('backend')))) {
+    return `Available chardev backend types: \n${CHARDEV_KINDS.map(kind => `  ${kind}\n`).join('')}`;
+  }
+  if (line.help?.option === 'object' || line.object('object').some(({ value }) => isHelp(value['qom-type']))) {
+    return `List of user creatable objects:\n${ObjectType.values.map(name => `  ${name}\n`).join('')}`;
+  }
+  if (isHelp(line.last('d'))) {
+    return 'Log items (comma separated):\nguest_errors, unimp, int, cpu_reset, exec, trace:GLOB\n';
+  }
+  const device = line.opts('device').find(({ opts }) => isHelp(opts.string('driver')) || opts.has('help'));
+  const driver = device?.opts.string('driver') ?? /^([^,]+),/.exec(line.help?.value ?? '')?.[1] ?? 'help';
+  return isHelp(driver) ? deviceList(registry) : deviceHelp(registry, driver);
+}
+
+async function machineList(registry: TypeRegistry): Promise<string> {
+  await registry.loadAll();
+  const rows = registry
+    .machines()
+    .flatMap(type => [
+      ...type.aliases.map(alias => [alias, `${type.summary} (alias of ${type.type})`] as const),
+      [type.type, `${type.summary}${type.isDefault ? ' (default)' : ''}`] as const,
+    ]);
+  return `Supported machines are:\n${rows.map(([name, summary]) => `${name.padEnd(20)} ${summary}\n`).join('')}`;
+}
+
+async function machineOptions(registry: TypeRegistry, name: string): Promise<string> {
+  const type = await registry.requireMachine(name);
+  const rows = Object.entries(type.options).map(
+    ([option, { type: kind, help }]) =>
+      `  ${`${option}=<${kind}>`.padEnd(24)}${help === undefined ? '' : ` - ${help}`}`,
+  );
+  return `${type.type}-machine options:\n${rows.sort().join('\n')}\n`;
+}
+
+function cpuList(): string {
+  const names = [...CPU_NAMES.keys()].sort();
+  return `Available CPUs:\n${names.map(name => `x86 ${name}\n`).join('')}\nRecognized CPUID flags:\n${wrap(FEATURES)}\n`;
+}
+
+function wrap(words: readonly string[]): string {
+  const lines: string[] = [];
+  let line = ' ';
+  for (const word of words) {
+    if (line.length + word.length + 1 > 76) {
+      lines.push(line);
+      line = ' ';
+    }
+    line += ` ${word}`;
+  }
+  return [...lines, line].join('\n');
+}
+
+async function deviceList(registry: TypeRegistry): Promise<string> {
+  await registry.loadAll();
+  const devices = registry.devices().filter(type => type.userCreatable);
+  const sections = TITLES.flatMap(([category, title]) => {
+    const rows = devices
+      .filter(type => type.category === category)
+      .map(type => {
+        const alias = type.aliases[0] === undefined ? '' : `, alias "${type.aliases[0]}"`;
+        const bus = type.bus === 'System' ? '' : `, bus ${type.bus}`;
+        return `name "${type.type}"${bus}${alias}, desc "${type.summary}"\n`;
+      });
+    return rows.length === 0 ? [] : [`${title} devices:\n${rows.join('')}`];
+  });
+  return `${sections.join('\n')}`;
+}
+
+async function deviceHelp(registry: TypeRegistry, driver: string): Promise<string> {
+  const type = await requireCreatable(registry, driver);
+  const rows = Object.entries(type.properties).map(([name, property]) => {
+    const left = `  ${name}=<${property.type}>`;
+    const fallback = property.default === undefined ? '' : ` (default: ${String(property.format(property.default))})`;
+    const help = property.help === undefined ? '' : ` - ${property.help}`;
+    return help === '' && fallback === '' ? left : `${left.padEnd(24)}${help}${fallback}`;
+  });
+  return rows.length === 0
+    ? `There are no options for ${driver}.\n`
+    : `${driver} options:\n${rows.sort().join('\n')}\n`;
+}

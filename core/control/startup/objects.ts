@@ -1,0 +1,163 @@
+import { readFileSync } from 'node:fs';
+import { ObjectNode, type PropertyValue } from '../../device/object.ts';
+import { SouthbridgeError } from '../../errors.ts';
+import type { Json, JsonObject } from '../json/value.ts';
+import type { Value } from '../qapi/declare.ts';
+import { QmpError } from '../qapi/error.ts';
+import { ObjectOptions } from '../qapi/schema/qom.ts';
+import { KEYVAL_ROOT, ROOT } from '../qapi/types.ts';
+
+export type ObjectSpec = Value<typeof ObjectOptions>;
+
+/** An object that the user made (`-object`, `object-add`). */
+export class UserObject extends ObjectNode {
+  readonly id: string;
+  readonly spec: ObjectSpec;
+  /** Undoes what creating it did outside. */
+  onDelete: (() => void) | undefined;
+  /** How many others refer to it; it cannot be deleted while there are any. */
+  users = 0;
+
+  constructor(spec: ObjectSpec) {
+    super(spec['qom-type']);
+    this.id = spec.id;
+    this.spec = spec;
+    const values: Readonly<Record<string, unknown>> = { ...DEFAULTS[spec['qom-type']], ...spec };
+    for (const [name, value] of Object.entries(values)) {
+      if (name === 'qom-type' || name === 'id') continue;
+      this.defineProperty({ name, type: typeName(value), get: () => value as PropertyValue });
+    }
+    this.defineProperty({ name: 'type', type: 'string', get: () => this.typeName });
+  }
+
+  override get typeChain(): readonly string[] {
+    return [this.typeName, ...(PARENTS[this.typeName] ?? []), 'object'];
+  }
+}
+
+/** Ancestors of the types of user objects. */
+export const PARENTS: Readonly<Record<string, readonly string[]>> = {
+  'memory-backend-ram': ['memory-backend'],
+  'memory-backend-file': ['memory-backend'],
+  'memory-backend-memfd': ['memory-backend'],
+  'rng-random': ['rng-backend'],
+  'rng-builtin': ['rng-backend'],
+  iothread: ['event-loop-base'],
+  secret: ['secret_common'],
+  'filter-buffer': ['netfilter'],
+  'filter-dump': ['netfilter'],
+  'filter-mirror': ['netfilter'],
+  'filter-redirector': ['netfilter'],
+};
+
+const MEMORY_DEFAULTS = {
+  dump: true,
+  'host-nodes': [],
+  merge: true,
+  policy: 'default',
+  prealloc: false,
+  'prealloc-threads': 1,
+  reserve: true,
+  share: false,
+} as const;
+const DEFAULTS: Readonly<Record<string, Readonly<Record<string, Json>>>> = {
+  'memory-backend-ram': MEMORY_DEFAULTS,
+  'memory-backend-file': { ...MEMORY_DEFAULTS, align: 0, 'discard-data': false, readonly: false },
+  'memory-backend-memfd': { ...MEMORY_DEFAULTS, share: true, seal: true, hugetlb: false, hugetlbsize: 0 },
+  'rng-random': { filename: '/dev/urandom' },
+  iothread: {
+    'poll-max-ns': 32768,
+    'poll-grow': 0,
+    'poll-shrink': 0,
+    'aio-max-batch': 0,
+    'thread-pool-min': 0,
+    'thread-pool-max': 64,
+  },
+};
+
+function typeName(value: unknown): string {
+  return typeof value === 'boolean'
+    ? 'bool'
+    : typeof value === 'number' || typeof value === 'bigint'
+      ? 'int'
+      : 'string';
+}
+
+/** Types that are made after devices' backends, as they refer to them. */
+const LATE = /^(filter-|qtest$|cryptodev|colo|can-|x-)/;
+
+export const isLate = (spec: JsonObject): boolean => LATE.test(String(spec['qom-type']));
+
+/** What creating an object of a type does beyond remembering its values. */
+export type ObjectFactory = (object: UserObject) => void | Promise<void>;
+
+/** All user objects. */
+export class UserObjects {
+  readonly #objects = new Map<string, UserObject>();
+  readonly #factories = new Map<string, ObjectFactory>();
+  #home: ObjectNode = new ObjectNode('container');
+
+  /** Puts the objects, those there are and those to come, under `home`: the machine's `/objects`. */
+  moveTo(home: ObjectNode): void {
+    for (const object of this.#objects.values()) {
+      this.#home.removeChild(object);
+      home.addChild(object.id, object);
+    }
+    this.#home = home;
+  }
+
+  provide(type: string, factory: ObjectFactory): void {
+    this.#factories.set(type, factory);
+  }
+
+  get(id: string): UserObject | undefined {
+    return this.#objects.get(id);
+  }
+
+  get all(): readonly UserObject[] {
+    return [...this.#objects.values()];
+  }
+
+  /** Reads the values of `-object`, which are text where `keyval` is set. */
+  static parse(value: JsonObject, keyval: boolean): ObjectSpec {
+    return ObjectOptions.read(value, keyval ? KEYVAL_ROOT : ROOT) as ObjectSpec;
+  }
+
+  async add(spec: ObjectSpec): Promise<UserObject> {
+    if (!/^[A-Za-z][A-Za-z0-9\-._]*$/.test(spec.id)) throw new QmpError("Parameter 'id' expects an identifier");
+    if (this.#objects.has(spec.id)) {
+      throw new QmpError(`attempt to add duplicate property '${spec.id}' to object (type 'container')`);
+    }
+    check(spec);
+    const object = new UserObject(spec);
+    await this.#factories.get(spec['qom-type'])?.(object);
+    this.#objects.set(spec.id, object);
+    this.#home.addChild(spec.id, object);
+    return object;
+  }
+
+  remove(id: string): void {
+    const object = this.#objects.get(id);
+    if (object === undefined) throw new QmpError(`object '${id}' not found`);
+    if (object.users > 0) throw new QmpError(`object '${id}' is in use, can not be deleted`);
+    object.onDelete?.();
+    this.#objects.delete(id);
+    this.#home.removeChild(object);
+  }
+}
+
+/** What a type demands of its values, beyond their form. */
+function check(spec: ObjectSpec): void {
+  if (spec['qom-type'].startsWith('memory-backend-') && 'size' in spec && Number(spec.size) === 0) {
+    throw new QmpError(`property 'size' of ${spec['qom-type']} doesn't take value '0'`);
+  }
+}
+
+/** The bytes of a secret: given directly, or in a file, raw or base64. */
+export function secretBytes(object: UserObject): Uint8Array {
+  const { spec } = object;
+  if (spec['qom-type'] !== 'secret')
+    throw new SouthbridgeError('ERR_SECRET', `Object with id '${object.id}' is not a secret`);
+  const raw = spec.file !== undefined ? readFileSync(spec.file) : Buffer.from(spec.data ?? '');
+  return spec.format === 'base64' ? Buffer.from(raw.toString('latin1'), 'base64') : raw;
+}

@@ -1,0 +1,23 @@
+import type { DeviceType } from '../core/device/device-type.ts';
+import type { TypeRegistry } from '../core/device/registry.ts';
+
+type Module = Readonly<Record<string, unknown>>;
+
+/** The modules of this folder with the names of the device types that each exports; a machine loads only what it is made of. */
+const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[] = [
+  ['fw_cfg_io', () => import('./fw-cfg.ts')],
+  ['i440FX i440FX-pcihost', () => import('./i440fx.ts')],
+  ['isa-i8259', () => import('./i8259.ts')],
+  ['PIIX3', () => import('./piix3.ts')],
+  ['PIIX4_PM', () => import('./piix4-pm.ts')],
+  ['smbus-eeprom', () => import('./smbus-eeprom.ts')],
+];
+
+const isDeviceType = (value: unknown): value is DeviceType =>
+  typeof value === 'object' && value !== null && 'type' in value && 'make' in value && 'properties' in value;
+
+export function registerDevices(registry: TypeRegistry): void {
+  for (const [names, load] of MODULES) {
+    registry.registerLazy(names.split(' '), async () => Object.values(await load()).filter(isDeviceType));
+  }
+}

@@ -1,0 +1,18 @@
+import type { TypeRegistry } from '../core/device/registry.ts';
+import type { MachineType } from '../core/machine/machine-type.ts';
+
+type Module = Readonly<Record<string, unknown>>;
+
+/** The modules of this folder with the names and aliases of the machine types that each exports. */
+const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[] = [
+  ['none', () => import('./none.ts')],
+];
+
+const isMachineType = (value: unknown): value is MachineType =>
+  typeof value === 'object' && value !== null && 'type' in value && 'build' in value && 'defaultRam' in value;
+
+export function registerMachines(registry: TypeRegistry): void {
+  for (const [names, load] of MODULES) {
+    registry.registerLazy(names.split(' '), async () => Object.values(await load()).filter(isMachineType));
+  }
+}
