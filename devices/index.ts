@@ -5,12 +5,27 @@ type Module = Readonly<Record<string, unknown>>;
 
 /** The modules of this folder with the names of the device types that each exports; a machine loads only what it is made of. */
 const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[] = [
+  ['edu', () => import('./edu.ts')],
   ['fw_cfg_io', () => import('./fw-cfg.ts')],
   ['i440FX i440FX-pcihost', () => import('./i440fx.ts')],
+  ['i6300esb', () => import('./i6300esb.ts')],
+  ['ib700', () => import('./ib700.ts')],
+  ['ioapic', () => import('./ioapic.ts')],
+  ['isa-debug-exit', () => import('./isa-debug-exit.ts')],
+  ['isa-debugcon', () => import('./debugcon.ts')],
   ['isa-i8259', () => import('./i8259.ts')],
+  ['isa-pcspk', () => import('./pc-speaker.ts')],
+  ['isa-pit', () => import('./i8254.ts')],
+  ['isa-serial', () => import('./isa-serial.ts')],
+  ['mc146818rtc', () => import('./mc146818rtc.ts')],
+  ['pc-testdev', () => import('./pc-testdev.ts')],
+  ['pci-testdev', () => import('./pci-testdev.ts')],
   ['PIIX3', () => import('./piix3.ts')],
   ['PIIX4_PM', () => import('./piix4-pm.ts')],
+  ['port92', () => import('./port92.ts')],
+  ['pvpanic pvpanic-pci', () => import('./pvpanic.ts')],
   ['smbus-eeprom', () => import('./smbus-eeprom.ts')],
+  ['vmgenid', () => import('./vmgenid.ts')],
 ];
 
 const isDeviceType = (value: unknown): value is DeviceType =>

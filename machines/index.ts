@@ -6,6 +6,7 @@ type Module = Readonly<Record<string, unknown>>;
 /** The modules of this folder with the names and aliases of the machine types that each exports. */
 const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[] = [
   ['none', () => import('./none.ts')],
+  ['pc-i440fx-7.2 pc', () => import('./pc.ts')],
 ];
 
 const isMachineType = (value: unknown): value is MachineType =>

@@ -6,6 +6,7 @@ export const none = machineType({
   summary: 'empty machine',
   maxCpus: 1,
   defaultRam: 0,
+  hasCpus: false,
   build(machine) {
     if (machine.config.ramSize > 0) machine.allocateRam('ram', machine.config.ramSize);
   },

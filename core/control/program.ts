@@ -40,6 +40,7 @@ export class Program implements QmpHost {
   #ready: () => void = () => undefined;
   readonly #whenReady: Promise<void>;
   #isReady = false;
+  #built = false;
   #objects: Promise<UserObjects> | undefined;
   #leavePreconfig: (() => Promise<void>) | undefined;
   #exiting = false;
@@ -61,16 +62,10 @@ export class Program implements QmpHost {
     });
   }
 
-  /** The machine. Throws a QmpError while there is none yet (`-preconfig`). */
+  /** The machine; not yet built before `-preconfig` is left. */
   get machine(): Machine {
-    if (this.#machine === undefined) {
-      throw new QmpError('The command is permitted only after machine initialization has completed');
-    }
+    if (this.#machine === undefined) throw new QmpError('there is no machine yet');
     return this.#machine;
-  }
-
-  get hasMachine(): boolean {
-    return this.#machine !== undefined;
   }
 
   get accelerator(): ChosenAccelerator {
@@ -86,7 +81,7 @@ export class Program implements QmpHost {
     return this.#machine?.runState ?? 'prelaunch';
   }
 
-  /** The machine is there: events flow, and the rest of the commands can be used. */
+  /** Takes the machine, before it is built: its events flow from now on. */
   adopt(machine: Machine): void {
     this.#machine = machine;
     machine.listen((event, data) => this.#machineEvent(event, data));
@@ -120,6 +115,11 @@ export class Program implements QmpHost {
     this.#ready();
   }
 
+  /** The machine has been built: all commands can be used. */
+  built(): void {
+    this.#built = true;
+  }
+
   /** `x-exit-preconfig`. */
   async exitPreconfig(): Promise<void> {
     const leave = this.#leavePreconfig;
@@ -138,7 +138,7 @@ export class Program implements QmpHost {
   }
 
   admit(name: string, bound: Bound<QmpSession>): void {
-    if (this.#machine === undefined && !bound.command.preconfig) {
+    if (!this.#built && !bound.command.preconfig) {
       throw new QmpError(`The command '${name}' is permitted only after machine initialization has completed`);
     }
   }

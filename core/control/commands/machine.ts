@@ -2,6 +2,7 @@ import type { Program } from '../program.ts';
 import { QmpError } from '../qapi/error.ts';
 import type { Handlers } from '../qmp/catalog.ts';
 import type { QmpSession } from '../qmp/monitor.ts';
+import { numaFromQapi } from '../startup/numa-option.ts';
 import { setAction } from '../startup/policy.ts';
 
 /** CPU hot-plug exists on machines of these families. */
@@ -26,6 +27,7 @@ export function machineCommands(program: Program): Handlers<QmpSession> {
       program.machine.power.requestWakeup('other');
     },
     'inject-nmi': () => program.machine.power.injectNmi(),
+    'set-numa-node': option => program.machine.numa.set(numaFromQapi(option)),
     'set-action': actions => {
       for (const [event, action] of Object.entries(actions)) {
         if (typeof action === 'string') setAction(program.machine.power.policy, event, action);

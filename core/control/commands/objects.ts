@@ -163,6 +163,6 @@ async function typeTree(program: Program): Promise<Map<string, TypeNode>> {
 
 function busKinds(program: Program): Set<string> {
   const kinds = new Set(program.registry.devices().map(type => type.bus));
-  if (program.hasMachine) for (const bus of program.machine.buses() as Iterable<Bus>) kinds.add(bus.kind);
+  for (const bus of program.machine.buses() as Iterable<Bus>) kinds.add(bus.kind);
   return kinds;
 }

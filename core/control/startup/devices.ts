@@ -1,9 +1,12 @@
+import { CPU_TYPE_SUFFIX } from '../../cpu/model.ts';
+import { X86Cpu } from '../../cpu/x86-cpu.ts';
 import type { Bus } from '../../device/bus.ts';
 import type { Device } from '../../device/device.ts';
 import type { DeviceType } from '../../device/device-type.ts';
 import type { TypeRegistry } from '../../device/registry.ts';
 import { didYouMean, SouthbridgeError } from '../../errors.ts';
 import type { Machine } from '../../machine/machine.ts';
+import { PciDevice } from '../../pci/pci-device.ts';
 import { deviceNotFound, QmpError } from '../qapi/error.ts';
 
 /** What a device is to be made of: `driver`, `bus`, `id` and its properties, as text or typed. */
@@ -15,7 +18,16 @@ export interface DeviceRequest {
 }
 
 /** Kinds of buses that take devices while the machine runs. */
-const HOTPLUG_BUSES = new Set(['PCI', 'PCIE', 'SCSI', 'usb-bus', 'virtio-serial-bus', 'System', 'virtio-bus']);
+const HOTPLUG_BUSES = new Set([
+  'x86-cpu',
+  'PCI',
+  'PCIE',
+  'SCSI',
+  'usb-bus',
+  'virtio-serial-bus',
+  'System',
+  'virtio-bus',
+]);
 
 /** Splits the values of `-device` or `device_add`. */
 export function deviceRequest(values: Readonly<Record<string, unknown>>): DeviceRequest {
@@ -31,9 +43,16 @@ export function deviceRequest(values: Readonly<Record<string, unknown>>): Device
 
 /** The device type of that name, if a user may make one. Throws with QEMU's wording. */
 export async function requireCreatable(registry: TypeRegistry, driver: string): Promise<DeviceType> {
+  if (driver.endsWith(CPU_TYPE_SUFFIX)) await registerCpus(registry);
   const type = await registry.requireDevice(driver);
   if (!type.userCreatable) throw new QmpError("Parameter 'driver' expects a pluggable device type");
   return type;
+}
+
+/** The CPU types are made from a table, so they are only registered where somebody asks. */
+export async function registerCpus(registry: TypeRegistry): Promise<void> {
+  const { x86CpuTypes } = await import('../../cpu/x86-cpu.ts');
+  for (const type of x86CpuTypes()) if (registry.device(type.type) === undefined) registry.registerDevice(type);
 }
 
 /**
@@ -47,18 +66,27 @@ export async function addDevice(
   hotplug: boolean,
 ): Promise<Device> {
   const type = await requireCreatable(registry, request.driver);
+  checkId(machine, request.id);
+  if (machine.cpus.accepts(type)) {
+    if (!hotplug || machine.cpus.hotplugController !== undefined)
+      return machine.cpus.plug(type, request.id, request.properties);
+    throw new QmpError(`Device '${type.type}' can not be hotplugged on this machine`);
+  }
   const bus = busFor(machine, type, request.bus);
   if (hotplug) {
     if (!HOTPLUG_BUSES.has(bus.kind)) throw new QmpError(`Bus '${bus.busName}' does not support hotplugging`);
     if (!type.hotpluggable) throw new QmpError(`Device '${type.type}' does not support hotplugging`);
   }
-  const { id } = request;
-  if (id !== undefined) {
-    if (!/^[A-Za-z][A-Za-z0-9\-._]*$/.test(id)) throw new QmpError("Parameter 'id' expects an identifier");
-    if (machine.object.child('peripheral')?.child(id) !== undefined) throw new QmpError(`Duplicate device ID '${id}'`);
-  }
   const globals = globalProperties(machine, type);
-  return bus.plug(type, {}, { ...globals, ...request.properties }, id);
+  const device = bus.plug(type, {}, { ...globals, ...request.properties }, request.id);
+  if (hotplug && device instanceof PciDevice) device.pciBus.hotplugController?.plugged(device);
+  return device;
+}
+
+function checkId(machine: Machine, id: string | undefined): void {
+  if (id === undefined) return;
+  if (!/^[A-Za-z][A-Za-z0-9\-._]*$/.test(id)) throw new QmpError("Parameter 'id' expects an identifier");
+  if (machine.object.child('peripheral')?.child(id) !== undefined) throw new QmpError(`Duplicate device ID '${id}'`);
 }
 
 /** `-global driver.property=value` for this type or an ancestor of it; the last one counts. */
@@ -113,12 +141,24 @@ export function requestUnplug(machine: Machine, idOrPath: string): void {
     throw new QmpError(`Bus '${device.bus.busName}' does not support hotplugging`);
   if (!device.type.hotpluggable) throw new QmpError(`Device '${device.type.type}' does not support hotplugging`);
   if (pending.has(device)) throw new QmpError(`Device ${idOrPath} is already in the process of unplug`);
-  removeDevice(machine, device);
+  const done = (): void => removeDevice(machine, device);
+  if (device instanceof X86Cpu) {
+    const slot = machine.cpus.slots.byApicId(device.apicId);
+    if (slot?.index === 0) throw new QmpError('Boot CPU is unpluggable');
+    if (slot === undefined || machine.cpus.hotplugController === undefined)
+      throw new QmpError('CPU unplug is not supported');
+    machine.cpus.hotplugController.requestUnplug(slot, done);
+    pending.add(device);
+  } else if (device instanceof PciDevice && device.pciBus.hotplugController !== undefined) {
+    device.pciBus.hotplugController.requestUnplug(device, done);
+    pending.add(device);
+  } else done();
 }
 
 /** Takes a device out and says so. */
 export function removeDevice(machine: Machine, device: Device): void {
   const { id, path } = device;
-  device.bus.unplug(device);
+  if (device instanceof X86Cpu) machine.cpus.unplug(device);
+  else device.bus.unplug(device);
   machine.emit('DEVICE_DELETED', { ...(id !== undefined && { device: id }), path });
 }

@@ -6,6 +6,7 @@ import { isObject, type Json, type JsonObject, toInteger } from '../json/value.t
 import { type CommandLine, located } from '../options/command-line.ts';
 import { parseBool, parseSigned, parseSizeOrRange } from '../options/numbers.ts';
 import { OptionError, type Opts } from '../options/opts.ts';
+import { numaOption } from './numa-option.ts';
 import { completeTopology, type TopologyRequest } from './topology.ts';
 
 /** The parts of a machine's configuration that come from backends, made before it. */
@@ -78,6 +79,7 @@ export function machineConfig(line: CommandLine, type: MachineType, parts: Backe
     dtb: line.last('dtb') ?? text('dtb'),
     boot: bootConfig(line.merged('boot-opts')),
     rtc: rtcConfig(line.merged('rtc')),
+    numa: line.opts('numa').map(({ opts, location: where }) => located(where, () => numaOption(opts))),
     defaults: !line.has('nodefaults'),
     graphics: graphics === undefined ? !line.has('nographic') : parseBool(graphics) !== false,
     optionRoms: line

@@ -141,7 +141,9 @@ class Startup {
     await this.#objects(true);
     await this.#monitors(defaults);
     this.#signals();
-    const build = (): Promise<void> => this.#build(type, parts);
+    const machine = this.#machine(type, parts);
+    program.adopt(machine);
+    const build = (): Promise<void> => this.#build(machine);
     if (line.has('preconfig')) {
       program.open(build);
       await this.#ready();
@@ -235,7 +237,7 @@ class Startup {
     }
   }
 
-  async #build(type: MachineType, parts: BackendParts): Promise<void> {
+  #machine(type: MachineType, parts: BackendParts): Machine {
     const program = this.#program;
     const line = this.#line;
     const request = machineRequest(line);
@@ -243,7 +245,7 @@ class Startup {
     const { accelerator, options } = program.accelerator;
     const kernelIrqchip =
       options?.string('kernel-irqchip') ?? request.options['kernel-irqchip'] ?? request.options['kernel_irqchip'];
-    const machine = new Machine({
+    return new Machine({
       type,
       config,
       accelerator,
@@ -252,18 +254,19 @@ class Startup {
       romImage: romImages(line.all('L').map(({ value }) => value)),
       ...(kernelIrqchip !== undefined && { kernelIrqchip: kernelIrqchip !== 'off' }),
     });
-    try {
-      machine.build();
-      (await program.objects()).moveTo(machine.root.child('objects') ?? machine.root);
-      applyPolicy(line, machine);
-      await this.#devices(machine);
-      await this.#qtest(machine);
-      machine.resetDevices();
-    } catch (error) {
-      machine.dispose();
-      throw error;
-    }
-    program.adopt(machine);
+  }
+
+  async #build(machine: Machine): Promise<void> {
+    const program = this.#program;
+    const line = this.#line;
+    (await program.objects()).moveTo(machine.root.child('objects') ?? machine.root);
+    machine.build();
+    for (const warning of machine.warnings) program.report.warn(warning);
+    applyPolicy(line, machine);
+    await this.#devices(machine);
+    await this.#qtest(machine);
+    machine.resetDevices();
+    program.built();
     await this.#gdb();
     if (!line.has('S') && !line.has('incoming')) machine.start();
   }
