@@ -1,3 +1,4 @@
+import type { ObjectNode } from '../core/device/object.ts';
 import { IrqLine } from '../core/irq/line.ts';
 import type { Machine } from '../core/machine/machine.ts';
 import type { IsaBus } from '../core/bus/isa.ts';
@@ -45,9 +46,12 @@ export class PcInterrupts {
     this.slave = slave;
   }
 
-  plugIoApic(): void {
+  /** @param parent whose child `ioapic` it becomes in the object tree */
+  plugIoApic(parent: ObjectNode): void {
     if (this.#machine.acceleratorIrqchip) return;
     const chip = this.#machine.system.plug(ioapic);
+    chip.parent?.removeChild(chip);
+    parent.addChild('ioapic', chip);
     chip.acknowledgeExternal = () => this.master?.acknowledge() ?? 0xff;
     chip.pins.forEach((pin, gsi) => this.#sinks[gsi]?.push(level => pin.set(level)));
   }

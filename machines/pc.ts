@@ -58,6 +58,8 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
 
   const pirq = new LateRouter();
   const host = system.plug(i440fxHost);
+  host.parent?.removeChild(host);
+  machine.object.addChild('i440fx', host);
   const pci = host.wire(pirq);
   const bridge = pci.plug(i440fx, { addr: '00.0' });
   bridge.wire(machine.memoryRoot, ram.lowRegion, host.pciMemory);
@@ -68,7 +70,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   pirq.router = southbridge;
   const isa = southbridge.wire({ memory: host.pciMemory, io: machine.ioRoot, dmaSpace: machine.memory, irqs: interrupts.lines.slice(0, 16) });
   interrupts.plugControllers(isa);
-  interrupts.plugIoApic();
+  interrupts.plugIoApic(host);
 
   const rtc = isa.plug(mc146818rtc, { base_year: 2000, 'x-clock': config.rtc.clock });
   rtc.setTime(startTime(machine), () => Date.now());

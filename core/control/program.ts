@@ -90,7 +90,11 @@ export class Program implements QmpHost {
 
   /** The objects that the user made. */
   objects(): Promise<UserObjects> {
-    this.#objects ??= import('./startup/objects.ts').then(module => new module.UserObjects());
+    this.#objects ??= import('./startup/objects.ts').then(module => {
+      const objects = new module.UserObjects();
+      this.backends.provide('memory-backend', id => objects.memory(id));
+      return objects;
+    });
     return this.#objects;
   }
 

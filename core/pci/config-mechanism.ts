@@ -23,15 +23,15 @@ export class ConfigMechanism {
     },
   };
 
-  /** CONFIG_DATA, 0xcfc to 0xcff. */
+  /** CONFIG_DATA, 0xcfc to 0xcff. Software that leaves the low address bits set gets what QEMU gives it: the byte that they name. */
   readonly dataPort: IoHandler = {
     read: (offset, size) => {
       if ((this.address & ENABLE) === 0) return allOnes(size);
-      return configRead(this.#bus, (this.address >>> 16) & 0xff, (this.address >>> 8) & 0xff, (this.address & 0xfc) | offset, size);
+      return configRead(this.#bus, (this.address >>> 16) & 0xff, (this.address >>> 8) & 0xff, (this.address & 0xff) | offset, size);
     },
     write: (offset, size, value) => {
       if ((this.address & ENABLE) === 0) return;
-      configWrite(this.#bus, (this.address >>> 16) & 0xff, (this.address >>> 8) & 0xff, (this.address & 0xfc) | offset, size, value);
+      configWrite(this.#bus, (this.address >>> 16) & 0xff, (this.address >>> 8) & 0xff, (this.address & 0xff) | offset, size, value);
     },
   };
 }

@@ -8,6 +8,9 @@ import { setAction } from '../startup/policy.ts';
 /** CPU hot-plug exists on machines of these families. */
 const hasHotplugCpus = (type: string): boolean => /^pc-|^q35|^pc$|^isapc/.test(type);
 
+/** Devices that a guest reports ACPI events to. */
+const ACPI_DEVICES = new Set(['PIIX4_PM', 'ICH9-LPC', 'acpi-ged']);
+
 export function machineCommands(program: Program): Handlers<QmpSession> {
   return {
     'query-status': () => {
@@ -58,7 +61,11 @@ export function machineCommands(program: Program): Handlers<QmpSession> {
         ...(type.aliases[0] !== undefined && { alias: type.aliases[0] }),
       }));
     },
-    'query-acpi-ospm-status': () => [],
+    'query-acpi-ospm-status': () => {
+      const found = [...program.machine.devices()].some(({ typeName }) => ACPI_DEVICES.has(typeName));
+      if (!found) throw new QmpError('command is not supported, missing ACPI device');
+      return [];
+    },
     'query-vm-generation-id': () => {
       const device = [...program.machine.devices()].find(candidate => candidate.typeName === 'vmgenid');
       const guid = device?.property('guid')?.get();

@@ -194,8 +194,7 @@ function bootConfig(opts: Opts): BootConfig {
   const splash = opts.string('splash');
   const splashTimeMs = opts.number('splash-time');
   const reboot = opts.string('reboot-timeout');
-  const rebootTimeoutMs =
-    reboot === undefined ? undefined : Number(BigInt.asIntN(64, BigInt(opts.number('reboot-timeout') ?? 0)));
+  const rebootTimeoutMs = reboot === undefined ? undefined : Number(parseSigned(reboot) ?? -2n);
   return {
     ...(order !== undefined && { order }),
     ...(once !== undefined && { once }),

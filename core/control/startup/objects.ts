@@ -123,6 +123,15 @@ export class UserObjects {
     return ObjectOptions.read(value, keyval ? KEYVAL_ROOT : ROOT) as ObjectSpec;
   }
 
+  /** Guest memory of the object `id`: its size in bytes. */
+  memory(id: string): { readonly id: string; readonly size: number } {
+    const spec = this.#objects.get(id)?.spec;
+    if (spec === undefined || !('size' in spec)) {
+      throw new SouthbridgeError('ERR_BACKEND', `memory backend '${id}' not found`, `-object memory-backend-ram,id=${id},size=...`);
+    }
+    return { id, size: Number(spec.size) };
+  }
+
   async add(spec: ObjectSpec): Promise<UserObject> {
     if (!/^[A-Za-z][A-Za-z0-9\-._]*$/.test(spec.id)) throw new QmpError("Parameter 'id' expects an identifier");
     if (this.#objects.has(spec.id)) {

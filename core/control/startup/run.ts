@@ -143,6 +143,8 @@ class Startup {
     this.#signals();
     const machine = this.#machine(type, parts);
     program.adopt(machine);
+    await this.#memory(machine);
+    await this.#qtest(machine);
     const build = (): Promise<void> => this.#build(machine);
     if (line.has('preconfig')) {
       program.open(build);
@@ -259,16 +261,28 @@ class Startup {
   async #build(machine: Machine): Promise<void> {
     const program = this.#program;
     const line = this.#line;
-    (await program.objects()).moveTo(machine.root.child('objects') ?? machine.root);
     machine.build();
     for (const warning of machine.warnings) program.report.warn(warning);
     applyPolicy(line, machine);
     await this.#devices(machine);
-    await this.#qtest(machine);
     machine.resetDevices();
     program.built();
     await this.#gdb();
     if (!line.has('S') && !line.has('incoming')) machine.start();
+  }
+
+  /** Guest RAM as an object, where the user did not bring one. */
+  async #memory(machine: Machine): Promise<void> {
+    const objects = await this.#program.objects();
+    const { config, type } = machine;
+    const given = machineRequest(this.#line).options['memory-backend'];
+    const perNode = config.numa.some(option => option.type === 'node' && option.memdev !== undefined);
+    if (typeof given === 'string') {
+      if (objects.get(given) === undefined) throw new OptionError(`memory backend '${given}' not found`);
+    } else if (config.ramSize > 0 && !perNode) {
+      await objects.add({ 'qom-type': 'memory-backend-ram', id: type.defaultRamId, size: config.ramSize });
+    }
+    objects.moveTo(machine.root.child('objects') ?? machine.root);
   }
 
   async #devices(machine: Machine): Promise<void> {
