@@ -78,8 +78,7 @@ export class BlockBackend implements EdgeParent, Drainable {
     return this.device === undefined ? 'an unnamed block device' : `block device '${this.device.id}'`;
   }
 
-  /** What events and listings call it: its name, or its device. */
-  get displayName(): string {
+  get backendName(): string {
     return this.name;
   }
 

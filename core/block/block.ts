@@ -1,9 +1,10 @@
 import { fileDriver, hostDeviceDriver } from './file.ts';
 import { BlockGraph } from './graph.ts';
 import { nullAioDriver, nullCoDriver } from './null.ts';
+import { qcow2Driver } from './qcow2/driver.ts';
 import { rawDriver } from './raw.ts';
 
 /** A block graph with all drivers that there are. */
 export function blockGraph(): BlockGraph {
-  return new BlockGraph([fileDriver, hostDeviceDriver, nullCoDriver, nullAioDriver, rawDriver]);
+  return new BlockGraph([fileDriver, hostDeviceDriver, nullCoDriver, nullAioDriver, qcow2Driver, rawDriver]);
 }

@@ -64,6 +64,13 @@ export class OpenContext {
     return node;
   }
 
+  /** @throws BlockError where a writable node cannot be had over `file`; where that is allowed, it becomes read-only */
+  followReadOnly(file: BlockNode): void {
+    if (!file.readOnly || file.canBecomeWritable || this.settings.readOnly) return;
+    if (!this.settings.autoReadOnly) throw new BlockError('Block node is read-only');
+    this.settings.readOnly = true;
+  }
+
   /** Closes what was opened for a node that could not be opened in the end. */
   async abandon(): Promise<void> {
     for (const node of this.#opened) await this.graph.released(node);

@@ -351,6 +351,7 @@ export class BlockGraph {
         source.parents.delete(edge);
         target.parents.add(edge);
         edge.node = target;
+        edge.parent.asNode?.childReplaced(edge.name, target);
       }
     };
     move(from, to);

@@ -122,7 +122,13 @@ export class HostFile {
   write(offset: number, bytes: number, iov: IoVector, at: number): Pending {
     if (!this.direct && bytes <= IMMEDIATE_LIMIT && this.#writes.inPlace()) {
       const started = performance.now();
-      this.#writeInPlace(offset, bytes, iov, at);
+      try {
+        this.#writeInPlace(offset, bytes, iov, at);
+      } catch (error) {
+        // A part may have been written, and that may have made the file longer.
+        this.refreshSize();
+        throw error;
+      }
       this.#writes.took(performance.now() - started);
       this.#size = Math.max(this.#size, offset + bytes);
       return undefined;
@@ -272,10 +278,15 @@ export class HostFile {
 
   async #writePooled(offset: number, bytes: number, iov: IoVector, at: number): Promise<void> {
     if (this.direct && !aligned(iov, at, bytes)) return this.#bounced('write', offset, bytes, iov, at);
-    for (let done = 0; done < bytes; ) {
-      const put = await this.#transfer(fs.writev, offset + done, iov.views(at + done, bytes - done));
-      if (put === 0) throw new IoError(errno.ENOSPC);
-      done += put;
+    try {
+      for (let done = 0; done < bytes; ) {
+        const put = await this.#transfer(fs.writev, offset + done, iov.views(at + done, bytes - done));
+        if (put === 0) throw new IoError(errno.ENOSPC);
+        done += put;
+      }
+    } catch (error) {
+      this.refreshSize();
+      throw error;
     }
     this.#size = Math.max(this.#size, offset + bytes);
   }

@@ -80,6 +80,9 @@ export abstract class BlockNode implements EdgeParent {
   readonly children = new Map<string, Edge>();
   readonly parents = new Set<Edge>();
   readonly dirtyBitmaps: DirtyBitmap[] = [];
+  /** What an image says backs it: as it stands there. */
+  backingFileName: string | undefined;
+  backingFormat: string | undefined;
   /** Held by the monitor (`-blockdev`, `blockdev-add`), so that it stays without a user. */
   monitorOwned = false;
   /** Requests below must be multiples of this, in bytes. */
@@ -105,6 +108,15 @@ export abstract class BlockNode implements EdgeParent {
 
   get description(): string {
     return `node '${this.nodeName}'`;
+  }
+
+  /** The name of the device that uses this node, directly or through others; empty where there is none. */
+  get deviceName(): string {
+    for (const { parent } of this.parents) {
+      const name = parent.asNode === undefined ? (parent.backendName ?? '') : parent.asNode.deviceName;
+      if (name !== '') return name;
+    }
+    return '';
   }
 
   get asNode(): BlockNode {
@@ -433,6 +445,9 @@ export abstract class BlockNode implements EdgeParent {
   resized(): void {
     if (this.driver.kind === 'filter') this.notifyResize();
   }
+
+  /** Another node is the child `name` now. */
+  childReplaced(_name: string, _node: BlockNode): void {}
 
   /** What this node needs of the child `name` when its own users need and share this. */
   childPermissions(name: string, needed: number, shared: number): Permissions {

@@ -33,8 +33,10 @@ export interface EdgeParent {
   readonly description: string;
   /** The node behind it changed its size. */
   resized?(): void;
-  /** What hangs below this parent changed its permissions or its node. */
+  /** The parent, where it is a node. */
   readonly asNode?: BlockNode;
+  /** The parent's name, where it is a backend. */
+  readonly backendName?: string;
 }
 
 /** One use of a node. */
@@ -92,7 +94,7 @@ export function settlePermissions(nodes: Iterable<BlockNode>): void {
     checkConflicts(node, planned);
     const { perm: needed, shared } = cumulative(node, planned);
     if (node.readOnly && (needed & (perm.WRITE | perm.WRITE_UNCHANGED)) !== 0 && !node.canBecomeWritable) {
-      throw new BlockError(node.parents.size === 0 ? 'Block node is read-only' : `Block node is read-only`);
+      throw new BlockError('Block node is read-only');
     }
     for (const edge of node.children.values()) planned.set(edge, node.childPermissions(edge.name, needed, shared));
   }

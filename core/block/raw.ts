@@ -100,7 +100,7 @@ async function open(context: OpenContext): Promise<BlockNode> {
   const offset = options.bytes('offset') ?? 0;
   const size = options.bytes('size');
   const file = await context.child('file');
-  settings.readOnly ||= file.readOnly && !file.canBecomeWritable;
+  context.followReadOnly(file);
   if (offset > file.length) {
     throw new BlockError(`Offset (${offset}) cannot be greater than size of the containing file (${file.length})`);
   }

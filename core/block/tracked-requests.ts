@@ -32,30 +32,48 @@ export class TrackedRequests {
     return request.finally(() => this.#remove(tracked));
   }
 
-  /** Runs `request` with nothing that overlaps under way. */
-  async serialise(offset: number, bytes: number, request: () => Pending): Promise<void> {
+  /** Whether any request is under way. */
+  get busy(): boolean {
+    return this.#requests.size > 0;
+  }
+
+  /** Runs `request` with nothing that overlaps under way: at once where nothing is. */
+  serialise(offset: number, bytes: number, request: () => Pending): Pending {
     const tracked = this.#add(offset, bytes, true);
     this.#serialising++;
+    let running: Pending;
     try {
-      await this.#waitFor(offset, offset + bytes, tracked);
-      await request();
-    } finally {
-      this.#serialising--;
-      this.#remove(tracked);
+      running =
+        this.#blocker(offset, offset + bytes, tracked) === undefined
+          ? request()
+          : this.#waitFor(offset, offset + bytes, tracked).then(request);
+    } catch (error) {
+      this.#serialised(tracked);
+      throw error;
     }
+    if (running !== undefined) return running.finally(() => this.#serialised(tracked));
+    this.#serialised(tracked);
+    return undefined;
+  }
+
+  #serialised(tracked: Tracked): void {
+    this.#serialising--;
+    this.#remove(tracked);
   }
 
   async #waitFor(offset: number, end: number, self: Tracked | undefined): Promise<void> {
-    for (;;) {
-      let blocker: Tracked | undefined;
-      for (const other of this.#requests) {
-        // Only those before us are waited for: two that wait for each other would never end.
-        if (other === self) break;
-        if ((self !== undefined || other.serialising) && other.offset < end && offset < other.end) blocker = other;
-      }
-      if (blocker === undefined) return;
-      await blocker.done;
+    for (let other = this.#blocker(offset, end, self); other !== undefined; other = this.#blocker(offset, end, self)) {
+      await other.done;
     }
+  }
+
+  #blocker(offset: number, end: number, self: Tracked | undefined): Tracked | undefined {
+    for (const other of this.#requests) {
+      // Only those before us are waited for: two that wait for each other would never end.
+      if (other === self) return undefined;
+      if ((self !== undefined || other.serialising) && other.offset < end && offset < other.end) return other;
+    }
+    return undefined;
   }
 
   #add(offset: number, bytes: number, serialising: boolean): Tracked {

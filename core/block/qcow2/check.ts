@@ -1,0 +1,189 @@
+import { errno, IoError } from '../io-error.ts';
+import { settle, type Task } from '../pending.ts';
+import { COPIED, kind, parseL1 } from './cluster-map.ts';
+import { incompatible } from './header.ts';
+import type { Qcow2Node } from './node.ts';
+
+/** More clusters than this are not checked: their counts would not fit in memory. */
+const MAX_CLUSTERS = 2 ** 28;
+
+export interface CheckResult {
+  /** Clusters that are used more often than they are counted, and entries that make no sense. */
+  corruptions: number;
+  /** Clusters that are counted and not used: lost space, no danger. */
+  leaks: number;
+  corruptionsFixed: number;
+  leaksFixed: number;
+  /** Where the last used cluster ends, in bytes. */
+  imageEnd: number;
+  allocatedClusters: number;
+  compressedClusters: number;
+  totalClusters: number;
+}
+
+/** Compares the refcounts of an image with what is really used. The lock is held. */
+export function* check(node: Qcow2Node, fix: boolean): Task<CheckResult> {
+  const { image, refcounts, map, snapshots } = node;
+  const { clusterSize, header } = image;
+  const result: CheckResult = {
+    corruptions: 0,
+    leaks: 0,
+    corruptionsFixed: 0,
+    leaksFixed: 0,
+    imageEnd: 0,
+    allocatedClusters: 0,
+    compressedClusters: 0,
+    totalClusters: Math.ceil(header.size / clusterSize),
+  };
+  yield* map.cache.write();
+  const uses = new Uses(Math.ceil(image.file.length / clusterSize));
+  const mark = (offset: number, bytes: number): void => {
+    const end = Math.ceil((offset + bytes) / clusterSize);
+    for (let cluster = Math.floor(offset / clusterSize); cluster < end; cluster++)
+      if (!uses.add(cluster)) result.corruptions++;
+  };
+
+  mark(0, clusterSize);
+  mark(header.l1Offset, header.l1Size * 8);
+  mark(header.refcountTableOffset, header.refcountTableClusters * clusterSize);
+  for (const offset of refcounts.table) if (offset !== 0) mark(offset, clusterSize);
+  yield* walk(node, map.l1, mark, result, true);
+  if (header.snapshotsOffset !== 0) mark(header.snapshotsOffset, snapshots.tableBytes);
+  for (const snapshot of snapshots.list) {
+    mark(snapshot.l1Offset, snapshot.l1Size * 8);
+    const { l1 } = parseL1(yield* image.read(snapshot.l1Offset, snapshot.l1Size * 8));
+    yield* walk(node, l1, mark, result, false);
+  }
+  if (header.bitmaps !== undefined) yield* walkBitmaps(node, mark);
+
+  const highest = Math.max(uses.end, Math.ceil(image.file.length / clusterSize));
+  if (fix) refcounts.startAt(highest);
+  for (let cluster = 0; cluster < highest; cluster++) {
+    const counted = yield* refcounts.get(cluster);
+    const used = uses.get(cluster);
+    if (used > 0) result.imageEnd = (cluster + 1) * clusterSize;
+    if (counted === used) continue;
+    if (counted < used) result.corruptions++;
+    else result.leaks++;
+    if (!fix) continue;
+    yield* refcounts.set(cluster, used);
+    if (counted < used) result.corruptionsFixed++;
+    else result.leaksFixed++;
+  }
+  if (fix) {
+    yield* refcounts.cache.flush();
+    refcounts.startAt(0);
+    yield* snapshots.refreshCopied();
+    yield* map.cache.flush();
+    if (result.corruptions === result.corruptionsFixed) {
+      yield* image.setIncompatible(incompatible.DIRTY | incompatible.CORRUPT, false);
+    }
+  }
+  return result;
+}
+
+function* walk(
+  node: Qcow2Node,
+  l1: Float64Array,
+  mark: (offset: number, bytes: number) => void,
+  result: CheckResult,
+  active: boolean,
+): Task {
+  const { image, map, refcounts } = node;
+  const { clusterSize } = image;
+  for (const table of l1) {
+    if (table === 0) continue;
+    mark(table, clusterSize);
+    if (table % clusterSize !== 0) {
+      result.corruptions++;
+      continue;
+    }
+    const view = new DataView((yield* image.read(table, clusterSize)).buffer);
+    for (let entry = 0; entry < clusterSize; entry += 8) {
+      const high = view.getUint32(entry);
+      const { kind: found, host, bytes } = map.decode(high, view.getUint32(entry + 4));
+      if (found === kind.COMPRESSED) {
+        const from = host - (host % 512);
+        mark(from, Math.ceil((host + bytes - from) / 512) * 512);
+        result.compressedClusters++;
+        result.allocatedClusters++;
+      } else if (found === kind.NORMAL || found === kind.ZERO_ALLOCATED) {
+        if (active) result.allocatedClusters++;
+        if (image.data !== undefined) continue;
+        if (host % clusterSize !== 0) {
+          result.corruptions++;
+          continue;
+        }
+        mark(host, clusterSize);
+        if (active && (image.header.incompatible & incompatible.DIRTY) === 0) {
+          const once = (yield* refcounts.get(host / clusterSize)) === 1;
+          if (once !== high >= COPIED) result.corruptions++;
+        }
+      }
+    }
+  }
+}
+
+/** The clusters of persistent bitmaps: a directory, for each bitmap a table, and what that points to. */
+function* walkBitmaps(node: Qcow2Node, mark: (offset: number, bytes: number) => void): Task {
+  const { image } = node;
+  const { bitmaps } = image.header;
+  if (bitmaps === undefined || bitmaps.directorySize > 64 << 20) return;
+  mark(bitmaps.directoryOffset, bitmaps.directorySize);
+  const directory = new DataView((yield* image.read(bitmaps.directoryOffset, bitmaps.directorySize)).buffer);
+  let at = 0;
+  for (let index = 0; index < bitmaps.count && at + 24 <= directory.byteLength; index++) {
+    const tableOffset = Number(directory.getBigUint64(at));
+    const tableSize = directory.getUint32(at + 8);
+    const length = 24 + directory.getUint16(at + 18) + directory.getUint32(at + 20);
+    at += Math.ceil(length / 8) * 8;
+    if (tableSize > 8 << 20) continue;
+    mark(tableOffset, tableSize * 8);
+    const table = new DataView((yield* image.read(tableOffset, tableSize * 8)).buffer);
+    for (let entry = 0; entry < tableSize; entry++) {
+      const offset = Number(table.getBigUint64(entry * 8) & 0x00ff_ffff_ffff_fe00n);
+      if (offset !== 0) mark(offset, image.clusterSize);
+    }
+  }
+}
+
+class Uses {
+  #counts: Uint32Array;
+  readonly #limit: number;
+  end = 0;
+
+  constructor(clusters: number) {
+    if (clusters > MAX_CLUSTERS) throw new IoError(errno.EFBIG);
+    this.#counts = new Uint32Array(clusters + 1);
+    // A reference may lie a little behind the end of the file, where nothing was written yet; further is nonsense.
+    this.#limit = Math.min(MAX_CLUSTERS, clusters * 2 + 0x1_0000);
+  }
+
+  get(cluster: number): number {
+    return this.#counts[cluster] ?? 0;
+  }
+
+  /** @returns false where the cluster cannot be one of the file's */
+  add(cluster: number): boolean {
+    if (cluster >= this.#limit) return false;
+    if (cluster >= this.#counts.length) {
+      const counts = new Uint32Array(Math.min(this.#limit, Math.max(cluster + 1, this.#counts.length * 2)));
+      counts.set(this.#counts);
+      this.#counts = counts;
+    }
+    this.#counts[cluster] = this.get(cluster) + 1;
+    this.end = Math.max(this.end, cluster + 1);
+    return true;
+  }
+}
+
+/** Bytes of an image's clusters that hold data, for a listing. */
+export function* allocatedBytes(node: Qcow2Node): Task<number> {
+  let total = 0;
+  for (let at = 0; at < node.length; ) {
+    const status = yield* settle(node.status(at, node.length - at));
+    if (status.data) total += status.bytes;
+    at += status.bytes;
+  }
+  return total;
+}

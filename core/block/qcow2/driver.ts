@@ -1,0 +1,359 @@
+import path from 'node:path';
+import type { BlockDriver, OpenContext } from '../driver.ts';
+import type { BlockGraph } from '../graph.ts';
+import { BlockError, errnoText, IoError, reason } from '../io-error.ts';
+import { IoVector } from '../io-vector.ts';
+import type { BlockNode } from '../node.ts';
+import { BlockOptions } from '../options.ts';
+import { start, startFor, type Task } from '../pending.ts';
+import { check } from './check.ts';
+import { incompatible, isQcow2, parseHeader, type Qcow2Header, serializeHeader } from './header.ts';
+import { Qcow2Image } from './image.ts';
+import { type DiscardPolicy, Qcow2Node } from './node.ts';
+import { refcountWidths } from './refcount-width.ts';
+
+const HEAD_BYTES = 65536;
+/** QEMU's own default for the cache of L2 tables: enough for a disk of 256 GiB. */
+const L2_CACHE_LIMIT = 32 << 20;
+const L2_ENTRY = 4096;
+
+interface Qcow2Options {
+  readonly lazyRefcounts: boolean | undefined;
+  readonly discards: DiscardPolicy;
+  readonly l2Cache: number | undefined;
+  readonly l2Entry: number;
+  readonly refcountCache: number | undefined;
+}
+
+function takeOptions(options: BlockOptions, unmap: boolean): Qcow2Options {
+  const lazyRefcounts = options.bool('lazy-refcounts');
+  const discards = {
+    request: options.bool('pass-discard-request') ?? unmap,
+    snapshot: options.bool('pass-discard-snapshot') ?? true,
+    other: options.bool('pass-discard-other') ?? false,
+  };
+  options.string('overlap-check');
+  options.child('overlap-check');
+  const total = options.bytes('cache-size');
+  const l2 = options.bytes('l2-cache-size');
+  const refcountCache = options.bytes('refcount-cache-size');
+  if (total !== undefined && l2 !== undefined && refcountCache !== undefined) {
+    throw new BlockError('cache-size, l2-cache-size and refcount-cache-size may not be set at the same time');
+  }
+  if (total !== undefined && l2 !== undefined && l2 > total)
+    throw new BlockError('l2-cache-size may not exceed cache-size');
+  if (total !== undefined && refcountCache !== undefined && refcountCache > total) {
+    throw new BlockError('refcount-cache-size may not exceed cache-size');
+  }
+  options.number('cache-clean-interval');
+  const l2Entry = options.bytes('l2-cache-entry-size') ?? L2_ENTRY;
+  if (l2Entry < 512 || (l2Entry & (l2Entry - 1)) !== 0) {
+    throw new BlockError('L2 cache entry size must be a power of two between 512 and the cluster size (65536)');
+  }
+  return { lazyRefcounts, discards, l2Cache: l2 ?? total, l2Entry, refcountCache };
+}
+
+async function open(context: OpenContext): Promise<BlockNode> {
+  const { options, settings, graph } = context;
+  const own = takeOptions(options, settings.discard);
+  const backingGiven = options.peek('backing');
+  const file = await context.child('file');
+  context.followReadOnly(file);
+  const head = new Uint8Array(Math.min(HEAD_BYTES, Math.max(512, file.length)));
+  try {
+    await file.readv(0, head.length, IoVector.of(head));
+  } catch (error) {
+    throw new BlockError(`Could not read qcow2 header: ${reason(error)}`, { cause: error });
+  }
+  const header = parseHeader(head);
+  // More than 64 KiB of extensions cannot be kept.
+  if ((header.incompatible & incompatible.CORRUPT) !== 0 && !settings.readOnly) {
+    throw new BlockError('qcow2: Image is corrupt; cannot be opened read/write', { code: 'ERR_QCOW2_CORRUPT' });
+  }
+  const image = new Qcow2Image(file, header);
+  if ((header.incompatible & incompatible.DATA_FILE) !== 0) image.data = await dataFile(context, header, file);
+  else if (options.hasChild('data-file'))
+    throw new BlockError("'data-file' can only be set for images with an external data file");
+  const fullCover = Math.ceil(header.size / image.clusterSize) * 8;
+  const node = new Qcow2Node(
+    graph,
+    context.driver,
+    settings,
+    image,
+    {
+      l2: own.l2Cache ?? Math.min(L2_CACHE_LIMIT, Math.max(fullCover, image.clusterSize)),
+      l2Entry: Math.min(own.l2Entry, image.clusterSize),
+      refcount: own.refcountCache ?? Math.max(4 * image.clusterSize, 256 << 10),
+    },
+    own.discards,
+    header.version >= 3 && (own.lazyRefcounts ?? (header.compatible & 1) !== 0),
+  );
+  node.filename = file.filename;
+  node.attach('file', file);
+  if (image.data !== undefined) node.attach('data-file', image.data);
+  image.onCorruption = (msg, offset, size, fatal) => {
+    graph.warn(
+      `qcow2: ${fatal ? 'Marking image as corrupt' : 'Image is corrupt'}: ${msg}; ${fatal ? 'further corruption events will be suppressed' : 'further non-fatal corruption events will be suppressed'}`,
+    );
+    graph.emit({
+      event: 'BLOCK_IMAGE_CORRUPTED',
+      device: node.deviceName,
+      nodeName: node.nodeName,
+      msg,
+      ...(offset >= 0 ? { offset } : {}),
+      ...(size >= 0 ? { size } : {}),
+      fatal,
+    });
+  };
+  try {
+    await start(load(node));
+    await openBacking(context, node, header, backingGiven === null || backingGiven === '');
+    if (!settings.readOnly) await start(prepareForWriting(node));
+  } catch (error) {
+    settings.readOnly = true;
+    await node.close();
+    throw error;
+  }
+  return node;
+}
+
+function* load(node: Qcow2Node): Task {
+  yield* node.refcounts.load();
+  yield* node.map.load();
+  yield* node.snapshots.load();
+}
+
+/** What must be put right before anything is written. */
+function* prepareForWriting(node: Qcow2Node): Task {
+  const { image } = node;
+  if ((image.header.incompatible & incompatible.DIRTY) !== 0) {
+    // The image was not closed: its refcounts are what they were some time ago.
+    const result = yield* check(node, true);
+    if (result.corruptions !== result.corruptionsFixed)
+      throw new BlockError('Could not repair dirty image: Input/output error');
+  }
+  const features = image.header.autoclear;
+  if (features !== 0) {
+    // We do not keep the bitmaps up to date, so nobody may believe them any more. Raw external data stays raw.
+    image.header.autoclear = features & ~1;
+    if (image.header.autoclear !== features) yield* image.writeHeader();
+  }
+}
+
+async function dataFile(context: OpenContext, header: Qcow2Header, file: BlockNode): Promise<BlockNode> {
+  if (context.options.hasChild('data-file')) return context.child('data-file');
+  if (header.dataFile === undefined) throw new BlockError("'data-file' is required for this image");
+  return context.child('data-file', {}, relativeTo(file.filename, header.dataFile));
+}
+
+async function openBacking(
+  context: OpenContext,
+  node: Qcow2Node,
+  header: Qcow2Header,
+  refused: boolean,
+): Promise<void> {
+  const { options } = context;
+  node.backingFileName = header.backingFile;
+  node.backingFormat = header.backingFormat;
+  if (refused) {
+    options.delete('backing');
+    return;
+  }
+  const reference = options.peek('backing');
+  if (reference === undefined && header.backingFile === undefined && !options.hasChild('backing')) return;
+  let filename: string | undefined;
+  if (
+    reference === undefined &&
+    !options.has('backing.file.filename') &&
+    !options.has('backing.file') &&
+    !options.has('backing.filename')
+  ) {
+    filename = header.backingFile === undefined ? undefined : relativeTo(node.filename, header.backingFile);
+    if (header.backingFormat !== undefined && !options.has('backing.driver'))
+      options.set('backing.driver', header.backingFormat);
+  }
+  let backing: BlockNode;
+  try {
+    backing = await context.child('backing', {}, filename);
+  } catch (error) {
+    throw new BlockError(`Could not open backing file: ${reason(error)}`, { cause: error });
+  }
+  node.attach('backing', backing);
+}
+
+/** A file name as it stands in an image: relative to the image's own folder, if it is a plain relative path. */
+export function relativeTo(image: string, name: string): string {
+  if (name.startsWith('/') || /^[^/:]+:/.test(name) || image === '') return name;
+  if (image.startsWith('json:')) {
+    throw new BlockError(`Cannot use relative backing file names for '${image}'`);
+  }
+  const directory = path.dirname(image);
+  return directory === '.' ? name : `${directory}/${name}`;
+}
+
+interface CreateOptions {
+  readonly size: number;
+  readonly version: 2 | 3;
+  readonly clusterBits: number;
+  readonly refcountOrder: number;
+  readonly lazy: boolean;
+  readonly preallocation: 'off' | 'metadata' | 'falloc' | 'full';
+  readonly compression: 'zlib' | 'zstd';
+  readonly backingFile: string | undefined;
+  readonly backingFormat: string | undefined;
+  readonly dataFile: string | undefined;
+  readonly dataFileRaw: boolean;
+}
+
+function takeCreateOptions(options: BlockOptions): CreateOptions {
+  const either = <T>(take: (key: string) => T | undefined, ...keys: string[]): T | undefined => {
+    let value: T | undefined;
+    for (const key of keys) value = take(key) ?? value;
+    return value;
+  };
+  const text = (...keys: string[]): string | undefined => either(key => options.string(key), ...keys);
+  const size = options.bytes('size');
+  if (size === undefined) throw new BlockError("Parameter 'size' is missing");
+  if (size % 512 !== 0) throw new BlockError('The image size must be a multiple of 512 bytes');
+  const versionName = text('version', 'compat') ?? 'v3';
+  if (!['v2', 'v3', '0.10', '1.1'].includes(versionName)) throw new BlockError(`Invalid parameter '${versionName}'`);
+  const version = versionName === 'v2' || versionName === '0.10' ? 2 : 3;
+  const clusterSize = either(key => options.bytes(key), 'cluster-size', 'cluster_size') ?? 65536;
+  const clusterBits = Math.log2(clusterSize);
+  if (!Number.isInteger(clusterBits) || clusterBits < 9 || clusterBits > 21) {
+    throw new BlockError('Cluster size must be a power of two between 512 and 2048k');
+  }
+  const refcountBits = either(key => options.number(key), 'refcount-bits', 'refcount_bits') ?? 16;
+  const refcountOrder = refcountWidths.findIndex(({ bits }) => bits === refcountBits);
+  if (refcountOrder < 0) throw new BlockError('Refcount width must be a power of two and may not exceed 64 bits');
+  if (version < 3 && refcountOrder !== 4) {
+    throw new BlockError(
+      'Different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or greater)',
+    );
+  }
+  const lazy = either(key => options.bool(key), 'lazy-refcounts', 'lazy_refcounts') ?? false;
+  if (lazy && version < 3) {
+    throw new BlockError(
+      'Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 or greater)',
+    );
+  }
+  if (either(key => options.bool(key), 'extended-l2', 'extended_l2') === true) {
+    throw new BlockError('Extended L2 entries are not supported', { code: 'ERR_QCOW2_FEATURE' });
+  }
+  if (options.hasChild('encrypt') || options.has('encryption'))
+    throw new BlockError('Encrypted qcow2 images are not supported');
+  const backingFile = text('backing-file', 'backing_file');
+  const backingFormat = text('backing-fmt', 'backing_fmt');
+  if (backingFormat !== undefined && backingFile === undefined)
+    throw new BlockError('Backing format cannot be used without backing file');
+  const preallocationName = options.choice('preallocation', ['off', 'metadata', 'falloc', 'full']) ?? 'off';
+  if (preallocationName !== 'off' && backingFile !== undefined) {
+    throw new BlockError('Backing file and preallocation can only be used at the same time if extended_l2 is enabled');
+  }
+  const compression =
+    options.choice('compression-type', ['zlib', 'zstd']) ??
+    options.choice('compression_type', ['zlib', 'zstd']) ??
+    'zlib';
+  if (compression !== 'zlib' && version < 3) {
+    throw new BlockError(
+      'Non-zlib compression type is only supported with compatibility level 1.1 and above (use version=v3 or greater)',
+    );
+  }
+  const dataFileName = text('data-file', 'data_file');
+  const dataFileRaw = either(key => options.bool(key), 'data-file-raw', 'data_file_raw') ?? false;
+  if (dataFileRaw && dataFileName === undefined) throw new BlockError('data-file-raw requires data-file');
+  return {
+    size,
+    version,
+    clusterBits,
+    refcountOrder,
+    lazy,
+    preallocation: preallocationName,
+    compression,
+    backingFile,
+    backingFormat,
+    dataFile: dataFileName,
+    dataFileRaw,
+  };
+}
+
+/** Makes an image in the node `file`. */
+async function create(graph: BlockGraph, options: BlockOptions): Promise<void> {
+  const file = graph.lookup(options.string('file') ?? '');
+  const wanted = takeCreateOptions(options);
+  const dataNode = wanted.dataFile === undefined ? undefined : graph.node(wanted.dataFile);
+  const clusterSize = 2 ** wanted.clusterBits;
+  const header: Qcow2Header = {
+    version: wanted.version,
+    clusterBits: wanted.clusterBits,
+    size: 0,
+    l1Size: 0,
+    l1Offset: 0,
+    refcountTableOffset: clusterSize,
+    refcountTableClusters: 1,
+    snapshotCount: 0,
+    snapshotsOffset: 0,
+    incompatible:
+      (wanted.dataFile === undefined ? 0 : incompatible.DATA_FILE) |
+      (wanted.compression === 'zstd' ? incompatible.COMPRESSION : 0),
+    compatible: wanted.lazy ? 1 : 0,
+    autoclear: wanted.dataFileRaw ? 2 : 0,
+    refcountOrder: wanted.refcountOrder,
+    compression: wanted.compression,
+    backingFile: wanted.backingFile,
+    backingFormat: wanted.backingFormat,
+    dataFile: dataNode?.filename ?? wanted.dataFile,
+    bitmaps: undefined,
+    unknownExtensions: [],
+  };
+  await file.truncate(0);
+  await start(writeEmpty(file, header));
+  // The rest is done by the image itself.
+  const opening = new BlockOptions([
+    ['driver', 'qcow2'],
+    ['file', file.nodeName],
+    ['backing', null],
+  ]);
+  if (dataNode !== undefined) opening.set('data-file', dataNode.nodeName);
+  const node = await graph.openTree(undefined, opening, { noFlush: true }, false);
+  try {
+    await node.truncate(wanted.size, { preallocation: wanted.preallocation });
+  } catch (error) {
+    throw error instanceof IoError
+      ? new BlockError(`Could not resize image: ${errnoText(error.errno)}`, { cause: error })
+      : error;
+  } finally {
+    await graph.released(node);
+  }
+}
+
+function* writeEmpty(file: BlockNode, header: Qcow2Header): Task {
+  const image = new Qcow2Image(file, header);
+  const { clusterSize } = image;
+  // The header, the refcount table and the first block, which counts these three.
+  const table = new Uint8Array(clusterSize);
+  new DataView(table.buffer).setBigUint64(0, BigInt(2 * clusterSize));
+  const block = new Uint8Array(clusterSize);
+  for (let cluster = 0; cluster < 3; cluster++)
+    refcountWidths[header.refcountOrder]?.set(new DataView(block.buffer), cluster, 1);
+  yield* image.write(clusterSize, table);
+  yield* image.write(2 * clusterSize, block);
+  yield* image.write(0, serializeHeader(header));
+}
+
+export const qcow2Driver: BlockDriver = {
+  name: 'qcow2',
+  kind: 'format',
+  supportsBacking: true,
+  probe: head => (isQcow2(head) ? 100 : 0),
+  open,
+  create,
+};
+
+/** Checks an open image, and repairs it where `fix` is set. */
+export async function checkImage(
+  node: Qcow2Node,
+  fix: boolean,
+): Promise<ReturnType<typeof check> extends Task<infer R> ? R : never> {
+  return startFor(node.exclusively(check(node, fix)));
+}

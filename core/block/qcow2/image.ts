@@ -1,0 +1,113 @@
+import { errno, IoError } from '../io-error.ts';
+import { IoVector } from '../io-vector.ts';
+import type { BlockNode } from '../node.ts';
+import type { Task } from '../pending.ts';
+import { headerOffset, incompatible, type Qcow2Header, serializeHeader } from './header.ts';
+
+/** What all parts of an open image share: its file, its header, and the knowledge of where its tables lie. */
+export class Qcow2Image {
+  file: BlockNode;
+  /** Where guest data lies if that is not `file`. */
+  data: BlockNode | undefined;
+  readonly header: Qcow2Header;
+  readonly clusterSize: number;
+  /** The numbers of the clusters that hold tables: no guest data may be written there. */
+  readonly tables = new Map<number, string>();
+  /** Set once the image was found damaged: nothing is read or written any more. */
+  broken = false;
+  /** Tells those above of damage. */
+  onCorruption: (message: string, offset: number, size: number, fatal: boolean) => void = () => {};
+
+  constructor(file: BlockNode, header: Qcow2Header) {
+    this.file = file;
+    this.header = header;
+    this.clusterSize = 2 ** header.clusterBits;
+  }
+
+  /** Notes that `bytes` bytes at `offset` hold a table. */
+  claim(what: string, offset: number, bytes: number): void {
+    const end = Math.ceil((offset + bytes) / this.clusterSize);
+    for (let cluster = Math.floor(offset / this.clusterSize); cluster < end; cluster++) this.tables.set(cluster, what);
+  }
+
+  release(offset: number, bytes: number): void {
+    const end = Math.ceil((offset + bytes) / this.clusterSize);
+    for (let cluster = Math.floor(offset / this.clusterSize); cluster < end; cluster++) this.tables.delete(cluster);
+  }
+
+  /** @throws IoError EIO, and marks the image corrupt, where data would overwrite a table */
+  guardData(offset: number, bytes: number): void {
+    const end = Math.ceil((offset + bytes) / this.clusterSize);
+    for (let cluster = Math.floor(offset / this.clusterSize); cluster < end; cluster++) {
+      const table = this.tables.get(cluster);
+      if (table === undefined) continue;
+      throw this.corrupt(`Preventing invalid write on metadata (overlaps with ${table})`, offset, bytes);
+    }
+  }
+
+  /**
+   * The image contradicts itself: says so, sets its corrupt bit so that nobody writes to it before it is repaired, and
+   * stops using it.
+   */
+  corrupt(message: string, offset = -1, size = -1, fatal = true): IoError {
+    if (!this.broken) {
+      this.onCorruption(message, offset, size, fatal);
+      if (fatal && !this.file.readOnly) {
+        this.broken = true;
+        this.header.incompatible |= incompatible.CORRUPT;
+        if (this.header.version === 3) this.#writeCorruptBit();
+      }
+    }
+    return new IoError(errno.EIO, message);
+  }
+
+  #writeCorruptBit(): void {
+    const bytes = new Uint8Array(8);
+    new DataView(bytes.buffer).setBigUint64(0, BigInt(this.header.incompatible));
+    try {
+      const writing = this.file.writev(headerOffset.INCOMPATIBLE, 8, IoVector.of(bytes));
+      if (writing !== undefined) writing.catch(() => {});
+    } catch {
+      // The image is out of use in any case.
+    }
+  }
+
+  *read(offset: number, bytes: number): Task<Uint8Array> {
+    const buffer = new Uint8Array(bytes);
+    const reading = this.file.readv(offset, bytes, IoVector.of(buffer));
+    if (reading) yield reading;
+    return buffer;
+  }
+
+  *write(offset: number, bytes: Uint8Array): Task {
+    const writing = this.file.writev(offset, bytes.length, IoVector.of(bytes));
+    if (writing) yield writing;
+  }
+
+  *flush(): Task {
+    const flushing = this.file.flush();
+    if (flushing) yield flushing;
+  }
+
+  /** The guest's data is on the disk when this is done. */
+  *flushData(): Task {
+    const flushing = (this.data ?? this.file).flush();
+    if (flushing) yield flushing;
+  }
+
+  /** Writes the whole header anew. */
+  *writeHeader(): Task {
+    yield* this.write(0, serializeHeader(this.header));
+  }
+
+  /** Sets or clears incompatible features on the disk, at once and for sure. */
+  *setIncompatible(bits: number, on: boolean): Task {
+    const before = this.header.incompatible;
+    this.header.incompatible = on ? before | bits : before & ~bits;
+    if (this.header.incompatible === before || this.header.version < 3) return;
+    const bytes = new Uint8Array(8);
+    new DataView(bytes.buffer).setBigUint64(0, BigInt(this.header.incompatible));
+    yield* this.write(headerOffset.INCOMPATIBLE, bytes);
+    yield* this.flush();
+  }
+}
