@@ -108,6 +108,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
     rootBus: pci,
     ram: layout,
     smm: options.smm !== 'off',
+    hmat: options.hmat,
   });
 }
 

@@ -17,6 +17,7 @@ import {
 } from './acpi-tables.ts';
 import { type DsdtFacts, dsdt } from './dsdt.ts';
 import { type MicrovmDsdtFacts, microvmDsdt } from './dsdt-microvm.ts';
+import { type HmatFacts, hmat } from './hmat.ts';
 import { vmGenId } from './vmgenid.ts';
 
 export interface AcpiFiles {
@@ -29,6 +30,8 @@ export interface NumaFacts {
   readonly memory: readonly MemoryAffinity[];
   /** `distances[from][to]`, where the user gave any. */
   readonly distances?: readonly (readonly number[])[];
+  /** What reaching memory costs (`-machine hmat=on`). */
+  readonly hmat?: HmatFacts;
 }
 
 export interface PcAcpiFacts {
@@ -72,6 +75,7 @@ export function pcAcpi(facts: PcAcpiFacts): AcpiFiles {
 function listNuma(blob: AcpiBlob, cpus: readonly AcpiCpu[], numa: NumaFacts): void {
   blob.list(srat(cpus, numa.memory));
   if (numa.distances !== undefined) blob.list(slit(numa.distances));
+  if (numa.hmat !== undefined) blob.list(hmat(numa.hmat));
 }
 
 export interface MicrovmAcpiFacts {

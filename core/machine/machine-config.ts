@@ -74,6 +74,8 @@ export interface MachineConfig {
   readonly fwCfg: readonly { readonly name: string; readonly contents: Uint8Array }[];
   readonly smbios: readonly Readonly<Record<string, string>>[];
   readonly acpi: boolean;
+  /** Tables of the user's own (`-acpitable`), complete. */
+  readonly acpiTables: readonly Uint8Array[];
   readonly noReboot: boolean;
   /** Device type properties for all instances: `-global driver.property=value`. */
   readonly globals: readonly { readonly driver: string; readonly property: string; readonly value: string }[];
@@ -109,6 +111,7 @@ export const DEFAULT_CONFIG: MachineConfig = {
   fwCfg: [],
   smbios: [],
   acpi: true,
+  acpiTables: [],
   noReboot: false,
   globals: [],
   options: {},

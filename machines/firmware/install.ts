@@ -4,6 +4,7 @@ import { featureWord } from '../../core/cpu/features.ts';
 import { cpuWord } from '../../core/cpu/resolve.ts';
 import type { AcpiCpu, McfgFacts } from '../../core/firmware/acpi-tables.ts';
 import type { FwCfg } from '../../core/firmware/fw-cfg.ts';
+import type { HmatFacts } from '../../core/firmware/hmat.ts';
 import type { CpuSlot } from '../../core/machine/cpu-slots.ts';
 import type { Machine } from '../../core/machine/machine.ts';
 import type { PciBus } from '../../core/pci/pci-bus.ts';
@@ -32,6 +33,8 @@ export interface PcFirmwareParts {
   readonly rootBus: PciBus;
   readonly ram: { readonly below4g: number; readonly above4g: number };
   readonly smm: boolean;
+  /** Whether the tables tell what reaching memory costs. */
+  readonly hmat: boolean;
   readonly mcfg?: () => McfgFacts | undefined;
 }
 
@@ -59,6 +62,7 @@ export function installPcFirmware(parts: PcFirmwareParts): PcFirmware {
     ...(machine.numa.hasDistances && {
       distances: nodes.map(from => nodes.map((_, to) => from.distances.get(to) ?? 0)),
     }),
+    ...(parts.hmat && { hmat: hmatFacts(machine) }),
     ...(parts.mcfg !== undefined && { mcfg: parts.mcfg }),
     generationChanged: () => pm.raiseGpe(VM_GENERATION_GPE),
     oem: {
@@ -67,6 +71,28 @@ export function installPcFirmware(parts: PcFirmwareParts): PcFirmware {
     },
   };
   return new PcFirmware(facts);
+}
+
+/** What reaching memory costs, from the machine's NUMA configuration. */
+function hmatFacts(machine: Machine): HmatFacts {
+  const { nodes, tables } = machine.numa;
+  return {
+    nodes: nodes.map(node => ({
+      hasCpu: node.hasCpu,
+      ...(node.initiator !== undefined && { initiator: node.initiator }),
+      caches: [...node.caches.values()],
+    })),
+    costs: tables.map(table => ({
+      hierarchy: table.hierarchy,
+      dataType: table.dataType,
+      base: table.base,
+      entries: table.entries.map(entry => ({
+        initiator: entry.initiator,
+        target: entry.target,
+        value: entry.latency ?? entry.bandwidth ?? 0,
+      })),
+    })),
+  };
 }
 
 /** The machine's CPU slots, whose occupancy may change. */

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { LOADER_FILE, RSDP_FILE, TABLES_FILE } from '../../core/firmware/acpi-blob.ts';
 import { type AcpiFiles, pcAcpi } from '../../core/firmware/acpi-build.ts';
+import { slicOem } from '../../core/firmware/acpi-table-option.ts';
 import {
   type AcpiCpu,
   FADT_FLAGS,
@@ -15,12 +16,13 @@ import type { BootDevice } from '../../core/firmware/boot-order.ts';
 import type { DsdtFacts } from '../../core/firmware/dsdt.ts';
 import { AMD_HYPERTRANSPORT, type E820Entry } from '../../core/firmware/e820.ts';
 import type { FwCfg } from '../../core/firmware/fw-cfg.ts';
+import type { HmatFacts } from '../../core/firmware/hmat.ts';
 import {
   addCommonItems,
   addX86Items,
   refreshBootFiles,
-  setHpets,
   SYSTEM_STATES_FILE,
+  setHpets,
   systemStatesFile,
 } from '../../core/firmware/machine-items.ts';
 import { SMBIOS_ANCHOR_FILE, SMBIOS_TABLES_FILE, smbiosFiles } from '../../core/firmware/smbios.ts';
@@ -97,6 +99,7 @@ export interface PcFirmwareFacts {
   /** NUMA nodes in bytes; empty without NUMA. */
   readonly nodes?: readonly number[];
   readonly distances?: readonly (readonly number[])[];
+  readonly hmat?: HmatFacts;
   /** The memory-mapped configuration space while it is on (q35). */
   readonly mcfg?: () => McfgFacts | undefined;
   /** Tells the guest that the generation id changed. */
@@ -104,10 +107,20 @@ export interface PcFirmwareFacts {
   readonly oem?: { readonly id: string; readonly tableId: string };
 }
 
+/** The contents of a host file, or undefined where it cannot be read. */
+function readable(path: string): Uint8Array | undefined {
+  try {
+    return readFileSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Fills fw_cfg. What depends on devices that are still to come is done on the first reset, before the firmware runs. */
 export class PcFirmware {
   readonly #facts: PcFirmwareFacts;
   readonly #roms: BootDevice[] = [];
+  readonly #smbiosOptions = new SmbiosOptions(readable);
   #prepared = false;
   #built = false;
 
@@ -115,6 +128,7 @@ export class PcFirmware {
     this.#facts = facts;
     const { machine, fwCfg } = facts;
     const { config } = machine;
+    for (const parameters of config.smbios) this.#smbiosOptions.add(Object.entries(parameters));
     addCommonItems(fwCfg, {
       ...(config.uuid !== undefined && { uuid: config.uuid }),
       ramSize: config.ramSize,
@@ -134,6 +148,7 @@ export class PcFirmware {
         cpus: facts.cpus.map(cpu => ({ apicId: cpu.apicId, node: cpu.node ?? 0 })),
         nodes: facts.nodes ?? [],
       },
+      userTables: config.acpiTables,
     });
     fwCfg.addFile(SYSTEM_STATES_FILE, systemStatesFile(facts.pm.sleep));
     this.#addKernel();
@@ -239,17 +254,9 @@ export class PcFirmware {
   #smbios(): { readonly tables: Uint8Array; readonly anchor: Uint8Array } {
     const { machine, cpuid, rootBus } = this.#facts;
     const { config } = machine;
-    const options = new SmbiosOptions(path => {
-      try {
-        return readFileSync(path);
-      } catch {
-        return undefined;
-      }
-    });
-    for (const parameters of config.smbios) options.add(Object.entries(parameters));
     const { sockets, dies, cores, threads } = config.cpus;
     return smbiosFiles({
-      options,
+      options: this.#smbiosOptions,
       defaults: { manufacturer: 'QEMU', product: this.#facts.product, version: this.#facts.version },
       ...(config.uuid !== undefined && { uuid: config.uuid }),
       entryPoint: config.options['smbios-entry-point-type'] === '64' ? '64' : '32',
@@ -272,6 +279,7 @@ export class PcFirmware {
     const facts = this.#facts;
     const { machine, cpus, ram, nodes = [], distances } = facts;
     const mcfg = facts.mcfg?.();
+    const slic = slicOem(machine.config.acpiTables);
     return pcAcpi({
       ...(facts.oem !== undefined && { oem: facts.oem }),
       dsdt: this.#dsdt(mcfg),
@@ -282,9 +290,12 @@ export class PcFirmware {
         numa: {
           memory: memoryAffinities({ nodes, below4g: ram.low, above4gStart: 4 * GIB }),
           ...(distances !== undefined && { distances }),
+          ...(facts.hmat !== undefined && { hmat: facts.hmat }),
         },
       }),
       ...(mcfg !== undefined && { mcfg }),
+      userTables: machine.config.acpiTables,
+      ...(slic !== undefined && { slicOem: slic }),
       vmGenId: [...machine.devices()].some(device => device instanceof VmGenId),
     });
   }

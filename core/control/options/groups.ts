@@ -83,7 +83,7 @@ export const GROUPS = {
   },
   numa: { name: 'numa', impliedKey: 'type' },
   trace: { name: 'trace', impliedKey: 'enable', parameters: parameters('enable events file') },
-  acpi: { name: 'acpi', impliedKey: 'sig' },
+  acpi: { name: 'acpi', impliedKey: 'data' },
   smbios: { name: 'smbios' },
   tpmdev: { name: 'tpmdev', impliedKey: 'type' },
   plugin: { name: 'plugin', impliedKey: 'path' },

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { PropertyValue } from '../../device/object.ts';
+import { userTable } from '../../firmware/acpi-table-option.ts';
 import type { BootConfig, MachineConfig } from '../../machine/machine-config.ts';
 import type { MachineType } from '../../machine/machine-type.ts';
 import { isObject, type Json, type JsonObject, toInteger } from '../json/value.ts';
@@ -88,6 +89,9 @@ export function machineConfig(line: CommandLine, type: MachineType, parts: Backe
     fwCfg: line.opts('fw_cfg').map(({ opts, location: where }) => located(where, () => fwCfgEntry(opts))),
     smbios: line.opts('smbios').map(({ opts }) => Object.fromEntries(opts.entries())),
     acpi: !line.has('no-acpi') && text('acpi') !== 'off',
+    acpiTables: line
+      .opts('acpi')
+      .map(({ opts, location: where }) => located(where, () => acpiTable(Object.fromEntries(opts.entries())))),
     noReboot: line.has('no-reboot'),
     globals: line.opts('global').map(({ opts }) => ({
       driver: opts.string('driver') ?? '',
@@ -233,19 +237,32 @@ function uuid(text: string | undefined): string | undefined {
   return text.toLowerCase();
 }
 
+function acpiTable(parameters: Readonly<Record<string, string>>): Uint8Array {
+  return userTable(parameters, readable).bytes;
+}
+
+/** The contents of a file, or undefined where it cannot be read. */
+function readable(path: string): Uint8Array | undefined {
+  try {
+    return readFileSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
 function fwCfgEntry(opts: Opts): { name: string; contents: Uint8Array } {
   const name = opts.string('name');
   const file = opts.string('file');
   const string = opts.string('string');
-  if (name === undefined || name === '') throw new OptionError('name not specified');
-  if (name.length > 55) throw new OptionError(`name too long (max. 55 char)`);
-  if ((file === undefined) === (string === undefined)) {
-    throw new OptionError('exactly one of file, string and gen_id must be specified');
+  const sources = [file, string, opts.string('gen_id')].filter(source => source !== undefined && source !== '');
+  if (name === undefined || name === '' || sources.length !== 1) {
+    throw new OptionError('name, plus exactly one of file, string and gen_id, are needed');
   }
-  if (string !== undefined) return { name, contents: Buffer.from(string) };
-  try {
-    return { name, contents: readFileSync(file ?? '') };
-  } catch {
-    throw new OptionError(`can't load ${file}`);
+  if (name.length > 55) throw new OptionError('name too long (max. 55 char)');
+  if (string !== undefined && string !== '') return { name, contents: Buffer.from(string) };
+  const contents = readable(file ?? '');
+  if (contents === undefined) {
+    throw new OptionError(`can't load ${file}: Failed to open file “${file}”: No such file or directory`);
   }
+  return { name, contents };
 }
