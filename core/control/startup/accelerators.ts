@@ -8,18 +8,12 @@ import type { Reporter } from './report.ts';
 /** The accelerators, in the order of preference; QEMU's name of a software CPU leads to ours. */
 const LOADERS: ReadonlyMap<string, () => Promise<Accelerator>> = new Map([
   ['kvm', async () => (await import('../../accel/kvm/accelerator.ts')).kvm],
-  ['wasm', async () => await loadWasm()],
+  ['wasm', async () => (await import('../../accel/wasm/accelerator.ts')).wasm],
   ['qtest', async () => (await import('../../accel/qtest/accelerator.ts')).qtest],
 ]);
 const SYNONYMS: ReadonlyMap<string, string> = new Map([['tcg', 'wasm']]);
 
 export const ACCELERATOR_NAMES: readonly string[] = [...LOADERS.keys()];
-
-async function loadWasm(): Promise<Accelerator> {
-  const path = '../../accel/wasm/accelerator.js';
-  const module: { readonly wasm: Accelerator } = await import(path);
-  return module.wasm;
-}
 
 export interface ChosenAccelerator {
   readonly accelerator: Accelerator;
