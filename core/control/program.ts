@@ -11,6 +11,7 @@ import { EventHub } from './qmp/events.ts';
 import type { QmpHost, QmpMonitor, QmpSession } from './qmp/monitor.ts';
 import type { ChosenAccelerator } from './startup/accelerators.ts';
 import { Backends } from './startup/backends.ts';
+import type { Blocks } from './startup/blocks.ts';
 import type { UserObjects } from './startup/objects.ts';
 import type { Reporter } from './startup/report.ts';
 
@@ -42,6 +43,7 @@ export class Program implements QmpHost {
   #isReady = false;
   #built = false;
   #objects: Promise<UserObjects> | undefined;
+  #blocks: Promise<Blocks> | undefined;
   #leavePreconfig: (() => Promise<void>) | undefined;
   #exiting = false;
   #afterReply: (() => void)[] = [];
@@ -96,6 +98,12 @@ export class Program implements QmpHost {
       return objects;
     });
     return this.#objects;
+  }
+
+  /** The block layer; loaded when the first drive or question about one comes. */
+  blocks(): Promise<Blocks> {
+    this.#blocks ??= import('./startup/blocks.ts').then(module => new module.Blocks(this));
+    return this.#blocks;
   }
 
   /** A QMP server on a character device. */
@@ -178,10 +186,20 @@ export class Program implements QmpHost {
   exit(code: number): void {
     if (this.#exiting) return;
     this.#exiting = true;
-    void this.chars.flush().then(() => {
-      this.dispose();
-      process.exit(code);
-    });
+    void this.#finish(code);
+  }
+
+  async #finish(code: number): Promise<void> {
+    try {
+      if (this.#machine?.power.running) this.#machine.vm.pause();
+      const blocks = await this.#blocks;
+      if (blocks !== undefined) await blocks.graph.close();
+      await this.chars.flush();
+    } catch (error) {
+      this.report.error(error);
+    }
+    this.dispose();
+    process.exit(code);
   }
 
   dispose(): void {

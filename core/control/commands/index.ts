@@ -1,6 +1,7 @@
 import type { Program } from '../program.ts';
 import { CommandTable } from '../qmp/catalog.ts';
 import type { QmpSession } from '../qmp/monitor.ts';
+import { blockCommands } from './block.ts';
 import { charCommands } from './char.ts';
 import { controlCommands } from './control.ts';
 import { cpuCommands } from './cpu.ts';
@@ -20,5 +21,6 @@ export function commandTable(program: Program): CommandTable<QmpSession> {
     .add(memoryCommands(program))
     .add(miscCommands(program))
     .add(charCommands(program))
-    .add(objectCommands(program));
+    .add(objectCommands(program))
+    .add(blockCommands(program));
 }

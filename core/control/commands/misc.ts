@@ -74,7 +74,6 @@ export function miscCommands(program: Program): Handlers<QmpSession> {
     'query-tpm-types': () => [],
     'query-tpm': () => [],
     'query-pr-managers': () => [],
-    'query-jobs': () => [],
     'query-dump': () => ({ status: 'none', completed: 0, total: 0 }),
     'query-dump-guest-memory-capability': () => ({ formats: ['elf'] }),
     'query-stats': () => [],
@@ -87,11 +86,6 @@ export function miscCommands(program: Program): Handlers<QmpSession> {
       if (name !== undefined) throw new QmpError(`invalid net client name: ${name}`);
       return [];
     },
-    'query-block': () => [],
-    'query-blockstats': () => [],
-    'query-named-block-nodes': () => [],
-    'query-block-jobs': () => [],
-    'query-block-exports': () => [],
   };
 }
 

@@ -39,6 +39,7 @@ export const GROUPS = {
   net: { name: 'net', impliedKey: 'type' },
   drive: {
     name: 'drive',
+    open: true,
     parameters:
       parameters(`bus*n unit*n index*n media if file read-only*b rerror werror copy-on-read*b id node-name driver
       cache.direct*b cache.no-flush*b cache.writeback*b cache auto-read-only*b readonly*b discard force-share*b snapshot*b

@@ -18,6 +18,8 @@ export interface OptionGroup {
   readonly impliedKey?: string;
   /** Where the option is given again, it adds to the first: there is one set of values (`-smp`, `-boot`, `-rtc`). */
   readonly merge?: boolean;
+  /** Takes other parameters too: they are somebody else's to check. */
+  readonly open?: boolean;
   readonly parameters?: { readonly [name: string]: ParameterSpec };
 }
 
@@ -72,10 +74,10 @@ export class Opts {
     const { parameters } = this.group;
     if (parameters !== undefined) {
       const spec = parameters[key];
-      if (spec === undefined) {
+      if (spec === undefined && !this.group.open) {
         throw new OptionError(`Invalid parameter '${key}'`, didYouMean(key, Object.keys(parameters)));
       }
-      checkValue(key, value, spec.type);
+      if (spec !== undefined && !this.group.open) checkValue(key, value, spec.type);
     }
     this.values.push({ key, value });
   }

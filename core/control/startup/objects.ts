@@ -127,7 +127,11 @@ export class UserObjects {
   memory(id: string): { readonly id: string; readonly size: number } {
     const spec = this.#objects.get(id)?.spec;
     if (spec === undefined || !('size' in spec)) {
-      throw new SouthbridgeError('ERR_BACKEND', `memory backend '${id}' not found`, `-object memory-backend-ram,id=${id},size=...`);
+      throw new SouthbridgeError(
+        'ERR_BACKEND',
+        `memory backend '${id}' not found`,
+        `-object memory-backend-ram,id=${id},size=...`,
+      );
     }
     return { id, size: Number(spec.size) };
   }

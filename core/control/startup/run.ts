@@ -5,7 +5,8 @@ import { Machine } from '../../machine/machine.ts';
 import type { MachineType } from '../../machine/machine-type.ts';
 import { TraceHub } from '../../trace/trace.ts';
 import { type CommandLine, LocatedError, located, parseCommandLine } from '../options/command-line.ts';
-import { HelpWanted, OptionError } from '../options/opts.ts';
+import { GROUPS } from '../options/groups.ts';
+import { HelpWanted, OptionError, parseOpts } from '../options/opts.ts';
 import { helpText } from '../options/table.ts';
 import { Program } from '../program.ts';
 import { VERSION_TEXT } from '../version.ts';
@@ -192,7 +193,26 @@ class Startup {
     );
     const parallels = await this.#ports('parallel', defaults.parallel ? (nographic ? 'null' : 'vc') : undefined);
     const vga = line.last('vga') ?? (defaults.vga && !nographic ? type.defaults.vga : 'none');
-    return { serials, parallels, drives: [], nics: [], vga };
+    const drives = await this.#drives(defaults);
+    return { serials, parallels, drives, nics: [], vga };
+  }
+
+  /** `-blockdev`, `-drive` and the empty drives that a machine has by default. */
+  async #drives(defaults: Defaults): Promise<BackendParts['drives']> {
+    const line = this.#line;
+    const nodes = line.object('blockdev');
+    const given = line.opts('drive');
+    if (nodes.length === 0 && given.length === 0 && !defaults.cdrom && !defaults.floppy) return [];
+    const blocks = await this.#program.blocks();
+    for (const { value, location } of nodes) await at(location, () => blocks.addNode(value));
+    for (const { opts, location } of given) await at(location, () => blocks.addDrive(opts));
+    const fallback = async (wanted: boolean, type: 'ide' | 'floppy', index: number, text: string): Promise<void> => {
+      if (wanted && blocks.drives.byIndex(type, index) === undefined)
+        await blocks.addDrive(parseOpts(GROUPS.drive, text), true);
+    };
+    await fallback(defaults.cdrom, 'ide', 2, 'if=ide,index=2,media=cdrom');
+    await fallback(defaults.floppy, 'floppy', 0, 'if=floppy,index=0');
+    return blocks.onBoard;
   }
 
   /** `-serial` and `-parallel` in order, or the default one. */
@@ -295,6 +315,11 @@ class Startup {
       })),
       ...line.object('device').map(({ value, location }) => ({ values: value, location })),
     ];
+    if (line.opts('drive').length > 0) {
+      const blocks = await this.#program.blocks();
+      for (const drive of blocks.virtio)
+        given.push({ values: { driver: 'virtio-blk-pci', drive }, location: `-drive id=${drive}` });
+    }
     for (const bus of machine.buses()) bus.hotplugging = false;
     for (const { values, location } of given) {
       await at(location, () => addDevice(machine, registry, deviceRequest(values), false));

@@ -1,0 +1,93 @@
+import { BlockBackend } from '../../block/backend.ts';
+import { blockGraph } from '../../block/block.ts';
+import { type Drive, type DriveInterface, Drives } from '../../block/drives.ts';
+import type { BlockEvent } from '../../block/events.ts';
+import type { BlockGraph } from '../../block/graph.ts';
+import { BlockOptions, type OptionScalar } from '../../block/options.ts';
+import { SouthbridgeError } from '../../errors.ts';
+import type { DriveConfig } from '../../machine/machine-config.ts';
+import type { JsonObject } from '../json/value.ts';
+import { OptionError, type Opts } from '../options/opts.ts';
+import type { Program } from '../program.ts';
+
+/** Interfaces whose controllers are the machine's own. */
+const ON_BOARD: ReadonlySet<DriveInterface> = new Set(['ide', 'scsi', 'floppy', 'pflash', 'mtd', 'sd']);
+
+/** The block layer of the program: the graph of nodes, the drives, and what devices take as their `drive`. */
+export class Blocks {
+  readonly graph: BlockGraph;
+  readonly drives: Drives;
+  readonly #program: Program;
+
+  constructor(program: Program) {
+    this.#program = program;
+    this.graph = blockGraph();
+    this.graph.warn = message => program.report.warn(message);
+    this.graph.onEvent(event => this.#report(event));
+    this.drives = new Drives(this.graph);
+    for (const kind of ['drive', 'block']) program.backends.provide(kind, id => this.backend(id));
+  }
+
+  /** `-drive`; an empty one is a drive without a medium. */
+  addDrive(opts: Opts, isDefault = false): Promise<Drive> {
+    const values: [string, OptionScalar][] = opts.values.map(({ key, value }) => [key, value]);
+    if (opts.id !== undefined) values.push(['id', opts.id]);
+    return this.drives.add(values, { interface: 'ide', snapshot: this.#program.line.has('snapshot'), isDefault });
+  }
+
+  /** `-blockdev`, `blockdev-add`. */
+  async addNode(options: JsonObject): Promise<void> {
+    await this.graph.add(BlockOptions.fromJson(options));
+  }
+
+  /** What a device's `drive=` names: a drive, or a node, which gets a backend of its own. */
+  backend(reference: string): BlockBackend {
+    const drive = this.graph.backend(reference);
+    if (drive !== undefined) {
+      if (drive.device !== undefined) {
+        throw new SouthbridgeError('ERR_BACKEND', `Drive '${reference}' is already in use by another block device`);
+      }
+      return drive;
+    }
+    const node = this.graph.node(reference);
+    if (node === undefined) throw new SouthbridgeError('ERR_BACKEND', `Can't find drive '${reference}'`);
+    const backend = new BlockBackend(this.graph);
+    backend.insert(node);
+    return backend;
+  }
+
+  /** The drives that the machine is to make devices for. */
+  get onBoard(): DriveConfig[] {
+    const result: DriveConfig[] = [];
+    for (const { id, interface: type, bus, unit, media } of this.drives) {
+      if (ON_BOARD.has(type) && type !== 'none' && type !== 'xen')
+        result.push({ id, interface: type, bus, unit, media });
+    }
+    return result;
+  }
+
+  /** The drives of `if=virtio`: each is a device of its own. */
+  get virtio(): string[] {
+    return [...this.drives].filter(drive => drive.interface === 'virtio').map(({ id }) => id);
+  }
+
+  /** Throws where a drive found no place in the machine. */
+  checkOrphans(): void {
+    const [first] = this.drives.orphans();
+    if (first !== undefined) throw new OptionError(first);
+  }
+
+  #report(event: BlockEvent): void {
+    const { event: name, ...members } = event;
+    const data: Record<string, unknown> = {};
+    for (const [key, value] of Object.entries(members)) if (value !== undefined) data[dashed(name, key)] = value;
+    this.#program.emit(name as never, data as never);
+    if (name === 'BLOCK_IO_ERROR' && data['action'] === 'stop') this.#program.machine.stop('io-error');
+  }
+}
+
+/** QMP's spelling of an event's member: with dashes, but for the fields of older events. */
+function dashed(event: string, key: string): string {
+  if (event === 'JOB_STATUS_CHANGE' || key === 'nospace') return key;
+  return key.replace(/[A-Z]/g, letter => `-${letter.toLowerCase()}`);
+}
