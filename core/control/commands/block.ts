@@ -161,7 +161,7 @@ async function openTray(backend: BlockBackend, force: boolean): Promise<void> {
   if (device.mediumLocked?.() === true && !force) {
     device.ejectRequest?.(force);
     throw new QmpError(
-      `Device '${backend.displayName}' is locked and force was not specified, wait for tray to open and try again`,
+      `Device '${backend.name}' is locked and force was not specified, wait for tray to open and try again`,
     );
   }
   device.changeMedium?.(false);
