@@ -7,6 +7,7 @@ type Module = Readonly<Record<string, unknown>>;
 const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[] = [
   ['edu', () => import('./edu.ts')],
   ['fw_cfg_io', () => import('./fw-cfg.ts')],
+  ['hpet', () => import('./hpet.ts')],
   ['i440FX i440FX-pcihost', () => import('./i440fx.ts')],
   ['i6300esb', () => import('./i6300esb.ts')],
   ['ib700', () => import('./ib700.ts')],

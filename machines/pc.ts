@@ -1,4 +1,4 @@
-import { prop, type PropValues } from '../core/device/property.ts';
+import { type PropValues, prop } from '../core/device/property.ts';
 import type { Machine } from '../core/machine/machine.ts';
 import { machineType } from '../core/machine/machine-type.ts';
 import type { IntxRouter } from '../core/pci/pci-bus.ts';
@@ -15,10 +15,13 @@ import { smbusEeprom } from '../devices/smbus-eeprom.ts';
 import { installPcFirmware } from './firmware/install.ts';
 import { PIIX4_PM } from './firmware/pc-firmware.ts';
 import { fillCmos, installBootOrder } from './pc-cmos.ts';
+import { plugHpet } from './pc-hpet.ts';
 import { PcInterrupts } from './pc-interrupts.ts';
 import { i440fxRamLayout, mapPcFirmware, mapPcRam } from './pc-memory.ts';
 
 const SCI_IRQ = 9;
+/** Inputs that the HPET can reach on i440FX: only the timer's own. */
+const HPET_ROUTES = 1 << 2;
 const SMBUS_BASE = 0xb100;
 const EEPROM_COUNT = 8;
 const EEPROM_BASE = 0x50;
@@ -68,19 +71,27 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
 
   const southbridge = pci.plug(piix3, { addr: '01.0', multifunction: true });
   pirq.router = southbridge;
-  const isa = southbridge.wire({ memory: host.pciMemory, io: machine.ioRoot, dmaSpace: machine.memory, irqs: interrupts.lines.slice(0, 16) });
+  const isa = southbridge.wire({
+    memory: host.pciMemory,
+    io: machine.ioRoot,
+    dmaSpace: machine.memory,
+    irqs: interrupts.lines.slice(0, 16),
+  });
   interrupts.plugControllers(isa);
   interrupts.plugIoApic(host);
 
+  const timers = options.hpet ? plugHpet(machine, isa, interrupts, HPET_ROUTES) : undefined;
   const rtc = isa.plug(mc146818rtc, { base_year: 2000, 'x-clock': config.rtc.clock });
   rtc.setTime(startTime(machine), () => Date.now());
   fillCmos(rtc, layout, config.cpus.cpus);
   installBootOrder(machine, rtc, options['fd-bootchk']);
 
+  timers?.takeRtc(rtc.interrupt);
   if (!machine.acceleratorPit) {
     const pit = isa.plug(i8254, { iobase: 0x40 });
     const timerInput = isa.irq(0, 'pit');
     pit.interrupt.connect(level => timerInput.set(level));
+    timers?.takePit(pit);
     isa.plug(pcSpeaker).pit = pit;
   }
   isa.plug(port92);

@@ -186,6 +186,8 @@ export class PcFirmware {
       fwCfg.addFile(TABLES_FILE, acpi.tables, rebuild);
       fwCfg.addFile(RSDP_FILE, acpi.rsdp, rebuild);
       fwCfg.addFile(LOADER_FILE, acpi.loader, rebuild);
+      // The event log of a TPM, which there is none of.
+      fwCfg.addFile('etc/tpm/log', new Uint8Array(0));
     }
     for (const file of machine.config.fwCfg) fwCfg.addFile(file.name, file.contents);
   }
