@@ -143,7 +143,7 @@ export interface Vm {
   dispose(): void;
   /** The CPUs and the accelerator's own chips, whole, without RAM. The VM must not be running. */
   saveState?(): Uint8Array;
-  /** @throws SouthbridgeError ERR_VM_STATE where `state` is not one of {@link saveState}'s */
+  /** @throws SouthbridgeError ERR_STATE_FORMAT where `state` is not one of {@link saveState}'s */
   restoreState?(state: Uint8Array): void;
 }
 

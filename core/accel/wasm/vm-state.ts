@@ -29,21 +29,21 @@ export function encodeState(state: WasmState): Uint8Array {
 
 /**
  * Checks what the module would trust blindly: sizes, RAM, and that the CPU's privilege and x87 stack pointer are possible.
- * @throws SouthbridgeError ERR_VM_STATE
+ * @throws SouthbridgeError ERR_STATE_FORMAT
  */
 export function decodeState(bytes: Uint8Array, ramSize: number, irqchipSize: number): WasmState {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length !== HEADER + CPU_SIZE + irqchipSize || view.getUint32(0, true) !== MAGIC) {
-    throw new SouthbridgeError('ERR_VM_STATE', 'this is not the state of a wasm CPU, or not of this version');
+    throw new SouthbridgeError('ERR_STATE_FORMAT', 'this is not the state of a wasm CPU, or not of this version');
   }
   const nowMs = view.getFloat64(8, true);
   const at = (offset: number): number => HEADER + offset - abi.STATE_START;
   const saved = view.getUint32(at(abi.RAM_SIZE), true);
   if (saved !== ramSize) {
-    throw new SouthbridgeError('ERR_VM_STATE', `the saved CPU has ${saved} bytes of RAM and this one ${ramSize}`);
+    throw new SouthbridgeError('ERR_STATE_FORMAT', `the saved CPU has ${saved} bytes of RAM and this one ${ramSize}`);
   }
   if (!Number.isFinite(nowMs) || view.getUint8(at(abi.CPL)) > 3 || view.getUint8(at(abi.FPU_TOP)) > 7) {
-    throw new SouthbridgeError('ERR_VM_STATE', 'the saved CPU is in a state that no CPU can be in');
+    throw new SouthbridgeError('ERR_STATE_FORMAT', 'the saved CPU is in a state that no CPU can be in');
   }
   return {
     nowMs,

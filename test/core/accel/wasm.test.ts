@@ -1,5 +1,7 @@
 import t from 'tap';
+import type { Vm } from '../../../core/accel/accelerator.ts';
 import { wasm } from '../../../core/accel/wasm/accelerator.ts';
+import { VirtualClock } from '../../../core/clock/clock.ts';
 import { CODE, lab, noTimers, RAM_SIZE, RecordingBus } from './wasm-lab.ts';
 
 const CLI = 0xfa;
@@ -235,6 +237,188 @@ t.test('architectural state can be written and read back', async t => {
   t.match(state, back);
   state.efer = 0x500n;
   t.throws(() => cpu.writeState(state), { code: 'ERR_CPU_STATE' });
+  vm.dispose();
+});
+
+/** Counts in memory at 3000h while interrupt 0 of a timer counts at 3004h and keeps what RDTSC and RDRAND say. */
+const COUNTING = [
+  CLI,
+  ...PIC_INIT,
+  STI,
+  0x66,
+  0xff,
+  0x06,
+  0x00,
+  0x30, // inc dword [3000h]
+  0x66,
+  0x69,
+  0xc0,
+  0x6d,
+  0x4e,
+  0xc6,
+  0x41, // imul eax, eax, 41c64e6dh
+  0x66,
+  0x05,
+  0x39,
+  0x30,
+  0,
+  0, // add eax, 3039h
+  0xeb,
+  0xec,
+];
+const COUNTING_HANDLER = [
+  0x66,
+  0x50,
+  0x66,
+  0x52, // push eax, edx
+  0x66,
+  0xff,
+  0x06,
+  0x04,
+  0x30, // inc dword [3004h]
+  0x0f,
+  0x31,
+  0x66,
+  0x31,
+  0x06,
+  0x08,
+  0x30, // rdtsc; xor [3008h], eax
+  0x66,
+  0x0f,
+  0xc7,
+  0xf0,
+  0x66,
+  0x31,
+  0x06,
+  0x0c,
+  0x30, // rdrand eax; xor [300ch], eax
+  ...movAl(0x20),
+  0xe6,
+  0x20,
+  0x66,
+  0x5a,
+  0x66,
+  0x58,
+  IRET,
+];
+
+/** A clock of one periodic timer, on interrupt 0. */
+function timerClock(periodNs: number) {
+  const virtual = new VirtualClock(() => 0);
+  let vm: Vm | undefined;
+  let fired = 0;
+  const timer = virtual.timer('periodic', () => {
+    fired++;
+    vm?.setIrq(0, true);
+    vm?.setIrq(0, false);
+    timer.arm(periodNs);
+  });
+  const clock = {
+    virtual,
+    untilDeadline: () => Math.max(0, virtual.nextDeadlineNs - virtual.now()),
+    expire: () => virtual.expire(),
+    onDeadline() {},
+  };
+  return {
+    clock,
+    start(of: Vm): void {
+      vm = of;
+      virtual.resume();
+      timer.arm(periodNs);
+    },
+    get fired(): number {
+      return fired;
+    },
+  };
+}
+
+async function countedRun(interrupts: number, interfere: boolean): Promise<string> {
+  const timer = timerClock(700_000);
+  const { vm, ram } = lab(COUNTING, { clock: timer.clock, icount: { shift: 3, sleep: false } });
+  ram.bytes.set(COUNTING_HANDLER, 0x2000);
+  writeVector(ram.bytes, 8, 0x2000);
+  timer.start(vm);
+  await new Promise<void>(done => {
+    const expire = timer.clock.expire;
+    timer.clock.expire = () => {
+      expire();
+      if (timer.fired < interrupts) return;
+      vm.pause();
+      done();
+    };
+    vm.start();
+    const kick = (): void => {
+      if (timer.fired >= interrupts) return;
+      if (interfere) vm.kick();
+      setTimeout(kick, 1);
+    };
+    kick();
+  });
+  await new Promise(done => setTimeout(done, 1));
+  const { gpr, rip } = vm.vcpus[0]?.readState() ?? { gpr: [], rip: 0n };
+  const results = [0, 4, 8, 12].map(offset => ram.view.getUint32(0x3000 + offset, true));
+  vm.dispose();
+  return JSON.stringify([...gpr, rip, ...results].map(String));
+}
+
+t.test('a run that counts instructions repeats bit for bit', async t => {
+  const first = await countedRun(300, false);
+  t.equal(await countedRun(300, false), first);
+  t.equal(await countedRun(300, true), first, 'whatever the host does meanwhile');
+  t.not(await countedRun(301, false), first);
+});
+
+t.test('saved state goes on where it was, in another VM', async t => {
+  const one = lab([CLI, ...PIC_INIT, ...movAl(1), 0xe6, 0x80, STI, HLT, ...movAl(3), 0xe6, 0x80, CLI, HLT]);
+  const ready = one.seen(({ value }) => value === 1);
+  one.vm.start();
+  await ready;
+  await new Promise(done => setTimeout(done, 5));
+  one.vm.pause();
+  const state = one.vm.saveState();
+  const two = lab([]);
+  two.ram.bytes.set(one.ram.bytes);
+  two.ram.bytes.set([...movAl(0x20), 0xe6, 0x20, IRET], 0x2000);
+  writeVector(two.ram.bytes, 0x70 + 3, 0x2000);
+  two.vm.restoreState(state);
+  t.same(two.vm.vcpus[0]?.readState(), one.vm.vcpus[0]?.readState());
+  const done = two.seen(({ value }) => value === 3);
+  two.vm.start();
+  two.vm.setIrq(11, true);
+  await done;
+  t.throws(() => one.vm.restoreState(state.subarray(1)), { code: 'ERR_STATE_FORMAT' });
+  one.vm.dispose();
+  two.vm.dispose();
+});
+
+t.test('an NMI comes through with interrupts off, and IRET brings them back as they were', async t => {
+  const { vm, bus, ram, seen } = lab([
+    CLI,
+    ...movAl(1),
+    0xe6,
+    0x80,
+    0x80,
+    0x3e,
+    0,
+    0x30,
+    0,
+    0x74,
+    0xf9,
+    0x9c,
+    0x58,
+    0xe7,
+    0x82,
+    HLT,
+  ]);
+  ram.bytes.set([0xc6, 0x06, 0, 0x30, 1, IRET], 0x2000); // mov byte [3000h], 1
+  writeVector(ram.bytes, 2, 0x2000);
+  const ready = seen(({ value }) => value === 1);
+  vm.start();
+  await ready;
+  const flags = seen(({ address }) => address === 0x82);
+  vm.injectNmi();
+  t.equal((await flags).value & 0x200, 0);
+  t.equal(bus.accesses.length > 0, true);
   vm.dispose();
 });
 
