@@ -1,5 +1,6 @@
 #include <napi.h>
 
+#include "host.h"
 #include "kvm_vcpu.h"
 #include "kvm_vm.h"
 #include "scheduler.h"
@@ -10,6 +11,11 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("KvmVm", southbridge::KvmVm::Define(env));
   exports.Set("KvmVcpu", southbridge::KvmVcpu::Define(env));
   exports.Set("Scheduler", southbridge::Scheduler::Define(env));
+  southbridge::DefineFiles(env, exports);
+  southbridge::DefineTerminals(env, exports);
+  southbridge::DefineSockets(env, exports);
+  southbridge::DefineProcess(env, exports);
+  exports.Set("FdPoll", southbridge::DefineFdPoll(env));
   return exports;
 }
 

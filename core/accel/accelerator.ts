@@ -91,8 +91,51 @@ export interface InterruptSource {
 export type VmStop =
   | { readonly reason: 'shutdown'; readonly cpu: number; readonly report: string }
   | { readonly reason: 'internal-error'; readonly cpu: number; readonly report: string }
-  | { readonly reason: 'debug'; readonly cpu: number; readonly address: number }
+  | { readonly reason: 'debug'; readonly cpu: number; readonly address: number; readonly trap?: DebugTrap }
   | { readonly reason: 'system-event'; readonly cpu: number; readonly event: 'reset' | 'shutdown' | 'crash' };
+
+/** What a guest under a debugger ran into. */
+export type DebugTrap =
+  | { readonly kind: 'step' | 'software-breakpoint' }
+  /** `index` is that of {@link DebugOptions.hardware}. */
+  | { readonly kind: 'hardware'; readonly index: number };
+
+/** What a debugger wants of one vCPU. */
+export interface DebugOptions {
+  /** Stop after each instruction. */
+  readonly singleStep: boolean;
+  /** `int3` in guest memory is the debugger's. One that is not is given back with `reflect`. */
+  readonly softwareBreakpoints: boolean;
+  /** At most four; `length` is 1, 2, 4 or 8 bytes, 1 for `execute` (Intel SDM volume 3, section 17.2.4). */
+  readonly hardware: readonly { kind: 'execute' | 'write' | 'access'; address: bigint; length: number }[];
+  /** Delivers to the guest the trap that it last stopped for, which was its own. */
+  readonly reflect?: 'software-breakpoint' | 'hardware';
+}
+
+/** A guest access that an eventfd stands for. */
+export interface Doorbell {
+  readonly space: 'pio' | 'mmio';
+  readonly address: number;
+  /** Width of the write in bytes; 0 where any will do. */
+  readonly size: 0 | 1 | 2 | 4 | 8;
+  /** Only a write of this value. */
+  readonly value?: number;
+}
+
+/** A message-signalled interrupt that an irqfd can deliver. */
+export interface MsiRoute {
+  readonly gsi: number;
+  update(address: number, data: number): void;
+  release(): void;
+}
+
+/** Channel 2 of the accelerator's i8254 as port 61h sees it. */
+export interface SpeakerChannel {
+  gate: boolean;
+  readonly out: boolean;
+  /** Hertz of the square wave; 0 where it makes none. */
+  readonly frequency: number;
+}
 
 export interface VmOptions {
   readonly bus: GuestBus;
@@ -128,6 +171,27 @@ export interface Vm {
   injectNmi(): void;
   /** Devices wrote guest RAM: wasm drops translated code, kvm does nothing. */
   dmaWritten(gpa: number, length: number): void;
+  /** Absent where the i8254 is not the accelerator's. */
+  readonly speaker?: SpeakerChannel;
+
+  /** From now on a write that matches signals the eventfd `fd` and does not exit. Returns what undoes it. */
+  ioeventfd?(fd: number, doorbell: Doorbell): () => void;
+  /** Each signal of the eventfd `fd` raises `gsi`; with `resampleFd` as a level that its EOI lowers and signals. */
+  irqfd?(fd: number, gsi: number, resampleFd?: number): () => void;
+  /** A new GSI that stands for a message, for `irqfd`. */
+  msiRoute?(address: number, data: number): MsiRoute;
+  /** Writes here may wait: they reach the bus, in order, before the next exit is answered or with `flushCoalesced`. */
+  coalesce?(space: 'pio' | 'mmio', address: number, size: number): () => void;
+  flushCoalesced?(): void;
+  /** Starts or stops recording which pages of the RAM mapped at `gpa` the guest writes. */
+  logDirty?(gpa: number, on: boolean): void;
+  /** One bit a page, from the first page on, of what the guest has written since the last call. */
+  readDirty?(gpa: number): Uint8Array;
+  /** All that the accelerator keeps of the guest but its RAM; of a paused VM. */
+  saveState?(): Uint8Array;
+  /** @throws SouthbridgeError ERR_STATE_FORMAT, with nothing changed, where the bytes are not such a state */
+  restoreState?(state: Uint8Array): void;
+
   readonly vcpus: readonly Vcpu[];
   /** What CPU features guests may have; everything where absent. */
   readonly cpuHost?: CpuHost;
@@ -152,4 +216,8 @@ export interface Vcpu {
   readonly halted: boolean;
   readState(): CpuState;
   writeState(state: CpuState): void;
+  /** Puts the vCPU under a debugger, or with undefined takes it out again. */
+  setDebug?(options: DebugOptions | undefined): void;
+  /** The guest-physical address of a linear one; undefined where nothing is mapped there. */
+  translate?(linear: bigint): number | undefined;
 }

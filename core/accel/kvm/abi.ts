@@ -118,3 +118,5 @@ export const GUESTDBG_ENABLE = 1;
 export const GUESTDBG_SINGLESTEP = 2;
 export const GUESTDBG_USE_SW_BP = 0x1_0000;
 export const GUESTDBG_USE_HW_BP = 0x2_0000;
+export const GUESTDBG_INJECT_DB = 0x4_0000;
+export const GUESTDBG_INJECT_BP = 0x8_0000;

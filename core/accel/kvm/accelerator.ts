@@ -1,7 +1,8 @@
 import { accessSync, constants } from 'node:fs';
 import { SouthbridgeError } from '../../errors.ts';
+import { isSystemError } from '../../host/native.ts';
 import type { Accelerator, Vm, VmOptions } from '../accelerator.ts';
-import { isSystemError, loadAddon } from './addon.ts';
+import { loadAddon } from './addon.ts';
 import { KvmVm } from './vm.ts';
 
 const DEVICE = '/dev/kvm';

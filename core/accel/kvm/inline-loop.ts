@@ -106,10 +106,12 @@ export class InlineLoop implements RunLoop {
     const run = this.#run;
     const exits = this.#exits;
     const words = exits.words;
+    const { coalesced } = this.#host;
     this.#unfinished = true;
     while (!this.#leave && this.#running) {
       if (this.#deadline.moved) this.#deadline.arm();
       run();
+      if (coalesced.active) coalesced.flush();
       const reason = words[abi.RUN_EXIT_REASON];
       if (reason === abi.EXIT_IO) exits.io();
       else if (reason === abi.EXIT_MMIO) exits.mmio();
@@ -129,6 +131,7 @@ export class InlineLoop implements RunLoop {
     const exits = this.#exits;
     const { words, bytes } = exits;
     const cpu = this.#cpu;
+    const { coalesced } = this.#host;
     this.#unfinished = true;
     while (!this.#leave && this.#running) {
       if (this.#deadline.moved) this.#deadline.arm();
@@ -139,6 +142,7 @@ export class InlineLoop implements RunLoop {
       if (interrupts.pending && bytes[abi.RUN_READY_FOR_INTERRUPT_BYTE] !== 0) this.#inject(interrupts.acknowledge());
       bytes[abi.RUN_REQUEST_INTERRUPT_WINDOW_BYTE] = interrupts.pending ? 1 : 0;
       run();
+      if (coalesced.active) coalesced.flush();
       const reason = words[abi.RUN_EXIT_REASON];
       if (reason === abi.EXIT_IO) exits.io();
       else if (reason === abi.EXIT_MMIO) exits.mmio();

@@ -2,6 +2,7 @@ import type { DeadlineSource, GuestBus, InterruptSource, VmStop } from '../accel
 import * as abi from './abi.ts';
 import type { NativeScheduler } from './addon.ts';
 import { ExitServer } from './exits.ts';
+import type { CoalescedWrites } from './io-offload.ts';
 import type { KvmVcpu } from './vcpu.ts';
 
 /** What a run loop tells its VM. */
@@ -9,6 +10,7 @@ export interface RunLoopHost {
   readonly bus: GuestBus;
   readonly clock: DeadlineSource;
   readonly interrupts: InterruptSource | undefined;
+  readonly coalesced: CoalescedWrites;
   /** An exit that is neither a port nor a memory access: the reason to stop, or undefined where the guest goes on. */
   stopFor(cpu: KvmVcpu, words: Int32Array): VmStop | undefined;
   stopped(stop: VmStop): void;
@@ -43,6 +45,7 @@ export class CpuExits extends ExitServer {
   /** Answers the exit in the page; what is not an access may be a reason to stop. */
   answer(): VmStop | undefined {
     const reason = this.words[abi.RUN_EXIT_REASON];
+    if (this.#host.coalesced.active) this.#host.coalesced.flush();
     if (reason === abi.EXIT_IO) this.io();
     else if (reason === abi.EXIT_MMIO) this.mmio();
     else return this.#host.stopFor(this.cpu, this.words);

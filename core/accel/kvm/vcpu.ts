@@ -1,9 +1,10 @@
 import { SouthbridgeError } from '../../errors.ts';
-import type { Vcpu } from '../accelerator.ts';
+import type { DebugOptions, Vcpu } from '../accelerator.ts';
 import type { CpuState } from '../cpu-state.ts';
 import * as abi from './abi.ts';
 import type { Addon, NativeVcpu, NativeVm } from './addon.ts';
 import { type CpuidEntry, type CpuModel, cpuidOf, encodeCpuid } from './cpuid.ts';
+import { encodeGuestDebug } from './guest-debug.ts';
 import { decodeRegs, decodeSregs, encodeRegs, encodeSregs, REGS_SIZE, SREGS_SIZE } from './registers.ts';
 
 const XSAVE_LEGACY_SIZE = 512;
@@ -36,6 +37,19 @@ export interface RawVcpuState {
   /** Entries of struct kvm_msr_entry: index, reserved, data. */
   readonly msrs: Uint8Array;
 }
+
+/** Sizes of the parts; of MSRs there are as many as the kernel lists. */
+export const RAW_SIZES = {
+  regs: REGS_SIZE,
+  sregs: SREGS_SIZE,
+  xsave: 4096,
+  xcrs: 392,
+  debugregs: 128,
+  events: 64,
+  mpState: 4,
+  lapic: 1024,
+  msrs: { unit: 16 },
+} as const;
 
 /** One KVM vCPU: its registers, its state as a whole, and what answers its exits. */
 export class KvmVcpu implements Vcpu {
@@ -163,8 +177,16 @@ export class KvmVcpu implements Vcpu {
     this.#syncRunPage(state.sregs);
   }
 
+  setDebug(options: DebugOptions | undefined): void {
+    this.#host.settled(this, () => this.native.ioctl(abi.KVM_SET_GUEST_DEBUG, encodeGuestDebug(options)));
+  }
+
   /** The byte's guest-physical address, or undefined where nothing is mapped. */
   translate(linear: bigint): number | undefined {
+    return this.#host.settled(this, () => this.#translate(linear));
+  }
+
+  #translate(linear: bigint): number | undefined {
     const translation = new DataView(new ArrayBuffer(24));
     translation.setBigUint64(0, linear, true);
     try {

@@ -1,30 +1,39 @@
 import { SouthbridgeError } from '../../errors.ts';
 import type { GuestRam } from '../../memory/guest-ram.ts';
-import type { DeadlineSource, GuestBus, InterruptSource, Vcpu, Vm, VmOptions, VmStop } from '../accelerator.ts';
+import type {
+  DeadlineSource,
+  Doorbell,
+  GuestBus,
+  InterruptSource,
+  MsiRoute,
+  SpeakerChannel,
+  Vcpu,
+  Vm,
+  VmOptions,
+  VmStop,
+} from '../accelerator.ts';
 import { codeReport, registersReport } from '../registers-report.ts';
 import * as abi from './abi.ts';
-import { type Addon, isSystemError, loadAddon, type NativeVm } from './addon.ts';
+import { type Addon, loadAddon, type NativeVm } from './addon.ts';
+import { ignoringSystemErrors, KernelChips } from './chips.ts';
 import { type CpuidEntry, cpuidTable, cpuModel, decodeCpuid } from './cpuid.ts';
+import { decodeDebugExit } from './guest-debug.ts';
 import { InlineLoop } from './inline-loop.ts';
+import { CoalescedWrites, registerIoeventfd } from './io-offload.ts';
+import { IrqRoutes } from './irq-routes.ts';
+import { MemorySlots } from './memory-slots.ts';
+import { KvmSpeaker } from './pit.ts';
 import type { RunLoop, RunLoopHost } from './run-loop.ts';
+import { decodeSections, encodeSections, malformed, takeSection } from './snapshot.ts';
 import { ThreadedLoop } from './threaded-loop.ts';
-import { KvmVcpu, type VcpuHost } from './vcpu.ts';
+import { KvmVcpu, RAW_SIZES, type VcpuHost } from './vcpu.ts';
 
-const PAGE = 4096;
 /** Three pages for a task state segment and one for an identity map, just below the BIOS: where QEMU has them too. */
 const IDENTITY_MAP = 0xfeff_c000;
 const TSS = 0xfeff_d000;
 const CPUID_ROOM = 256;
 /** struct kvm_pit_config with KVM_PIT_SPEAKER_DUMMY: the kernel answers port 61h from the counters that it has. */
 const PIT_CONFIG = Uint8Array.of(1, ...new Uint8Array(63));
-export interface RamSlot {
-  readonly slot: number;
-  readonly gpa: number;
-  readonly size: number;
-  readonly ram: GuestRam;
-  readonly offset: number;
-  readonly readonly: boolean;
-}
 
 /** A KVM virtual machine: memory slots, interrupts, vCPUs and the loop that runs them. */
 export class KvmVm implements Vm, VcpuHost, RunLoopHost {
@@ -39,7 +48,11 @@ export class KvmVm implements Vm, VcpuHost, RunLoopHost {
   readonly stopped: (stop: VmStop) => void;
   readonly #cpus: readonly KvmVcpu[];
   readonly #loop: RunLoop;
-  readonly #slots = new Map<number, RamSlot>();
+  readonly #memory: MemorySlots;
+  readonly #chips: KernelChips;
+  readonly #routes: IrqRoutes | undefined;
+  readonly coalesced: CoalescedWrites;
+  readonly speaker?: SpeakerChannel;
   readonly #irqLine = new Uint32Array(2);
   readonly #msi = new DataView(new ArrayBuffer(32));
   #resetWanted = false;
@@ -51,29 +64,37 @@ export class KvmVm implements Vm, VcpuHost, RunLoopHost {
     this.clock = options.clock;
     this.irqchip = options.irqchip;
     this.interrupts = options.irqchip ? undefined : options.interrupts;
-    this.stopped = stop => options.stopped(stop);
+    this.stopped = stop => {
+      this.#chips.stopClock();
+      options.stopped(stop);
+    };
     checkOptions(options);
     const model = cpuModel(options.cpuModel ?? 'qemu64');
-    this.native = this.#create(options);
+    const pit = options.irqchip && options.pit !== false;
+    this.native = this.#create(pit);
+    this.#memory = new MemorySlots(this.native);
+    this.#chips = new KernelChips(this.native, options.irqchip, pit);
+    this.#routes = options.irqchip ? new IrqRoutes(this.native) : undefined;
+    if (pit) this.speaker = new KvmSpeaker(this.native);
     this.msrs = readMsrIndices(this.native);
     const supported = readSupportedCpuid(this.native);
     this.#cpus = Array.from({ length: options.cpus }, (_, index) => new KvmVcpu(this, index));
     this.vcpus = this.#cpus;
     for (const cpu of this.#cpus) cpu.powerUp(model, supported, options.cpus);
     const [boot] = this.#cpus;
+    if (boot === undefined) throw new SouthbridgeError('ERR_VM_CPUS', 'a machine needs at least one CPU');
+    this.coalesced = new CoalescedWrites(this.native, boot.native.page, options.bus);
     this.#loop =
-      this.#cpus.length === 1 && boot !== undefined
-        ? new InlineLoop(this.addon, boot, this)
-        : new ThreadedLoop(this.addon, this.#cpus, this);
+      this.#cpus.length === 1 ? new InlineLoop(this.addon, boot, this) : new ThreadedLoop(this.addon, this.#cpus, this);
   }
 
-  #create(options: VmOptions): NativeVm {
+  #create(pit: boolean): NativeVm {
     try {
       const native = new this.addon.KvmVm();
       native.ioctl(abi.KVM_SET_IDENTITY_MAP_ADDR, BigUint64Array.of(BigInt(IDENTITY_MAP)));
       native.ioctl(abi.KVM_SET_TSS_ADDR, TSS);
-      if (options.irqchip) native.ioctl(abi.KVM_CREATE_IRQCHIP);
-      if (options.irqchip && options.pit !== false) native.ioctl(abi.KVM_CREATE_PIT2, PIT_CONFIG);
+      if (this.irqchip) native.ioctl(abi.KVM_CREATE_IRQCHIP);
+      if (pit) native.ioctl(abi.KVM_CREATE_PIT2, PIT_CONFIG);
       return native;
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);
@@ -84,49 +105,21 @@ export class KvmVm implements Vm, VcpuHost, RunLoopHost {
   // --- memory
 
   mapRam(gpa: number, ram: GuestRam, offset: number, size: number, readonly: boolean): void {
-    if ((gpa | offset | size) % PAGE !== 0 || size <= 0 || offset + size > ram.bytes.length) {
-      throw new SouthbridgeError(
-        'ERR_RAM_ALIGNMENT',
-        `RAM '${ram.name}' at 0x${gpa.toString(16)} is not made of whole pages`,
-      );
-    }
-    const slot = this.#freeSlot();
-    try {
-      this.native.setMemory(
-        slot,
-        readonly ? abi.KVM_MEM_READONLY : 0,
-        gpa,
-        ram.bytes.subarray(offset, offset + size),
-        size,
-      );
-    } catch (cause) {
-      const why = isSystemError(cause) ? cause.code : String(cause);
-      throw new SouthbridgeError(
-        'ERR_RAM_MAP',
-        `KVM cannot map ${size} bytes of '${ram.name}' at 0x${gpa.toString(16)}: ${why}`,
-        undefined,
-        { cause },
-      );
-    }
-    this.#slots.set(gpa, { slot, gpa, size, ram, offset, readonly });
+    this.#memory.map(gpa, ram, offset, size, readonly);
   }
 
   unmapRam(gpa: number, size: number): void {
-    const slot = this.#slots.get(gpa);
-    if (slot === undefined || slot.size !== size) {
-      throw new SouthbridgeError('ERR_RAM_MAP', `there is no RAM of ${size} bytes at 0x${gpa.toString(16)} to unmap`);
-    }
-    this.native.setMemory(slot.slot, 0, gpa, undefined, 0);
-    this.#slots.delete(gpa);
+    this.#memory.unmap(gpa, size);
   }
 
   dmaWritten(): void {}
 
-  #freeSlot(): number {
-    const used = new Set([...this.#slots.values()].map(slot => slot.slot));
-    let slot = 0;
-    while (used.has(slot)) slot++;
-    return slot;
+  logDirty(gpa: number, on: boolean): void {
+    this.#memory.logDirty(gpa, on);
+  }
+
+  readDirty(gpa: number): Uint8Array {
+    return this.#memory.readDirty(gpa);
   }
 
   // --- interrupts
@@ -139,10 +132,12 @@ export class KvmVm implements Vm, VcpuHost, RunLoopHost {
   }
 
   injectMsi(address: number, data: number): void {
+    if (this.#disposed) return;
     this.#msi.setUint32(0, address % 2 ** 32, true);
     this.#msi.setUint32(4, Math.floor(address / 2 ** 32), true);
     this.#msi.setUint32(8, data, true);
-    this.native.ioctl(abi.KVM_SIGNAL_MSI, this.#msi);
+    // A message that no LAPIC takes is lost on a real bus too.
+    ignoringSystemErrors(() => this.native.ioctl(abi.KVM_SIGNAL_MSI, this.#msi));
   }
 
   injectNmi(): void {
@@ -153,14 +148,95 @@ export class KvmVm implements Vm, VcpuHost, RunLoopHost {
     this.kick();
   }
 
+  irqfd(fd: number, gsi: number, resampleFd?: number): () => void {
+    return this.#routed().irqfd(fd, gsi, resampleFd);
+  }
+
+  msiRoute(address: number, data: number): MsiRoute {
+    return this.#routed().addMsi(address, data);
+  }
+
+  #routed(): IrqRoutes {
+    if (this.#routes === undefined)
+      throw new SouthbridgeError('ERR_KVM_IRQCHIP', 'irqfd needs the interrupt controllers of the kernel');
+    return this.#routes;
+  }
+
+  // --- accesses that do not exit
+
+  ioeventfd(fd: number, doorbell: Doorbell): () => void {
+    return registerIoeventfd(this.native, fd, doorbell);
+  }
+
+  coalesce(space: 'pio' | 'mmio', address: number, size: number): () => void {
+    return this.coalesced.register(space, address, size);
+  }
+
+  flushCoalesced(): void {
+    if (this.coalesced.active) this.coalesced.flush();
+  }
+
+  // --- snapshots
+
+  saveState(): Uint8Array {
+    const { irqchips, pit } = this.#chips.read();
+    const sections = new Map<string, Uint8Array>([
+      ['irqchips', irqchips],
+      ['pit', pit],
+      ['clock', this.#chips.savedClock],
+    ]);
+    for (const cpu of this.#cpus) {
+      const state = this.settled(cpu, () => cpu.readRaw());
+      for (const [name, bytes] of Object.entries(state)) sections.set(`cpu${cpu.index}.${name}`, bytes);
+    }
+    return encodeSections(sections);
+  }
+
+  restoreState(state: Uint8Array): void {
+    const sections = decodeSections(state);
+    const chips = this.#chips.read();
+    const irqchips = takeSection(sections, 'irqchips', chips.irqchips.length);
+    const pit = takeSection(sections, 'pit', chips.pit.length);
+    const clock = takeSection(sections, 'clock', this.#chips.savedClock.length);
+    const take = (cpu: KvmVcpu, name: keyof typeof RAW_SIZES): Uint8Array => {
+      const size = name === 'lapic' && !this.irqchip ? 0 : RAW_SIZES[name];
+      return takeSection(sections, `cpu${cpu.index}.${name}`, size);
+    };
+    const states = this.#cpus.map(cpu => ({
+      regs: take(cpu, 'regs'),
+      sregs: take(cpu, 'sregs'),
+      xsave: take(cpu, 'xsave'),
+      xcrs: take(cpu, 'xcrs'),
+      debugregs: take(cpu, 'debugregs'),
+      events: take(cpu, 'events'),
+      mpState: take(cpu, 'mpState'),
+      lapic: take(cpu, 'lapic'),
+      msrs: take(cpu, 'msrs'),
+    }));
+    const [extra] = sections.keys();
+    if (extra !== undefined) throw malformed(`section '${extra}' belongs to no part of this VM`);
+    this.#chips.write({ irqchips, pit });
+    this.#chips.restoreClock(clock);
+    for (const [index, raw] of states.entries()) {
+      const cpu = this.#cpus[index];
+      if (cpu !== undefined) this.settled(cpu, () => cpu.writeRaw(raw));
+    }
+  }
+
   // --- running
 
   start(): void {
-    if (!this.#disposed) this.#loop.start();
+    if (this.#disposed || this.#loop.running) return;
+    this.#chips.startClock();
+    // Tells a guest that counts its watchdogs in kvmclock's time that it was paused.
+    for (const cpu of this.#cpus) ignoringSystemErrors(() => cpu.native.ioctl(abi.KVM_KVMCLOCK_CTRL));
+    this.#loop.start();
   }
 
   pause(): void {
+    if (this.#disposed || !this.#loop.running) return;
     this.#loop.pause();
+    this.#chips.stopClock();
   }
 
   kick(): void {
@@ -177,6 +253,7 @@ export class KvmVm implements Vm, VcpuHost, RunLoopHost {
     const { running } = this.#loop;
     this.#loop.pause();
     this.#resetWanted = false;
+    if (!this.#disposed) this.#chips.reset();
     for (const cpu of this.#cpus) cpu.reset();
     if (running) this.#loop.start();
   }
@@ -187,7 +264,6 @@ export class KvmVm implements Vm, VcpuHost, RunLoopHost {
     this.#loop.close();
     for (const cpu of this.#cpus) cpu.native.close();
     this.native.close();
-    this.#slots.clear();
   }
 
   settled<T>(cpu: KvmVcpu, action: () => T): T {
@@ -221,7 +297,7 @@ export class KvmVm implements Vm, VcpuHost, RunLoopHost {
         return { reason: 'system-event', cpu: cpu.index, event };
       }
       case abi.EXIT_DEBUG:
-        return { reason: 'debug', cpu: cpu.index, address: 0 };
+        return { reason: 'debug', cpu: cpu.index, ...decodeDebugExit(words) };
       default:
         return { reason: 'internal-error', cpu: cpu.index, report: this.#report(cpu, describeFailure(reason, words)) };
     }
@@ -234,16 +310,11 @@ export class KvmVm implements Vm, VcpuHost, RunLoopHost {
 
   #byteAt(cpu: KvmVcpu, linear: bigint): number | undefined {
     const gpa = cpu.translate(linear);
-    if (gpa === undefined) return undefined;
-    for (const { gpa: start, size, ram, offset } of this.#slots.values()) {
-      if (gpa >= start && gpa < start + size) return ram.bytes[offset + gpa - start];
-    }
-    return undefined;
+    return gpa === undefined ? undefined : this.#memory.byteAt(gpa);
   }
 }
 
 function checkOptions(options: VmOptions): void {
-  if (options.cpus < 1) throw new SouthbridgeError('ERR_VM_CPUS', 'a machine needs at least one CPU');
   if (options.irqchip) return;
   if (options.cpus > 1) {
     throw new SouthbridgeError(

@@ -1,0 +1,44 @@
+import { loadNative } from './native.ts';
+
+/** The addon's host calls as they are; all throw a SystemError. The files beside this one give them their meaning. */
+export interface HostCalls {
+  fallocate(fd: number, mode: number, offset: number, length: number): void;
+  seek(fd: number, offset: number, whence: number): number;
+  ofdLock(fd: number, type: number, start: number, length: number): boolean;
+  ofdTest(fd: number, type: number, start: number, length: number): boolean;
+  eventfd(): number;
+  memfdCreate(name: string, size: number): number;
+  map(fd: number, offset: number, length: number, shared: boolean, writable: boolean): ArrayBuffer;
+  lockMemory(bytes: ArrayBufferView): void;
+  adviseMemory(bytes: ArrayBufferView, advice: number): void;
+  blockDevice(fd: number): [bytes: number, logicalBlockSize: number, physicalBlockSize: number];
+  openPty(): [master: number, slave: number, path: string];
+  getTerminal(fd: number): Uint8Array;
+  setTerminal(fd: number, attributes: Uint8Array): void;
+  rawTerminal(fd: number, signals: boolean): void;
+  setSerial(fd: number, baud: number, dataBits: number, parity: 'N' | 'E' | 'O', stopBits: number): void;
+  modemLines(fd: number, set?: number): number;
+  sendBreak(fd: number, on: boolean): void;
+  sendFds(socket: number, bytes: Uint8Array, fds: readonly number[]): number;
+  recvFds(socket: number, bytes: Uint8Array): [length: number, fds: number[]];
+  socketPair(packets: boolean): [number, number];
+  openTap(name: string, vnetHeader: boolean, multiQueue: boolean): [fd: number, name: string];
+  tapOffload(fd: number, flags: number, headerSize: number): void;
+  tapFlags(fd: number): number;
+  threadCpuTime(): number;
+  duplicate(fd: number, target?: number): number;
+  statusFlags(fd: number, set?: number): number;
+  closeOnExec(fd: number, on: boolean): void;
+  changeRoot(path: string): void;
+  lockAllMemory(onFault: boolean): void;
+  readonly FdPoll: new (fd: number, ready: (events: number) => void) => NativeFdPoll;
+}
+
+export interface NativeFdPoll {
+  watch(events: number): void;
+  setRef(on: boolean): void;
+  close(): void;
+}
+
+/** @throws SouthbridgeError ERR_ADDON_MISSING, ERR_ADDON_LOAD */
+export const hostCalls = (): HostCalls => loadNative() as HostCalls;

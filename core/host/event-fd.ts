@@ -1,0 +1,70 @@
+import { closeSync, readSync, writeSync } from 'node:fs';
+import { hostCalls, type NativeFdPoll } from './calls.ts';
+import { isSystemError } from './native.ts';
+
+export const READABLE = 1;
+export const WRITABLE = 2;
+export const DISCONNECT = 4;
+
+/** Watches a descriptor of any pollable kind in the event loop. It does not own the descriptor. */
+export class FdWatcher {
+  readonly #poll: NativeFdPoll;
+
+  /** @param ready gets READABLE, WRITABLE and DISCONNECT bits, or a negative errno */
+  constructor(fd: number, ready: (events: number) => void) {
+    this.#poll = new (hostCalls().FdPoll)(fd, ready);
+  }
+
+  /** 0 stops watching. */
+  watch(events: number): void {
+    this.#poll.watch(events);
+  }
+
+  /** Whether watching keeps the process alive; it does until told otherwise. */
+  setRef(on: boolean): void {
+    this.#poll.setRef(on);
+  }
+
+  close(): void {
+    this.#poll.close();
+  }
+}
+
+/** A counter in the kernel that can be waited for: eventfd(2). */
+export class EventFd {
+  readonly fd: number = hostCalls().eventfd();
+  readonly #buffer = Buffer.alloc(8);
+  #watcher: FdWatcher | undefined;
+
+  /** Adds one. */
+  signal(): void {
+    this.#buffer.writeBigUInt64LE(1n);
+    writeSync(this.fd, this.#buffer);
+  }
+
+  /** Takes the count, which is 0 where nobody has signalled; exact to 2^53. */
+  take(): number {
+    try {
+      readSync(this.fd, this.#buffer);
+    } catch (error) {
+      if (isSystemError(error) && error.code === 'EAGAIN') return 0;
+      throw error;
+    }
+    return Number(this.#buffer.readBigUInt64LE());
+  }
+
+  /** Calls `signalled` in the event loop, with what has been counted. */
+  onSignal(signalled: (count: number) => void): void {
+    this.#watcher ??= new FdWatcher(this.fd, () => {
+      const count = this.take();
+      if (count > 0) signalled(count);
+    });
+    this.#watcher.watch(READABLE);
+    this.#watcher.setRef(false);
+  }
+
+  close(): void {
+    this.#watcher?.close();
+    closeSync(this.fd);
+  }
+}

@@ -1,0 +1,22 @@
+import { hostCalls } from './calls.ts';
+
+/** Sends bytes and descriptors on a unix socket (unix(7), SCM_RIGHTS). Returns how many bytes went, or -1 while it is full. */
+export const sendFds = (socket: number, bytes: Uint8Array, fds: readonly number[]): number =>
+  hostCalls().sendFds(socket, bytes, fds);
+
+export interface Received {
+  /** 0 at the end of the stream, -1 while nothing has come. */
+  readonly length: number;
+  /** Now the receiver's to close. */
+  readonly fds: readonly number[];
+}
+
+/** Receives bytes into `bytes`, and the descriptors that came with them. Never waits. */
+export function recvFds(socket: number, bytes: Uint8Array): Received {
+  const [length, fds] = hostCalls().recvFds(socket, bytes);
+  return { length, fds };
+}
+
+/** Two connected unix sockets that never wait: of bytes, or with `packets` of messages. */
+export const socketPair = (options: { packets?: boolean } = {}): [number, number] =>
+  hostCalls().socketPair(options.packets ?? false);
