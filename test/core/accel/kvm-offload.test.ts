@@ -37,13 +37,13 @@ t.test('an ioeventfd takes the writes that match, and only those', { skip: noKvm
   const release = guest.vm.ioeventfd?.(doorbell.fd, { space: 'pio', address: 0x60, size: 1, value: 1 });
   const rung = new Promise(resolve => doorbell.onSignal(resolve));
   guest.vm.start();
-  await guest.seen(at(0x61));
+  await guest.seen(at(0x62));
   t.equal(await rung, 1);
   t.same(
     guest.bus.accesses.map(access => [access.address, access.value]),
     [
       [0x60, 2],
-      [0x61, 2],
+      [0x62, 2],
     ],
   );
   release?.();
