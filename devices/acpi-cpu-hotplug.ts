@@ -93,14 +93,14 @@ export class AcpiCpuHotplug {
     this.#options.raise();
   }
 
-  /** What the guest last reported of each CPU (`_OST`), for management. */
+  /** What the guest last reported of each CPU (`_OST`); nothing before it has switched over. */
   ospmStatus(): {
     readonly slot: string;
     readonly 'slot-type': 'CPU';
     readonly source: number;
     readonly status: number;
   }[] {
-    return this.#slots.map((_, cpu) => this.#report(cpu));
+    return this.#s.legacy ? [] : this.#slots.map((_, cpu) => this.#report(cpu));
   }
 
   #report(cpu: number) {

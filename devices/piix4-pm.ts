@@ -80,6 +80,11 @@ export class Piix4Pm extends PciDevice<typeof properties> {
     this.#pm.update();
   }
 
+  /** What the guest reported of devices that it was told of, for QMP query-acpi-ospm-status. */
+  ospmStatus() {
+    return this.cpuHotplug.ospmStatus();
+  }
+
   protected override realize(): void {
     const { io } = this.pciBus;
     for (const { offset, region } of this.#pm.regions()) this.#pmRegion.add(region, offset);

@@ -46,6 +46,7 @@ export class VmGenId extends Device<typeof properties> {
     this.#dma = new Dma(context.bus.dmaSpace);
     const { guid } = this.props;
     this.guid = guid === 'auto' ? randomUuid(context.services.random) : guid;
+    this.defineProperty({ name: 'guid', type: 'str', get: () => this.guid });
   }
 
   /** Offers the two files to the firmware. */

@@ -64,7 +64,7 @@ export function machineCommands(program: Program): Handlers<QmpSession> {
     'query-acpi-ospm-status': () => {
       const found = [...program.machine.devices()].some(({ typeName }) => ACPI_DEVICES.has(typeName));
       if (!found) throw new QmpError('command is not supported, missing ACPI device');
-      return [];
+      return [...program.machine.devices()].flatMap(device => (reportsOspm(device) ? device.ospmStatus() : []));
     },
     'query-vm-generation-id': () => {
       const device = [...program.machine.devices()].find(candidate => candidate.typeName === 'vmgenid');
@@ -74,6 +74,15 @@ export function machineCommands(program: Program): Handlers<QmpSession> {
     },
     'rtc-reset-reinjection': () => undefined,
   };
+}
+
+/** A device through which the guest reports what became of ACPI notifications (`_OST`). */
+interface OspmReporter {
+  ospmStatus(): { slot: string; 'slot-type': 'CPU' | 'DIMM'; source: number; status: number }[];
+}
+
+function reportsOspm<T extends object>(device: T): device is T & OspmReporter {
+  return 'ospmStatus' in device && typeof device.ospmStatus === 'function';
 }
 
 /** Lets the guest run, if nothing stands against it. */
