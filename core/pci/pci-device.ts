@@ -2,6 +2,7 @@ import { Device } from '../device/device.ts';
 import type { DeviceContext } from '../device/device-type.ts';
 import type { PropSet, PropValues } from '../device/property.ts';
 import { SouthbridgeError } from '../errors.ts';
+import { pciNode } from '../firmware/boot-order.ts';
 import { IrqLine } from '../irq/line.ts';
 import { Dma } from '../memory/dma.ts';
 import { SharedRam } from '../memory/guest-ram.ts';
@@ -105,7 +106,8 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
   }
 
   override get firmwareName(): string | undefined {
-    return `${openFirmwareName(this.identity.class)}@${(this.#devfn >> 3).toString(16)}${(this.#devfn & 7) === 0 ? '' : `,${(this.#devfn & 7).toString(16)}`}`;
+    const { class: classCode, vendor, device } = this.identity;
+    return pciNode({ devfn: this.#devfn, classCode: classCode >>> 8, vendor, device });
   }
 
   // Bridges override these
@@ -430,13 +432,3 @@ function barFlags(bar: BarDeclaration): number {
 }
 
 /** Node names of the PCI bus binding to Open Firmware, by class code. */
-function openFirmwareName(classCode: number): string {
-  const exact = OPEN_FIRMWARE_NAMES.get(classCode >> 8);
-  return exact ?? `pci${classCode.toString(16).padStart(6, '0')}`;
-}
-
-const OPEN_FIRMWARE_NAMES = new Map([
-  [0x0000, 'legacy-device'], [0x0001, 'display'], [0x0100, 'scsi'], [0x0101, 'ide'], [0x0102, 'fdc'], [0x0106, 'scsi'],
-  [0x0107, 'scsi'], [0x0108, 'nvme'], [0x0200, 'ethernet'], [0x0300, 'display'], [0x0401, 'audio'], [0x0403, 'multimedia-device'], [0x0600, 'host'], [0x0601, 'isa'],
-  [0x0604, 'pci'], [0x0680, 'bridge'], [0x0c03, 'usb'], [0x0c05, 'smb'],
-]);
