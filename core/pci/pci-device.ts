@@ -430,5 +430,3 @@ function barFlags(bar: BarDeclaration): number {
   if (bar.space === 'io') return BAR_IO;
   return (bar.wide ? BAR_WIDE : 0) | (bar.prefetchable ? BAR_PREFETCH : 0);
 }
-
-/** Node names of the PCI bus binding to Open Firmware, by class code. */
