@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url';
 import type { GuestBus } from '../../core/accel/accelerator.ts';
 import { kvm } from '../../core/accel/kvm/accelerator.ts';
 import { SharedRam } from '../../core/memory/guest-ram.ts';
+import { code, dword } from '../machine-code.ts';
 
 const ROUNDS = 400_000;
 /** Accesses a turn of the loop, so that the loop itself weighs little where a host interprets it. */
@@ -32,8 +33,6 @@ const LOOPS = {
 type LoopName = keyof typeof LOOPS;
 const BARS: Record<LoopName, number> = { 'PIO out': 0.92, 'PIO in': 0.92, 'MMIO read': 0.95, 'MMIO write': 0.95 };
 
-const dword = (value: number): number[] => [value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24];
-
 /** A 64 KiB BIOS: real mode, then flat 32-bit protected mode, `rounds` times the body, then cli; hlt for good. */
 export function image(body: readonly number[], rounds: number): Uint8Array {
   const bios = new Uint8Array(BIOS_SIZE);
@@ -42,57 +41,25 @@ export function image(body: readonly number[], rounds: number): Uint8Array {
   bios.set(gdt, 0x100);
   bios.set([gdt.length - 1, 0, ...dword(BIOS_BASE + 0x100)], 0x140);
   bios.set(
-    [
-      0xfa, // cli
-      0x2e,
-      0x66,
-      0x0f,
-      0x01,
-      0x16,
-      0x40,
-      0x01, // lgdt cs:[140h]
-      0x0f,
-      0x20,
-      0xc0,
-      0x0c,
-      0x01,
-      0x0f,
-      0x22,
-      0xc0, // mov eax, cr0; or al, 1; mov cr0, eax
-      0x66,
-      0xea,
-      ...dword(BIOS_BASE + 0x200),
-      0x08,
-      0x00, // jmp 8:flat
-    ],
+    code`
+      fa                                       ; cli
+      2e 66 0f 01 16 40 01                     ; lgdt cs:[140h]
+      0f 20 c0 0c 01 0f 22 c0                  ; mov eax, cr0; or al, 1; mov cr0, eax
+      66 ea ${dword(BIOS_BASE + 0x200)} 08 00  ; jmp 8:flat
+    `,
     0,
   );
   const bodies = Array.from({ length: UNROLLED }, () => body).flat();
-  const loop = [
-    0x66,
-    0xb8,
-    0x10,
-    0x00,
-    0x8e,
-    0xd8,
-    0x8e,
-    0xc0, // mov ax, 10h; mov ds, ax; mov es, ax
-    0xb9,
-    ...dword(rounds / UNROLLED + 1), // mov ecx, turns + 1
-    0xbf,
-    ...dword(HPET), // mov edi, HPET
-    0x31,
-    0xc0, // xor eax, eax
-    0xeb,
-    bodies.length, // jmp over the bodies, to the count
-    ...bodies,
-    0x49, // dec ecx
-    0x75,
-    0x100 - bodies.length - 3, // jnz bodies
-    0xf4,
-    0xeb,
-    0xfd, // hlt; jmp $-1
-  ];
+  const loop = code`
+    66 b8 10 00 8e d8 8e c0             ; mov ax, 10h; mov ds, ax; mov es, ax
+    b9 ${dword(rounds / UNROLLED + 1)}  ; mov ecx, turns + 1
+    bf ${dword(HPET)}                   ; mov edi, HPET
+    31 c0                               ; xor eax, eax
+    eb ${bodies.length}                 ; jmp over the bodies, to the count
+    ${bodies} 49                        ; dec ecx
+    75 ${0x100 - bodies.length - 3}     ; jnz bodies
+    f4 eb fd                            ; hlt; jmp $-1
+  `;
   bios.set(loop, 0x200);
   bios.set([0xea, 0, 0, 0x00, 0xf0], 0xfff0);
   return bios;
@@ -127,21 +94,7 @@ async function measured(child: ChildProcess, thread: RegExp): Promise<number> {
 }
 
 function qemu(bios: string): Promise<number> {
-  const flags = [
-    '-M',
-    'pc',
-    '-accel',
-    'kvm',
-    '-nodefaults',
-    '-display',
-    'none',
-    '-vga',
-    'none',
-    '-m',
-    '16',
-    '-bios',
-    bios,
-  ];
+  const flags = `-M pc -accel kvm -nodefaults -display none -vga none -m 16 -bios ${bios}`.split(' ');
   const child = spawn('qemu-system-x86_64', [...flags, '-name', 'bench,debug-threads=on'], { stdio: 'ignore' });
   return measured(child, /^CPU 0\/KVM/);
 }

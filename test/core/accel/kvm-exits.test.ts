@@ -1,38 +1,18 @@
 import t from 'tap';
+import { code } from '../../machine-code.ts';
 import { CODE, lab, noKvm } from './kvm-lab.ts';
 
 t.test('port accesses of every width and direction exit with their values', { skip: noKvm }, async t => {
-  const { vm, bus, seen } = lab([
-    0xb0,
-    0x5a, // mov al, 5ah
-    0xe6,
-    0x80, // out 80h, al
-    0xb8,
-    0x34,
-    0x12,
-    0xe7,
-    0x82, // mov ax, 1234h; out 82h, ax
-    0x66,
-    0xb8,
-    0xef,
-    0xbe,
-    0xad,
-    0xde,
-    0x66,
-    0xe7,
-    0x84, // mov eax, deadbeefh; out 84h, eax
-    0x66,
-    0xe5,
-    0x90, // in eax, 90h
-    0x66,
-    0xe7,
-    0x94, // out 94h, eax
-    0xe4,
-    0x91,
-    0xe6,
-    0x95, // in al, 91h; out 95h, al
-    0xf4,
-  ]);
+  const { vm, bus, seen } = lab(code`
+    b0 5a                       ; mov al, 5ah
+    e6 80                       ; out 80h, al
+    b8 34 12 e7 82              ; mov ax, 1234h; out 82h, ax
+    66 b8 ef be ad de 66 e7 84  ; mov eax, deadbeefh; out 84h, eax
+    66 e5 90                    ; in eax, 90h
+    66 e7 94                    ; out 94h, eax
+    e4 91 e6 95                 ; in al, 91h; out 95h, al
+    f4
+  `);
   t.teardown(() => vm.dispose());
   bus.reads.set(0x90, 0xfedc_ba98);
   bus.reads.set(0x91, 0x77);

@@ -1,5 +1,6 @@
 import t from 'tap';
 import { EventFd } from '../../../core/host/event-fd.ts';
+import { code } from '../../machine-code.ts';
 import { at, lab, noKvm, setVector } from './kvm-lab.ts';
 
 const HANDLER = 0x1100;
@@ -14,21 +15,12 @@ const PIC_SETUP = [
 const SLEEP = [0xfb, 0xf4, 0xeb, 0xfd];
 
 t.test('an ioeventfd takes the writes that match, and only those', { skip: noKvm }, async t => {
-  const guest = lab([
-    0xb0,
-    0x01,
-    0xe6,
-    0x60, // out 60h, 1: a doorbell
-    0xb0,
-    0x02,
-    0xe6,
-    0x60, // another value: an exit
-    0xe6,
-    0x61,
-    0xf4,
-    0xeb,
-    0xfd,
-  ]);
+  const guest = lab(code`
+    b0 01 e6 60     ; out 60h, 1: a doorbell
+    b0 02 e6 60     ; another value: an exit
+    e6 62           ; out 62h, al
+    f4 eb fd        ; hlt; jmp $-1
+  `);
   const doorbell = new EventFd();
   t.teardown(() => {
     doorbell.close();
@@ -106,25 +98,10 @@ t.test('messages arrive directly and through an irqfd', { skip: noKvm }, async t
 });
 
 t.test('coalesced writes reach the bus in order, before the next exit', { skip: noKvm }, async t => {
-  const guest = lab([
-    0xb0,
-    0x01,
-    0xe6,
-    0x70,
-    0xfe,
-    0xc0,
-    0xe6,
-    0x70,
-    0xfe,
-    0xc0,
-    0xe6,
-    0x70, // out 70h with 1, 2, 3
-    0xe6,
-    0x71,
-    0xf4,
-    0xeb,
-    0xfd,
-  ]);
+  const guest = lab(code`
+    b0 01 e6 70 fe c0 e6 70 fe c0 e6 70  ; out 70h with 1, 2, 3
+    e6 71 f4 eb fd
+  `);
   t.teardown(() => guest.vm.dispose());
   guest.vm.coalesce?.('pio', 0x70, 1);
   guest.vm.start();
@@ -141,31 +118,12 @@ t.test('coalesced writes reach the bus in order, before the next exit', { skip: 
 });
 
 t.test('the dirty log knows each page that the guest wrote, once', { skip: noKvm }, async t => {
-  const guest = lab([
-    0xb8,
-    0x00,
-    0x80,
-    0x8e,
-    0xd8, // mov ax, 8000h; mov ds, ax
-    0xa2,
-    0x00,
-    0x00,
-    0xa2,
-    0x00,
-    0x30, // mov [0], al; mov [3000h], al
-    0xe6,
-    0x90,
-    0xe4,
-    0x91, // out 90h, al; in al, 91h
-    0xa2,
-    0x00,
-    0x50,
-    0xe6,
-    0x92,
-    0xf4,
-    0xeb,
-    0xfd,
-  ]);
+  const guest = lab(code`
+    b8 00 80 8e d8           ; mov ax, 8000h; mov ds, ax
+    a2 00 00 a2 00 30        ; mov [0], al; mov [3000h], al
+    e6 90 e4 91              ; out 90h, al; in al, 91h
+    a2 00 50 e6 92 f4 eb fd
+  `);
   t.teardown(() => guest.vm.dispose());
   guest.vm.logDirty?.(0, true);
   const pages = (): number[] => {
@@ -189,26 +147,11 @@ t.test('the dirty log knows each page that the guest wrote, once', { skip: noKvm
 });
 
 t.test('a write to read-only memory exits and changes nothing', { skip: noKvm }, async t => {
-  const guest = lab([
-    0xb8,
-    0x00,
-    0xf0,
-    0x8e,
-    0xd8, // mov ax, f000h; mov ds, ax
-    0xb0,
-    0x77,
-    0xa2,
-    0x34,
-    0x12, // mov al, 77h; mov [1234h], al
-    0xa0,
-    0x34,
-    0x12,
-    0xe6,
-    0x90,
-    0xf4,
-    0xeb,
-    0xfd, // mov al, [1234h]; out 90h, al
-  ]);
+  const guest = lab(code`
+    b8 00 f0 8e d8           ; mov ax, f000h; mov ds, ax
+    b0 77 a2 34 12           ; mov al, 77h; mov [1234h], al
+    a0 34 12 e6 90 f4 eb fd  ; mov al, [1234h]; out 90h, al
+  `);
   t.teardown(() => guest.vm.dispose());
   guest.vm.start();
   await guest.seen(at(0x90));
@@ -219,44 +162,13 @@ t.test('a write to read-only memory exits and changes nothing', { skip: noKvm },
 });
 
 t.test('string instructions move whole blocks, with and without help of the bus', { skip: noKvm }, async t => {
-  const code = [
-    0xfc,
-    0x31,
-    0xc0,
-    0x8e,
-    0xc0,
-    0xbf,
-    0x00,
-    0x30,
-    0xb9,
-    0x40,
-    0x00,
-    0xba,
-    0xf0,
-    0x01,
-    0xf3,
-    0x6d, // rep insw: 64 words to 3000h
-    0x8e,
-    0xd8,
-    0xbe,
-    0x00,
-    0x30,
-    0xb9,
-    0x40,
-    0x00,
-    0xba,
-    0xf2,
-    0x01,
-    0xf3,
-    0x6f, // rep outsw
-    0xe6,
-    0x90,
-    0xf4,
-    0xeb,
-    0xfd,
-  ];
+  const copy = code`
+    fc 31 c0 8e c0 bf 00 30 b9 40 00 ba f0 01 f3 6d  ; rep insw: 64 words to 3000h
+    8e d8 be 00 30 b9 40 00 ba f2 01 f3 6f        ; rep outsw
+    e6 90 f4 eb fd
+  `;
   for (const helped of [false, true]) {
-    const guest = lab(code);
+    const guest = lab(copy);
     t.teardown(() => guest.vm.dispose());
     let next = 0;
     const seenBlocks: number[] = [];
@@ -292,32 +204,13 @@ t.test('string instructions move whole blocks, with and without help of the bus'
 });
 
 t.test('accesses to memory beyond RAM exit with every width', { skip: noKvm }, async t => {
-  const guest = lab([
-    0xb8,
-    0xff,
-    0xff,
-    0x8e,
-    0xd8, // ds = ffffh: ds:10h is 100000h, beyond the RAM
-    0xa0,
-    0x10,
-    0x00, // mov al, [10h]
-    0xa3,
-    0x12,
-    0x00, // mov [12h], ax
-    0x66,
-    0xa1,
-    0x14,
-    0x00,
-    0x66,
-    0xa3,
-    0x18,
-    0x00, // mov eax, [14h]; mov [18h], eax
-    0xe6,
-    0x90,
-    0xf4,
-    0xeb,
-    0xfd,
-  ]);
+  const guest = lab(code`
+    b8 ff ff 8e d8           ; ds = ffffh: ds:10h is 100000h, beyond the RAM
+    a0 10 00                 ; mov al, [10h]
+    a3 12 00                 ; mov [12h], ax
+    66 a1 14 00 66 a3 18 00  ; mov eax, [14h]; mov [18h], eax
+    e6 90 f4 eb fd
+  `);
   t.teardown(() => guest.vm.dispose());
   guest.bus.reads.set(0x10_0000, 0xab);
   guest.bus.reads.set(0x10_0004, 0xdead_beef);

@@ -1,36 +1,21 @@
 import t from 'tap';
+import { code, dword } from '../../machine-code.ts';
 import { at, lab, noKvm } from './kvm-lab.ts';
 
 /** mov ecx, msr; mov eax, low; mov edx, high; wrmsr */
-const wrmsr = (msr: number, low: number, high: number): number[] => [
-  0x66,
-  0xb9,
-  ...dword(msr),
-  0x66,
-  0xb8,
-  ...dword(low),
-  0x66,
-  0xba,
-  ...dword(high),
-  0x0f,
-  0x30,
-];
-const dword = (value: number): number[] => [value & 255, (value >>> 8) & 255, (value >>> 16) & 255, value >>> 24];
+const wrmsr = (msr: number, low: number, high: number): number[] => code`
+  66 b9 ${dword(msr)} 66 b8 ${dword(low)} 66 ba ${dword(high)} 0f 30
+`;
 
 const APIC_BASE = 0x1b;
 const X2APIC_ICR = 0x830;
 const INIT = 0x4500;
 const SIPI_AT_2000 = 0x4602;
 /** CPU 0 turns its x2APIC on, starts CPU 1 at 0000:2000 (Intel SDM volume 3, section 9.4.4) and writes port 90h for ever. */
-const BOOT = [
-  ...wrmsr(APIC_BASE, 0xfee0_0d00, 0),
-  ...wrmsr(X2APIC_ICR, INIT, 1),
-  ...wrmsr(X2APIC_ICR, SIPI_AT_2000, 1),
-  0xe6,
-  0x90,
-  0xeb,
-  0xfc,
-];
+const BOOT = code`
+  ${wrmsr(APIC_BASE, 0xfee0_0d00, 0)} ${wrmsr(X2APIC_ICR, INIT, 1)} ${wrmsr(X2APIC_ICR, SIPI_AT_2000, 1)}
+  e6 90 eb fc  ; out 90h, al; jmp $-2
+`;
 /** CPU 1: in al, 91h; out 92h, al; for ever. */
 const SECOND = [0xe4, 0x91, 0xe6, 0x92, 0xeb, 0xfa];
 
