@@ -416,21 +416,20 @@ export class WasmVm implements Vm {
   /** The module has no NMI: the 8259A is made to answer with vector 2, and the guest's IF is put into the frame. */
   #deliverNmi(): void {
     this.#nmiWanted = false;
-    const { core, memory, cpu } = this.#engine;
+    const { core, memory } = this.#engine;
     const flags = memory.word(abi.FLAGS);
     const stackBefore = memory.word(abi.GPR + 16);
     memory.setWord(abi.FLAGS, flags | FLAG_IF);
     this.#irqchip.asVector(NMI_VECTOR, () => core.handle_irqs());
     if ((flags & FLAG_IF) !== 0) return;
     const stack = memory.word(abi.GPR + 16);
-    const pushed = stackBefore - stack;
-    const wide = pushed !== 6 && pushed !== 10;
     const mask = memory.byte(abi.STACK_32) !== 0 ? -1 : 0xffff;
+    const pushed = (stackBefore - stack) & mask;
+    const wide = pushed !== 6 && pushed !== 10;
     const linear = memory.word(abi.SEGMENT_BASE + 4 * abi.SS) + ((stack + (wide ? 8 : 4)) & mask);
     const at = this.translate(linear >>> 0);
     if (at === undefined || at + 4 > this.#ram.size) return;
     memory.setByte(this.#ram.base + at + 1, memory.byte(this.#ram.base + at + 1) & ~(FLAG_IF >> 8));
-    void cpu;
   }
 
   /** The guest-physical address of `linear`, or undefined where nothing is mapped. */
