@@ -3,49 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { wasm } from '../../core/accel/wasm/accelerator.ts';
-import { Chardev } from '../../core/char/chardev.ts';
 import { initramfs } from '../../core/firmware/guest-cache/initramfs.ts';
 import { Machine } from '../../core/machine/machine.ts';
 import { DEFAULT_CONFIG, type MachineConfig } from '../../core/machine/machine-config.ts';
 import { pc } from '../../machines/pc.ts';
+import { GuestConsole } from './guest-console.ts';
 import { guestOrSkip } from './guest-or-skip.ts';
-
-/** The far end of a serial line, for a test to read from and to type into. */
-export class Terminal extends Chardev {
-  text = '';
-  #waiting: { readonly pattern: RegExp; readonly found: (match: RegExpExecArray) => void } | undefined;
-
-  override get filename(): string {
-    return 'terminal';
-  }
-
-  override dispose(): void {}
-
-  protected override transmit(bytes: Uint8Array): number {
-    this.text += Buffer.from(bytes).toString('latin1');
-    this.#look();
-    return bytes.length;
-  }
-
-  /** Resolves with the first match in all output so far and to come. */
-  expect(pattern: RegExp): Promise<RegExpExecArray> {
-    return new Promise(found => {
-      this.#waiting = { pattern, found };
-      this.#look();
-    });
-  }
-
-  type(text: string): void {
-    this.push(Buffer.from(text));
-  }
-
-  #look(): void {
-    const match = this.#waiting?.pattern.exec(this.text);
-    if (match === null || match === undefined) return;
-    this.#waiting?.found(match);
-    this.#waiting = undefined;
-  }
-}
 
 export interface LinuxOptions {
   readonly config?: Partial<MachineConfig>;
@@ -59,7 +22,7 @@ export interface LinuxOptions {
 
 export interface LinuxMachine {
   readonly machine: Machine;
-  readonly terminal: Terminal;
+  readonly terminal: GuestConsole;
   /** Resolves with the reason that the machine went down for. */
   readonly down: Promise<unknown>;
 }
@@ -75,7 +38,8 @@ export async function bootLinux(t: Test, options: LinuxOptions): Promise<LinuxMa
   const folder = mkdtempSync(join(tmpdir(), 'southbridge-'));
   const initrd = join(folder, 'initrd');
   writeFileSync(initrd, await initramfs({ init: options.init, modules: options.modules ?? [] }));
-  const terminal = new Terminal('serial0');
+  const terminal = new GuestConsole();
+  await terminal.open();
   const config: MachineConfig = {
     ...DEFAULT_CONFIG,
     serials: ['serial0'],
