@@ -95,6 +95,11 @@ export abstract class Chardev {
     return this.#open;
   }
 
+  /** Whether others use the same stream: a place on a mux. */
+  get shared(): boolean {
+    return false;
+  }
+
   /** True while a user is attached. */
   get inUse(): boolean {
     return this.#user !== undefined;

@@ -36,6 +36,10 @@ class MuxPort extends Chardev {
     return this.#mux.filename;
   }
 
+  override get shared(): boolean {
+    return true;
+  }
+
   override attach(user: CharUser): void {
     super.attach(user);
     this.#mux.focus(this.index);
@@ -128,6 +132,7 @@ export class MuxChardev extends Chardev {
     return this.#ports.length > 0;
   }
 
+  /** Input goes to this user from now on: at the start, to the one that came last. */
   focus(index: number): void {
     if (index === this.#focus) return;
     this.#ports[this.#focus]?.tell('mux-out');

@@ -132,6 +132,11 @@ export class Program implements QmpHost {
     this.#built = true;
   }
 
+  /** Whether start-up has got as far as letting clients in. */
+  get isReady(): boolean {
+    return this.#isReady;
+  }
+
   /** `x-exit-preconfig`. */
   async exitPreconfig(): Promise<void> {
     const leave = this.#leavePreconfig;

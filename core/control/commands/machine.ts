@@ -61,6 +61,9 @@ export function machineCommands(program: Program): Handlers<QmpSession> {
         ...(type.aliases[0] !== undefined && { alias: type.aliases[0] }),
       }));
     },
+    'x-query-numa': async () => ({
+      'human-readable-text': (await import('../hmp/info.ts')).numaReport(program.machine),
+    }),
     'query-acpi-ospm-status': () => {
       const found = [...program.machine.devices()].some(({ typeName }) => ACPI_DEVICES.has(typeName));
       if (!found) throw new QmpError('command is not supported, missing ACPI device');

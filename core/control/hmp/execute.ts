@@ -1,7 +1,78 @@
+import type { CpuState } from '../../accel/cpu-state.ts';
+import { HelpWanted } from '../options/opts.ts';
 import type { Program } from '../program.ts';
+import { ROOT } from '../qapi/types.ts';
+import type { CommandName } from '../qmp/catalog.ts';
+import type { HmpCommand, HmpContext } from './command.ts';
+import { HMP_COMMANDS } from './commands.ts';
+import { INFO_COMMANDS } from './info.ts';
 
-/** Executes one line of the human monitor and returns what it prints. */
-export async function executeHmp(_program: Program, line: string, _cpu: number | undefined): Promise<string> {
-  const [name = ''] = line.trim().split(/\s+/);
-  return name === '' ? '' : `unknown command: '${name}'\r\n`;
+/** Executes one line of the human monitor and returns what it prints, lines ending in CR LF. */
+export async function executeHmp(program: Program, line: string, cpu: number | undefined): Promise<string> {
+  const context = hmpContext(program, cpu ?? 0);
+  return (await executeIn(context, line)).replaceAll('\n', '\r\n');
+}
+
+export function hmpContext(program: Program, cpu: number): HmpContext {
+  return {
+    program,
+    cpu,
+    cpuState(): CpuState | undefined {
+      const { machine } = program;
+      return machine.cpus.plugged.length === 0 ? undefined : machine.vm.vcpus[this.cpu]?.readState();
+    },
+    async qmp(name: CommandName, args = {}) {
+      const bound = (await program.commands()).get(name);
+      if (bound === undefined) throw new Error(`${name} is not supported by this program`);
+      return bound.handle(bound.command.args.read(args as never, ROOT), { outOfBand: false } as never);
+    },
+  };
+}
+
+const find = (table: readonly HmpCommand[], name: string): HmpCommand | undefined =>
+  table.find(command => command.names.includes(name));
+
+/** Executes a line; newlines are plain. */
+export async function executeIn(context: HmpContext, line: string): Promise<string> {
+  const text = line.trim();
+  if (text === '') return '';
+  const [, name = '', rest = ''] = /^([\w?-]+)(.*)$/s.exec(text) ?? [];
+  if (name === 'help' || name === '?') return help(rest.trim());
+  if (name === 'info') {
+    const [topic = '', ...more] = rest.trim().split(/\s+/);
+    if (topic === '') return helpFor(INFO_COMMANDS, 'info ');
+    const command = find(INFO_COMMANDS, topic);
+    if (command === undefined) return `unknown command: 'info ${topic}'\n`;
+    return run(command, context, more.join(' '));
+  }
+  const command = find(HMP_COMMANDS, name);
+  if (command === undefined) return `unknown command: '${name === '' ? text : name}'\n`;
+  return run(command, context, rest);
+}
+
+async function run(command: HmpCommand, context: HmpContext, text: string): Promise<string> {
+  try {
+    return (await command.run(context, text)) ?? '';
+  } catch (error) {
+    if (error instanceof HelpWanted) return '';
+    return `Error: ${error instanceof Error ? error.message : String(error)}\n`;
+  }
+}
+
+const usage = (command: HmpCommand, prefix: string): string =>
+  `${prefix}${command.names.join('|')} ${command.params} -- ${command.help}\n`;
+const helpFor = (table: readonly HmpCommand[], prefix: string): string =>
+  table.map(command => usage(command, prefix)).join('');
+
+function help(topic: string): string {
+  const [first = '', second] = topic.split(/\s+/);
+  if (first === '')
+    return `${helpFor(HMP_COMMANDS, '')}info [subcommand] -- show various information about the system state\n`;
+  if (first === 'info') {
+    if (second === undefined) return helpFor(INFO_COMMANDS, 'info ');
+    const command = find(INFO_COMMANDS, second);
+    return command === undefined ? `unknown command: 'info ${second}'\n` : usage(command, 'info ');
+  }
+  const command = find(HMP_COMMANDS, first);
+  return command === undefined ? `unknown command: '${first}'\n` : usage(command, '');
 }

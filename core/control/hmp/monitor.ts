@@ -1,33 +1,66 @@
 import type { Chardev } from '../../char/chardev.ts';
 import type { Program } from '../program.ts';
-import { executeHmp } from './execute.ts';
+import { QEMU_VERSION } from '../version.ts';
+import type { HmpContext } from './command.ts';
+import { Readline } from './readline.ts';
 
-/** The human monitor on one character device. */
+const GREETING = `QEMU ${QEMU_VERSION.major}.${QEMU_VERSION.minor}.${QEMU_VERSION.micro} monitor - type 'help' for more information\r\n`;
+
+/** The human monitor on one character device. Its commands are loaded with the first line. */
 export class HmpMonitor {
   readonly #program: Program;
   readonly #chr: Chardev;
-  #line = '';
+  readonly #readline: Readline;
+  #context: HmpContext | undefined;
+  #busy = false;
+  #greeted = false;
 
   constructor(program: Program, chr: Chardev) {
     this.#program = program;
     this.#chr = chr;
+    this.#readline = new Readline(
+      { write: text => chr.writeAll(text), line: line => void this.#execute(line) },
+      '(qemu) ',
+    );
     chr.attach({
-      canReceive: () => 4096,
-      receive: bytes => void this.#receive(Buffer.from(bytes).toString('latin1')),
-      event: () => undefined,
+      canReceive: () => (this.#busy ? 0 : 1),
+      receive: bytes => {
+        for (const byte of bytes) this.#readline.input(byte);
+      },
+      event: event => {
+        if (event === 'opened') this.#greeted = false;
+        if (event === 'mux-in' ? program.isReady : event === 'opened' && !this.#onMux) this.#greet();
+      },
     });
+  }
+
+  /** On a mux the greeting waits until the monitor is in focus. */
+  get #onMux(): boolean {
+    return this.#chr.shared;
   }
 
   dispose(): void {
     this.#chr.detach();
   }
 
-  async #receive(text: string): Promise<void> {
-    this.#line += text;
-    for (let end = this.#line.indexOf('\n'); end >= 0; end = this.#line.indexOf('\n')) {
-      const line = this.#line.slice(0, end);
-      this.#line = this.#line.slice(end + 1);
-      this.#chr.writeAll(await executeHmp(this.#program, line, undefined));
+  #greet(): void {
+    this.#chr.writeAll(this.#greeted ? '\r\n' : GREETING);
+    this.#greeted = true;
+    this.#readline.show();
+  }
+
+  async #execute(line: string): Promise<void> {
+    this.#busy = true;
+    try {
+      const { executeIn, hmpContext } = await import('./execute.ts');
+      this.#context ??= hmpContext(this.#program, 0);
+      this.#chr.writeAll((await executeIn(this.#context, line)).replaceAll('\n', '\r\n'));
+    } catch (error) {
+      this.#chr.writeAll(`Error: ${error instanceof Error ? error.message : String(error)}\r\n`);
     }
+    this.#busy = false;
+    this.#readline.show();
+    this.#program.settled();
+    this.#chr.acceptInput();
   }
 }

@@ -9,6 +9,7 @@ import type { DriveConfig } from '../../machine/machine-config.ts';
 import type { JsonObject } from '../json/value.ts';
 import { OptionError, type Opts } from '../options/opts.ts';
 import type { Program } from '../program.ts';
+import { deviceNotFound, QmpError } from '../qapi/error.ts';
 
 /** Interfaces whose controllers are the machine's own. */
 const ON_BOARD: ReadonlySet<DriveInterface> = new Set(['ide', 'scsi', 'floppy', 'pflash', 'mtd', 'sd']);
@@ -54,6 +55,21 @@ export class Blocks {
     const backend = new BlockBackend(this.graph);
     backend.insert(node);
     return backend;
+  }
+
+  /** `drive_del`: takes the medium away at once; a device that has the drive goes on without. */
+  async removeDrive(id: string): Promise<void> {
+    const backend = this.graph.backend(id);
+    if (backend === undefined) {
+      if (this.graph.node(id) !== undefined)
+        throw new QmpError(`Deleting device added with blockdev-add is not supported`);
+      throw deviceNotFound(id);
+    }
+    this.graph.forgetBackend(id);
+    this.drives.forget(backend);
+    backend.name = '';
+    if (backend.device === undefined) await backend.close();
+    else if (backend.inserted) await backend.remove();
   }
 
   /** The drives that the machine is to make devices for. */
