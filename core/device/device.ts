@@ -244,7 +244,8 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
     const levels = [...this.#lines.keys()].map(name => level(lines[name], `${where}.lines.${name}`));
     const registers = record['registers'];
     if (!Array.isArray(registers) || registers.length !== this.#banks.length) badState(`${where}.registers`, `${this.#banks.length} register banks`);
-    this.#banks.forEach((bank, index) => bank.restore(registers[index]));
+    for (const [index, bank] of this.#banks.entries()) bank.checkSaved(registers[index]);
+    for (const [index, bank] of this.#banks.entries()) bank.restore(registers[index]);
     this.#sections.forEach((section, index) => Object.assign(section.values, sections[index]));
     [...this.#timers.values()].forEach(({ timer }, index) => {
       const at = deadlines[index];

@@ -35,6 +35,8 @@ export interface AnyRegisterBank {
   reset(): void;
   save(): Uint8Array;
   restore(saved: unknown): void;
+  /** @throws SouthbridgeError ERR_STATE_VALUE where {@link restore} would */
+  checkSaved(saved: unknown): void;
 }
 
 /**
@@ -83,18 +85,20 @@ export class RegisterBank<M extends RegisterMap = RegisterMap> implements AnyReg
    * @throws SouthbridgeError ERR_STATE_VALUE where it is something else; nothing is changed in that case
    */
   restore(saved: unknown): void {
-    if (!(saved instanceof Uint8Array) || saved.length !== this.#words.length * 4) {
-      throw new SouthbridgeError(
-        'ERR_STATE_VALUE',
-        `the saved registers of '${this.map.name}' are not ${this.#words.length} words`,
-      );
-    }
-    this.#words.set(new Uint32Array(saved.slice().buffer));
+    const words = this.#decode(saved);
     for (const entry of this.map.layout) {
       for (let at = 0; at < entry.count * entry.words; at++) {
-        this.#words[entry.slot + at] = (this.#words[entry.slot + at] ?? 0) & (entry.masks[at % entry.words]?.all ?? 0);
+        this.#words[entry.slot + at] = (words[entry.slot + at] ?? 0) & (entry.masks[at % entry.words]?.all ?? 0);
       }
     }
+  }
+
+  /**
+   * Refuses what {@link restore} would, and changes nothing: a device looks at all that was saved before it restores any.
+   * @throws SouthbridgeError ERR_STATE_VALUE
+   */
+  checkSaved(saved: unknown): void {
+    this.#decode(saved);
   }
 
   observe(observer: RegisterObserver): () => void {
@@ -254,6 +258,14 @@ export class RegisterBank<M extends RegisterMap = RegisterMap> implements AnyReg
   #wide(cell: Cell): bigint {
     const base = cell.slot - cell.word;
     return (BigInt(this.#words[base + 1] ?? 0) << 32n) | BigInt(this.#words[base] ?? 0);
+  }
+
+  #decode(saved: unknown): Uint32Array {
+    if (!(saved instanceof Uint8Array) || saved.length !== this.#words.length * 4) {
+      const expected = `${this.#words.length} words`;
+      throw new SouthbridgeError('ERR_STATE_VALUE', `the saved registers of '${this.map.name}' are not ${expected}`);
+    }
+    return new Uint32Array(saved.slice().buffer);
   }
 
   #resetRegister(entry: LaidOut): void {
