@@ -1,4 +1,6 @@
+import { blkdebugDriver } from './blkdebug.ts';
 import { fileDriver, hostDeviceDriver } from './file.ts';
+import { copyOnReadDriver, throttleDriver } from './filters.ts';
 import { BlockGraph } from './graph.ts';
 import { nullAioDriver, nullCoDriver } from './null.ts';
 import { qcow2Driver } from './qcow2/driver.ts';
@@ -6,5 +8,15 @@ import { rawDriver } from './raw.ts';
 
 /** A block graph with all drivers that there are. */
 export function blockGraph(): BlockGraph {
-  return new BlockGraph([fileDriver, hostDeviceDriver, nullCoDriver, nullAioDriver, qcow2Driver, rawDriver]);
+  return new BlockGraph([
+    fileDriver,
+    hostDeviceDriver,
+    nullCoDriver,
+    nullAioDriver,
+    qcow2Driver,
+    rawDriver,
+    blkdebugDriver,
+    throttleDriver,
+    copyOnReadDriver,
+  ]);
 }

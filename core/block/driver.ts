@@ -7,6 +7,8 @@ import type { BlockOptions } from './options.ts';
 export interface BlockDriver {
   readonly name: string;
   readonly kind: 'protocol' | 'format' | 'filter';
+  /** A filter that can be named by a file name, as a protocol is. */
+  readonly isProtocol?: boolean;
   readonly supportsBacking?: boolean;
   /** What file names that this protocol serves begin with, without the colon: `nbd`. */
   readonly schemes?: readonly string[];
@@ -41,7 +43,12 @@ export class OpenContext {
    * Opens the child `name`: by reference where the option is a node's name, else with the options `name.*`.
    * `inherited` are settings that the child takes from this node unless it is told otherwise.
    */
-  async child(name: string, inherited: Partial<NodeSettings> = {}, filename?: string): Promise<BlockNode> {
+  async child(
+    name: string,
+    inherited: Partial<NodeSettings> = {},
+    filename?: string,
+    asProtocol: boolean = name === 'file' && this.driver.kind === 'format',
+  ): Promise<BlockNode> {
     const reference = this.options.string(name);
     const options = this.options.child(name);
     if (reference !== undefined) {
@@ -54,7 +61,6 @@ export class OpenContext {
       throw new BlockError(`A block device must be specified for "${name}"`);
     }
     const { readOnly, autoReadOnly, direct, noFlush, discard } = this.settings;
-    const asProtocol = name === 'file' && this.driver.kind === 'format';
     const base: Partial<NodeSettings> =
       name === 'backing'
         ? { readOnly: true, autoReadOnly: true, direct, noFlush }

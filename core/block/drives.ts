@@ -4,7 +4,7 @@ import { BlockError } from './io-error.ts';
 import type { DetectZeroes } from './node.ts';
 import { BlockOptions, type OptionScalar } from './options.ts';
 import { PERM_ALL } from './permissions.ts';
-import { limitsAnything, ThrottleGroup } from './throttle.ts';
+import { limitsAnything } from './throttle.ts';
 import { takeLimits } from './throttle-options.ts';
 
 /** Who takes a drive: the machine's controllers, or (`none`) whoever names it. */
@@ -75,7 +75,6 @@ export class Drives {
     ['ide', 2],
     ['scsi', 7],
   ]);
-  readonly throttleGroups = new Map<string, ThrottleGroup>();
 
   constructor(graph: BlockGraph) {
     this.graph = graph;
@@ -201,7 +200,7 @@ export class Drives {
     backend.onWriteError = onError.write;
     backend.legacy = { media };
     if (limitsAnything(limits)) {
-      const group = this.throttleGroup(groupName);
+      const group = this.graph.throttleGroup(groupName);
       try {
         group.configure(limits);
       } catch (error) {
@@ -214,16 +213,6 @@ export class Drives {
     const drive: Drive = { id, interface: type, bus, unit, media, backend, isDefault: defaults.isDefault ?? false };
     this.#drives.set(backend, drive);
     return drive;
-  }
-
-  /** The group of that name, made if there is none. */
-  throttleGroup(name: string): ThrottleGroup {
-    let group = this.throttleGroups.get(name);
-    if (group === undefined) {
-      group = new ThrottleGroup(name, this.graph.throttleClock);
-      this.throttleGroups.set(name, group);
-    }
-    return group;
   }
 
   #place(options: BlockOptions, type: DriveInterface): { bus: number; unit: number } {

@@ -9,7 +9,7 @@ import { parseJson } from './json-filename.ts';
 import type { BlockNode, DetectZeroes, NodeSettings } from './node.ts';
 import { BlockOptions } from './options.ts';
 import { settlePermissions } from './permissions.ts';
-import type { ThrottleClock } from './throttle.ts';
+import { type ThrottleClock, ThrottleGroup } from './throttle.ts';
 
 /** How much of an image a driver sees to recognise it. */
 const PROBE_BYTES = 2048;
@@ -42,6 +42,9 @@ export class BlockGraph {
   readonly #listeners = new Set<(event: BlockEvent) => void>();
   /** Stops the machine because of an I/O error; the run loop sets it. */
   stopMachine: () => void = () => {};
+  /** There is a node that listens to debug events. */
+  debugging = false;
+  readonly throttleGroups = new Map<string, ThrottleGroup>();
   /** What limits are measured by, where it is not the host's clock: a test's, or qtest's. */
   throttleClock: ThrottleClock | undefined;
   /** For messages that are no errors. */
@@ -174,7 +177,7 @@ export class BlockGraph {
     }
     const driverName = options.string('driver');
     let driver = driverName === undefined ? undefined : this.driver(driverName);
-    if (driver !== undefined) asProtocol = driver.kind === 'protocol';
+    if (driver !== undefined) asProtocol = driver.kind === 'protocol' || driver.isProtocol === true;
     if (asProtocol && filename !== undefined) {
       if (options.has('filename')) throw new BlockError("Can't specify 'file' and 'filename' options at the same time");
       options.set('filename', filename);
@@ -374,6 +377,16 @@ export class BlockGraph {
     } finally {
       for (const drainable of quiet) drainable.unquiesce();
     }
+  }
+
+  /** The group of that name, made if there is none. */
+  throttleGroup(name: string): ThrottleGroup {
+    let group = this.throttleGroups.get(name);
+    if (group === undefined) {
+      group = new ThrottleGroup(name, this.throttleClock);
+      this.throttleGroups.set(name, group);
+    }
+    return group;
   }
 
   /** A filter over `node` that keeps in it what it had to fetch from its backing files. */

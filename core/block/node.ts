@@ -170,6 +170,7 @@ export abstract class BlockNode implements EdgeParent {
   /** The default is that all is data, lying in `file` where it lies here. */
   protected pstatus(offset: number, bytes: number): Maybe<BlockStatus> {
     const { file } = this;
+    if (this.filtered !== undefined) return this.filtered.status(offset, bytes);
     return file === undefined
       ? { bytes, allocated: true, data: true, zero: false }
       : { bytes, allocated: true, data: true, zero: false, offset, file };
@@ -388,10 +389,15 @@ export abstract class BlockNode implements EdgeParent {
 
   *#flush(): Task {
     const generation = this.writes;
+    const debugged = this.graph.debugging ? this.file : undefined;
+    const flushingToOs = debugged?.debugEvent('flush_to_os');
+    if (flushingToOs) yield flushingToOs;
     const toHost = this.flushToHost?.();
     if (toHost) yield toHost;
-    if (!this.settings.noFlush && generation !== this.#flushedWrites && this.flushToDisk !== undefined) {
-      const toDisk = this.flushToDisk();
+    if (!this.settings.noFlush && generation !== this.#flushedWrites) {
+      const flushingToDisk = debugged?.debugEvent('flush_to_disk');
+      if (flushingToDisk) yield flushingToDisk;
+      const toDisk = this.flushToDisk?.();
       if (toDisk) yield toDisk;
     }
     const below: Pending[] = [];
@@ -444,6 +450,16 @@ export abstract class BlockNode implements EdgeParent {
   /** A child changed its length. */
   resized(): void {
     if (this.driver.kind === 'filter') this.notifyResize();
+  }
+
+  /** Something happens in a node above: the place for a debugging filter's rules. Passed down to it. */
+  debugEvent(event: string): Pending {
+    return this.filtered?.debugEvent(event);
+  }
+
+  /** What stretches an image keeps, in bytes; 512 where it does not matter. */
+  get clusterSize(): number {
+    return 512;
   }
 
   /** Another node is the child `name` now. */

@@ -37,13 +37,23 @@ export class RawNode extends BlockNode {
   }
 
   protected override pread(offset: number, bytes: number, iov: IoVector, at: number): Pending {
+    if (this.graph.debugging)
+      return start(this.#debugged('read_aio', () => this.#below.readv(offset + this.#offset, bytes, iov, at)));
     return this.#below.readv(offset + this.#offset, bytes, iov, at);
+  }
+
+  *#debugged(event: string, request: () => Pending): Task {
+    const waiting = this.#below.debugEvent(event);
+    if (waiting) yield waiting;
+    const pending = request();
+    if (pending) yield pending;
   }
 
   protected override pwrite(offset: number, bytes: number, iov: IoVector, at: number, flags: number): Pending {
     this.#checkEnd(offset, bytes);
     if (this.restrictFirstSector && offset < SECTOR) this.#checkFirstSector(offset, bytes, iov, at);
-    return this.#below.writev(offset + this.#offset, bytes, iov, at, flags);
+    const write = (): Pending => this.#below.writev(offset + this.#offset, bytes, iov, at, flags);
+    return this.graph.debugging ? start(this.#debugged('write_aio', write)) : write();
   }
 
   protected override pwriteZeroes(offset: number, bytes: number, flags: number): Pending {

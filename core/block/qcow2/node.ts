@@ -126,6 +126,12 @@ export class Qcow2Node extends BlockNode {
     if (this.image.broken) throw new IoError(errno.ENOMEDIUM);
   }
 
+  *#debug(event: string): Task {
+    if (!this.graph.debugging) return;
+    const waiting = this.image.file.debugEvent(event);
+    if (waiting) yield waiting;
+  }
+
   *#lookup(offset: number, bytes: number): Task {
     if (this.map.lookupCached(offset, bytes)) return;
     yield* this.#locked(this.map.lookup(offset, bytes));
@@ -134,7 +140,7 @@ export class Qcow2Node extends BlockNode {
   protected override pread(offset: number, bytes: number, iov: IoVector, at: number): Pending {
     this.#checkUsable();
     const { map } = this;
-    if (map.lookupCached(offset, bytes) && map.kind === kind.NORMAL && map.length === bytes) {
+    if (!this.graph.debugging && map.lookupCached(offset, bytes) && map.kind === kind.NORMAL && map.length === bytes) {
       return this.data.readv(map.host, bytes, iov, at);
     }
     return start(this.#read(offset, bytes, iov, at));
@@ -148,6 +154,7 @@ export class Qcow2Node extends BlockNode {
       const { length, host } = map;
       switch (map.kind) {
         case kind.NORMAL:
+          yield* this.#debug('read_aio');
           parts.push(this.data.readv(host, length, iov, at + done));
           break;
         case kind.ZERO_PLAIN:
@@ -227,6 +234,7 @@ export class Qcow2Node extends BlockNode {
         }
         if (allocation === undefined) {
           if (!this.#external) this.image.guardData(host, length);
+          yield* this.#debug('write_aio');
           parts.push(this.data.writev(host, length, iov, at + done));
         } else {
           parts.push(start(this.#fill(allocation, from, length, iov, at + done)));
@@ -292,6 +300,7 @@ export class Qcow2Node extends BlockNode {
   /** Writes into new clusters, with what else belongs into them, and then has the tables say so. */
   *#fill(allocation: Allocation, offset: number, bytes: number, iov: IoVector, at: number): Task {
     try {
+      yield* this.#debug('write_aio');
       const head = offset - allocation.start;
       const tail = allocation.end - offset - bytes;
       let copied = false;
@@ -719,7 +728,7 @@ export class Qcow2Node extends BlockNode {
   }
 
   /** Bytes of one stretch that a request should be a multiple of. */
-  get clusterSize(): number {
+  override get clusterSize(): number {
     return this.image.clusterSize;
   }
 

@@ -1,0 +1,179 @@
+import type { BlockDriver, OpenContext } from './driver.ts';
+import type { BlockGraph } from './graph.ts';
+import { BlockError, errno, IoError } from './io-error.ts';
+import { IoVector } from './io-vector.ts';
+import { BlockNode, type NodeSettings, type TruncateOptions, writeFlag } from './node.ts';
+import { all, type Pending, settle, start, type Task } from './pending.ts';
+import { type Permissions, perm } from './permissions.ts';
+import type { ThrottleGroup } from './throttle.ts';
+import { TrackedRequests } from './tracked-requests.ts';
+
+/** A node that passes all requests on, and does something about some of them. */
+export abstract class FilterNode extends BlockNode {
+  protected get below(): BlockNode {
+    const node = this.file ?? this.backing;
+    if (node === undefined) throw new IoError(errno.ENOMEDIUM);
+    return node;
+  }
+
+  override get length(): number {
+    return (this.file ?? this.backing)?.length ?? 0;
+  }
+
+  protected override pread(offset: number, bytes: number, iov: IoVector, at: number): Pending {
+    return this.below.readv(offset, bytes, iov, at);
+  }
+
+  protected override pwrite(offset: number, bytes: number, iov: IoVector, at: number, flags: number): Pending {
+    return this.below.writev(offset, bytes, iov, at, flags);
+  }
+
+  protected override pwriteZeroes(offset: number, bytes: number, flags: number): Pending {
+    return this.below.writeZeroes(offset, bytes, flags);
+  }
+
+  protected override pdiscard(offset: number, bytes: number): Pending {
+    return this.below.discard(offset, bytes);
+  }
+
+  protected override ptruncate(size: number, options: TruncateOptions): Pending {
+    return this.below.truncate(size, options);
+  }
+}
+
+/** Holds requests back to the rate of a throttle group. */
+class ThrottleNode extends FilterNode {
+  readonly group: ThrottleGroup;
+
+  constructor(graph: BlockGraph, settings: NodeSettings, group: ThrottleGroup) {
+    super(graph, throttleDriver, settings);
+    this.group = group;
+    group.join(this);
+  }
+
+  #admitted(way: 'read' | 'write', bytes: number, pass: () => Pending): Pending {
+    const waiting = this.group.admit(this, way, bytes);
+    return waiting === undefined ? pass() : waiting.then(pass);
+  }
+
+  protected override pread(offset: number, bytes: number, iov: IoVector, at: number): Pending {
+    return this.#admitted('read', bytes, () => super.pread(offset, bytes, iov, at));
+  }
+
+  protected override pwrite(offset: number, bytes: number, iov: IoVector, at: number, flags: number): Pending {
+    return this.#admitted('write', bytes, () => super.pwrite(offset, bytes, iov, at, flags));
+  }
+
+  protected override pwriteZeroes(offset: number, bytes: number, flags: number): Pending {
+    return this.#admitted('write', bytes, () => super.pwriteZeroes(offset, bytes, flags));
+  }
+
+  protected override pdiscard(offset: number, bytes: number): Pending {
+    return this.#admitted('write', bytes, () => super.pdiscard(offset, bytes));
+  }
+
+  protected override pclose(): Pending {
+    this.group.leave(this);
+    return undefined;
+  }
+}
+
+export const throttleDriver: BlockDriver = {
+  name: 'throttle',
+  kind: 'filter',
+  async open(context: OpenContext) {
+    const name = context.options.string('throttle-group');
+    if (name === undefined) throw new BlockError('Please specify a throttle group');
+    const group = context.graph.throttleGroups.get(name);
+    if (group === undefined) throw new BlockError(`Throttle group '${name}' does not exist`);
+    const file = await context.child('file');
+    context.followReadOnly(file);
+    const node = new ThrottleNode(context.graph, context.settings, group);
+    node.filename = file.filename;
+    node.attach('file', file);
+    return node;
+  },
+};
+
+/** No more than this is copied at once, in bytes. */
+const COPY_LIMIT = 1 << 20;
+
+/** Writes what had to be fetched from the backing files into the image, so that it is there the next time. */
+export class CopyOnReadNode extends FilterNode {
+  readonly copying = new TrackedRequests();
+
+  constructor(graph: BlockGraph, settings: NodeSettings) {
+    super(graph, copyOnReadDriver, settings);
+  }
+
+  protected override pread(offset: number, bytes: number, iov: IoVector, at: number): Pending {
+    return start(this.#read(offset, bytes, iov, at));
+  }
+
+  *#read(offset: number, bytes: number, iov: IoVector, at: number): Task {
+    const parts: Pending[] = [];
+    for (let done = 0; done < bytes; ) {
+      const status = yield* settle(this.below.status(offset + done, bytes - done));
+      const size = Math.min(status.bytes, bytes - done, status.allocated ? bytes : COPY_LIMIT);
+      if (status.allocated) parts.push(this.below.readv(offset + done, size, iov, at + done));
+      else {
+        const copying = this.#copy(offset + done, size, iov, at + done);
+        if (copying) yield copying;
+      }
+      done += size;
+    }
+    yield* all(parts);
+  }
+
+  #copy(offset: number, bytes: number, iov: IoVector, at: number): Pending {
+    const cluster = this.below.withoutFilters.clusterSize;
+    const from = offset - (offset % cluster);
+    const end = Math.min(this.length, Math.ceil((offset + bytes) / cluster) * cluster);
+    return this.copying.serialise(from, end - from, () => start(this.#copyClusters(from, end, offset, bytes, iov, at)));
+  }
+
+  *#copyClusters(from: number, end: number, offset: number, bytes: number, iov: IoVector, at: number): Task {
+    const bounce = new Uint8Array(end - from);
+    const flat = IoVector.of(bounce);
+    const reading = this.below.readv(from, bounce.length, flat);
+    if (reading) yield reading;
+    for (let done = from; done < end; ) {
+      // What was written meanwhile is newer than what we have read.
+      const status = yield* settle(this.below.status(done, end - done));
+      if (!status.allocated) {
+        const zero = status.zero || flat.isZero(done - from, status.bytes);
+        const writing = zero
+          ? this.below.writeZeroes(done, status.bytes, writeFlag.UNCHANGED)
+          : this.below.writev(done, status.bytes, flat, done - from, writeFlag.UNCHANGED);
+        if (writing) yield writing;
+      }
+      done += status.bytes;
+    }
+    iov.scatter(at, bounce, offset - from, bytes);
+  }
+
+  protected override pwrite(offset: number, bytes: number, iov: IoVector, at: number, flags: number): Pending {
+    const waiting = this.copying.wait(offset, bytes);
+    return waiting === undefined
+      ? super.pwrite(offset, bytes, iov, at, flags)
+      : waiting.then(() => super.pwrite(offset, bytes, iov, at, flags));
+  }
+
+  override childPermissions(_name: string, needed: number, shared: number): Permissions {
+    return { perm: needed | perm.CONSISTENT_READ | perm.WRITE_UNCHANGED, shared: shared | perm.WRITE_UNCHANGED };
+  }
+}
+
+export const copyOnReadDriver: BlockDriver = {
+  name: 'copy-on-read',
+  kind: 'filter',
+  async open(context: OpenContext) {
+    context.options.string('bottom');
+    const file = await context.child('file');
+    context.followReadOnly(file);
+    const node = new CopyOnReadNode(context.graph, context.settings);
+    node.filename = file.filename;
+    node.attach('file', file);
+    return node;
+  },
+};
