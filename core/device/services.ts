@@ -1,4 +1,5 @@
 import type { HostClock, RealtimeClock, VirtualClock } from '../clock/clock.ts';
+import type { InputHub } from '../display/input.ts';
 import type { TraceHub } from '../trace/trace.ts';
 import type { BackendLookup } from './property.ts';
 
@@ -39,6 +40,8 @@ export interface DeviceServices {
   readonly trace: TraceHub;
   readonly backends: BackendLookup;
   readonly system: SystemControl;
+  /** Keyboards and pointers register here for what a person does. */
+  readonly input: InputHub;
   /** The contents of a ROM image by its file name, searched as QEMU does; throws a named error where there is none. */
   romImage(name: string): Uint8Array;
   /** Uniform in [0, 1); seeded, so that a run can be repeated. */

@@ -7,6 +7,7 @@ import { ObjectNode } from '../device/object.ts';
 import type { BackendLookup } from '../device/property.ts';
 import type { DeviceServices } from '../device/services.ts';
 import { SystemBus } from '../device/system-bus.ts';
+import { InputHub } from '../display/input.ts';
 import { SouthbridgeError } from '../errors.ts';
 import type { IrqLine } from '../irq/line.ts';
 import { AddressSpace, type RamListener } from '../memory/address-space.ts';
@@ -101,6 +102,7 @@ export class Machine {
       trace: this.trace,
       backends: parts.backends ?? NO_BACKENDS,
       system: this.power,
+      input: new InputHub(),
       romImage: parts.romImage ?? noRom,
       random: parts.random ?? Math.random,
     };
