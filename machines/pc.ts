@@ -10,6 +10,7 @@ import { mc146818rtc } from '../devices/mc146818rtc.ts';
 import { pcSpeaker } from '../devices/pc-speaker.ts';
 import { type Piix3, piix3 } from '../devices/piix3.ts';
 import { PCI_HOTPLUG_BASE, piix4Pm } from '../devices/piix4-pm.ts';
+import { i8042 } from '../devices/i8042.ts';
 import { port92 } from '../devices/port92.ts';
 import { smbusEeprom } from '../devices/smbus-eeprom.ts';
 import { installPcFirmware } from './firmware/install.ts';
@@ -94,6 +95,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
     timers?.takePit(pit);
     isa.plug(pcSpeaker).pit = pit;
   }
+  if (options.i8042) isa.plug(i8042);
   isa.plug(port92);
   config.serials.forEach((chardev, index) => {
     if (chardev !== undefined) isa.plug(isaSerial, { index }, { chardev });
