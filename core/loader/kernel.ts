@@ -18,6 +18,10 @@ export interface FirmwareBoot {
 
 export type BootRomName = keyof typeof BOOT_ROMS;
 
+export function isBootRom(name: string): name is BootRomName {
+  return Object.hasOwn(BOOT_ROMS, name);
+}
+
 /** The boot ROM of that name, ours. */
 export function bootRom(name: BootRomName): Uint8Array {
   return Buffer.from(BOOT_ROMS[name], 'base64');

@@ -408,12 +408,24 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
     const { romfile, rombar } = this.#pciProps;
     const name = romfile ?? this.identity.rom;
     if (name === undefined || name === '' || rombar === 0) return;
-    const image = this.services.romImage(name);
+    const image = romfile === undefined ? this.#defaultRom(name) : this.services.romImage(name);
+    if (image === undefined) return;
     const size = Math.max(2048, 2 ** Math.ceil(Math.log2(Math.max(1, image.length))));
     const ram = new SharedRam(`${this.typeName}.rom`, size, { readonly: true });
     ram.bytes.set(image);
     if (romfile === undefined) patchRomIdentity(ram.bytes.subarray(0, image.length), this.identity.vendor, this.identity.device);
     this.bar(ROM_BAR, MemoryRegion.rom(ram), { size });
+  }
+
+  /** A host without network boot ROMs has machines that cannot boot from the network, and nothing worse. */
+  #defaultRom(name: string): Uint8Array | undefined {
+    try {
+      return this.services.romImage(name);
+    } catch (error) {
+      if (!(error instanceof SouthbridgeError) || error.code !== 'ERR_ROM_MISSING') throw error;
+      this.log.unimplemented(`no boot ROM: ${error.message}`);
+      return undefined;
+    }
   }
 }
 

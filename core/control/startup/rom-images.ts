@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SouthbridgeError } from '../../errors.ts';
+import { cacheDirectory } from '../../firmware/guest-cache/guest-cache.ts';
+import { bootRom, isBootRom } from '../../loader/kernel.ts';
 
 /** Where distributions keep firmware and option ROMs. */
 const PLACES = [
@@ -10,19 +12,23 @@ const PLACES = [
   '/usr/share/qemu-firmware',
   '/usr/share/ipxe/qemu',
   '/usr/share/vgabios',
+  // What `npm run guests` has fetched.
+  join(cacheDirectory(), 'seabios/usr/share/seabios'),
+  join(cacheDirectory(), 'ipxe/usr/lib/ipxe/qemu'),
 ];
 
-/** Finds ROM images as QEMU does: the name as a path, then the folders of `-L`, then the distribution's. */
+/** Finds ROM images as QEMU does: the name as a path, the folders of `-L`, the distribution's, and last our own. */
 export function romImages(folders: readonly string[]): (name: string) => Uint8Array {
   return name => {
     for (const path of [name, ...[...folders, ...PLACES].map(folder => join(folder, name))]) {
       const image = tryRead(path);
       if (image !== undefined) return image;
     }
+    if (isBootRom(name)) return bootRom(name);
     throw new SouthbridgeError(
       'ERR_ROM_MISSING',
       `could not find ROM image '${name}'`,
-      "install Debian's seabios and ipxe-qemu, or name its folder with -L",
+      "install Debian's seabios and ipxe-qemu, or fetch them with 'npm run guests -- seabios ipxe', or name its folder with -L",
     );
   };
 }
