@@ -10,6 +10,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['hpet', () => import('./hpet.ts')],
   ['i440FX i440FX-pcihost', () => import('./i440fx.ts')],
   ['i6300esb', () => import('./i6300esb.ts')],
+  ['i8042', () => import('./i8042.ts')],
   ['ib700', () => import('./ib700.ts')],
   ['ioapic', () => import('./ioapic.ts')],
   ['isa-debug-exit', () => import('./isa-debug-exit.ts')],

@@ -65,7 +65,9 @@ async function main(): Promise<number> {
 }
 
 try {
-  process.exitCode = await main();
+  // `npm start -- -machine pc ...` is the program itself.
+  if (process.argv[2]?.startsWith('-')) await import('../../southbridge.ts');
+  else process.exitCode = await main();
 } catch (error) {
   if (!(error instanceof SouthbridgeError)) throw error;
   say(`${error.message} (${error.code})${error.hint === undefined ? '' : `\n  ${error.hint}`}`);

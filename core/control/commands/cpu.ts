@@ -26,6 +26,10 @@ export function cpuCommands(program: Program): Handlers<QmpSession> {
         ...(slot.cpu !== undefined && { 'qom-path': slot.cpu.path }),
       }));
     },
+    'query-cpu-model-expansion': async ({ type, model }) => {
+      const { expandModel } = await import('./cpu-models.ts');
+      return expandModel(program, type, model.name, model.props);
+    },
     'query-cpu-definitions': () =>
       [...CPU_NAMES.keys()].map(name => ({
         name,

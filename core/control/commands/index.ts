@@ -5,8 +5,11 @@ import { blockCommands } from './block.ts';
 import { charCommands } from './char.ts';
 import { controlCommands } from './control.ts';
 import { cpuCommands } from './cpu.ts';
+import { hostCommands } from './host.ts';
+import { inputCommands } from './input.ts';
 import { machineCommands } from './machine.ts';
 import { memoryCommands } from './memory.ts';
+import { migrationCommands } from './migration.ts';
 import { miscCommands } from './misc.ts';
 import { objectCommands } from './objects.ts';
 import { unsupportedCommands } from './unsupported.ts';
@@ -22,5 +25,8 @@ export function commandTable(program: Program): CommandTable<QmpSession> {
     .add(miscCommands(program))
     .add(charCommands(program))
     .add(objectCommands(program))
-    .add(blockCommands(program));
+    .add(blockCommands(program))
+    .add(hostCommands(program))
+    .add(migrationCommands(program))
+    .add(inputCommands(program));
 }

@@ -8,8 +8,8 @@ import type { QmpSession } from '../qmp/monitor.ts';
 
 const PIECE = 2 ** 20;
 
-/** Writes `size` bytes of physical memory from `address` to a file. */
-export function savePhysical(program: Program, address: number, size: number, path: string): void {
+/** Writes `size` bytes to a file, as `fill` provides them piece by piece. */
+export function writeMemoryFile(path: string, size: number, fill: (offset: number, buffer: Buffer) => void): void {
   let fd: number;
   try {
     fd = openSync(path, 'w', 0o644);
@@ -17,11 +17,10 @@ export function savePhysical(program: Program, address: number, size: number, pa
     throw new QmpError(`Could not open '${path}': ${cause instanceof Error ? cause.message : String(cause)}`);
   }
   try {
-    const buffer = Buffer.alloc(Math.min(size, PIECE));
-    for (let done = 0; done < size; done += buffer.length) {
-      const length = Math.min(buffer.length, size - done);
-      program.machine.memory.readBytes(address + done, buffer, 0, length);
-      writeSync(fd, buffer, 0, length);
+    for (let done = 0; done < size; done += PIECE) {
+      const buffer = Buffer.alloc(Math.min(PIECE, size - done));
+      fill(done, buffer);
+      writeSync(fd, buffer);
     }
   } finally {
     closeSync(fd);
@@ -30,7 +29,10 @@ export function savePhysical(program: Program, address: number, size: number, pa
 
 export function memoryCommands(program: Program): Handlers<QmpSession> {
   return {
-    pmemsave: ({ val, size, filename }) => savePhysical(program, Number(val), Number(size), filename),
+    pmemsave: ({ val, size, filename }) =>
+      writeMemoryFile(filename, Number(size), (offset, buffer) => {
+        program.machine.memory.readBytes(Number(val) + offset, buffer, 0, buffer.length);
+      }),
     'query-memory-size-summary': () => ({ 'base-memory': program.machine.config.ramSize, 'plugged-memory': 0 }),
     'query-memory-devices': () => [],
     'query-memdev': async () => {

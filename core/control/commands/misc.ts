@@ -78,7 +78,6 @@ export function miscCommands(program: Program): Handlers<QmpSession> {
     'query-dump-guest-memory-capability': () => ({ formats: ['elf'] }),
     'query-stats': () => [],
     'query-stats-schemas': () => [],
-    'query-mice': () => [],
     'query-display-options': () => ({ type: 'none' }),
     'query-vnc': () => ({ enabled: false }),
     'query-vnc-servers': () => [],
