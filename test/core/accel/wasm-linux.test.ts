@@ -13,7 +13,8 @@ read -r name
 echo "hello, $name"
 `;
 
-t.test('Linux finds its drivers on a PC, takes input, and powers it off', { timeout: 120_000 }, async t => {
+t.setTimeout(180_000);
+t.test('Linux finds its drivers on a PC, takes input, and powers it off', { timeout: 170_000 }, async t => {
   const linux = await bootLinux(t, { init: INIT, modules: ['i2c-piix4'] });
   if (linux === undefined) return;
   const { terminal, down } = linux;
