@@ -12,6 +12,8 @@ export interface CheckResult {
   corruptions: number;
   /** Clusters that are counted and not used: lost space, no danger. */
   leaks: number;
+  /** Entries that are marked as used once and are not, or the other way round, where nothing is lost by it. */
+  wrongMarks: number;
   corruptionsFixed: number;
   leaksFixed: number;
   /** Where the last used cluster ends, in bytes. */
@@ -28,6 +30,7 @@ export function* check(node: Qcow2Node, fix: boolean): Task<CheckResult> {
   const result: CheckResult = {
     corruptions: 0,
     leaks: 0,
+    wrongMarks: 0,
     corruptionsFixed: 0,
     leaksFixed: 0,
     imageEnd: 0,
@@ -117,7 +120,7 @@ function* walk(
         mark(host, clusterSize);
         if (active && (image.header.incompatible & incompatible.DIRTY) === 0) {
           const once = (yield* refcounts.get(host / clusterSize)) === 1;
-          if (once !== high >= COPIED) result.corruptions++;
+          if (once !== high >= COPIED) result.wrongMarks++;
         }
       }
     }

@@ -13,6 +13,9 @@ import { type FreeReason, Refcounts } from './refcounts.ts';
 import { resize } from './resize.ts';
 import { Snapshots } from './snapshots.ts';
 
+/** More freed clusters than this are not kept waiting for the guest to flush. */
+const QUARANTINE_LIMIT = 4096;
+
 /** How much of the tables is kept in memory, in bytes. */
 export interface CacheSizes {
   readonly l2: number;
@@ -243,7 +246,6 @@ export class Qcow2Node extends BlockNode {
       }
     } finally {
       yield* all(parts);
-      yield* this.#passDiscards();
     }
   }
 
@@ -274,6 +276,7 @@ export class Qcow2Node extends BlockNode {
       } else {
         clusters = 1;
       }
+      if (this.refcounts.quarantine.size > QUARANTINE_LIMIT) yield* this.#releaseFreed();
       yield* this.markDirty();
       // The table comes first: it would not be good to find out later that there is no room for it.
       yield* map.sliceForUpdate(offset);
@@ -342,15 +345,14 @@ export class Qcow2Node extends BlockNode {
       if (writing) yield writing;
       return false;
     }
+    // Not by readv: what waits for this write would be waited for.
     const around = new Uint8Array(head + tail);
     const aroundIov = IoVector.of(around);
     if (!headZero) {
-      const reading = this.readv(allocation.start, head, aroundIov, 0);
-      if (reading) yield reading;
+      yield* this.#read(allocation.start, head, aroundIov, 0);
     }
     if (!tailZero) {
-      const reading = this.readv(offset + bytes, tail, aroundIov, head);
-      if (reading) yield reading;
+      yield* this.#read(offset + bytes, tail, aroundIov, head);
     }
     const whole = new IoVector().add(around, 0, head);
     iov.forEach(at, bytes, (base, from, length) => {
@@ -533,7 +535,6 @@ export class Qcow2Node extends BlockNode {
       }
     }
     if (end > Math.max(from, tailStart)) yield* this.#zeroPart(tailStart, end - tailStart, flags);
-    yield* this.#passDiscards();
   }
 
   /** Zeroes a part of one cluster: the whole of it if the rest is zero anyway. */
@@ -623,7 +624,6 @@ export class Qcow2Node extends BlockNode {
         this.lock.unlock();
       }
     }
-    yield* this.#passDiscards();
   }
 
   *#discardSome(offset: number, bytes: number, full: boolean, reason: FreeReason): Task<number> {
@@ -651,9 +651,11 @@ export class Qcow2Node extends BlockNode {
     return count * clusterSize;
   }
 
-  /** Tells the file of clusters that are free now. */
-  *#passDiscards(): Task {
-    if (this.#freed.length === 0) return;
+  /** Once the tables are on the disk, the clusters they let go of are really free. The lock is held. */
+  *#releaseFreed(): Task {
+    if (this.refcounts.quarantine.size === 0 && this.#freed.length === 0) return;
+    yield* this.map.cache.flush();
+    this.refcounts.release();
     const freed = this.#freed;
     this.#freed = [];
     for (const { offset, bytes } of freed) {
@@ -668,7 +670,7 @@ export class Qcow2Node extends BlockNode {
 
   protected override flushToHost(): Pending {
     if (this.image.broken || this.readOnly) return undefined;
-    if (!this.map.cache.dirty && !this.refcounts.cache.dirty) return undefined;
+    if (!this.map.cache.dirty && !this.refcounts.cache.dirty && this.refcounts.quarantine.size === 0) return undefined;
     return start(this.#locked(this.writeTables()));
   }
 
@@ -676,6 +678,7 @@ export class Qcow2Node extends BlockNode {
   *writeTables(): Task {
     yield* this.map.cache.write();
     if (!this.lazyRefcounts) yield* this.refcounts.cache.write();
+    yield* this.#releaseFreed();
   }
 
   protected override flushToDisk(): Pending {
@@ -773,6 +776,7 @@ export class Qcow2Node extends BlockNode {
   /** Writes everything and takes back the mark that the image is in use. */
   *markClean(): Task {
     yield* this.map.cache.flush();
+    yield* this.#releaseFreed();
     yield* this.refcounts.cache.flush();
     yield* this.image.setIncompatible(incompatible.DIRTY, false);
   }

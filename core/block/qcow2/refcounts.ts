@@ -30,6 +30,11 @@ export class Refcounts {
   users: MetadataCache | undefined;
   /** Called for each stretch of clusters that became free. */
   onFree: (offset: number, bytes: number, reason: FreeReason) => void = () => {};
+  /**
+   * Clusters that are free, but that tables on the disk may still point to: what is written there now would show in
+   * their place after a crash. They may be used again once the tables are on the disk.
+   */
+  readonly quarantine = new Set<number>();
 
   constructor(image: Qcow2Image, cacheBytes: number) {
     this.#image = image;
@@ -111,6 +116,7 @@ export class Refcounts {
         // It may go on in the next cluster if that one is free.
         const offset = this.#freeByte;
         if (
+          !this.quarantine.has(cluster + 1) &&
           (yield* this.get(cluster + 1)) === 0 &&
           (yield* this.#blocksExist(cluster + 1, 1)) &&
           (yield* this.get(cluster + 1)) === 0
@@ -143,7 +149,7 @@ export class Refcounts {
       }
       const { view } = yield* this.cache.get(offset);
       for (; cluster < blockEnd && run < count; cluster++) {
-        run = this.width.get(view, cluster - block * perBlock) === 0 ? run + 1 : 0;
+        run = this.width.get(view, cluster - block * perBlock) === 0 && !this.quarantine.has(cluster) ? run + 1 : 0;
       }
     }
     if (cluster * this.#image.clusterSize > 2 ** 52) throw new IoError(errno.EFBIG);
@@ -311,7 +317,7 @@ export class Refcounts {
 
   #freed(cluster: number): void {
     const { clusterSize, tables } = this.#image;
-    this.#firstFree = Math.min(this.#firstFree, cluster);
+    this.quarantine.add(cluster);
     const offset = cluster * clusterSize;
     if (Math.floor(this.#freeByte / clusterSize) === cluster) this.#freeByte = 0;
     if (!tables.has(cluster)) return;
@@ -340,6 +346,12 @@ export class Refcounts {
       }
     }
     return 0;
+  }
+
+  /** The tables are on the disk: what they let go of may be used again. */
+  release(): void {
+    for (const cluster of this.quarantine) this.#firstFree = Math.min(this.#firstFree, cluster);
+    this.quarantine.clear();
   }
 
   /** Takes no cluster before this one from now on: while the counts are not to be believed. */
