@@ -1,3 +1,4 @@
+import type { CpuHost } from '../../cpu/resolve.ts';
 import { didYouMean, SouthbridgeError } from '../../errors.ts';
 
 /** One CPUID leaf as KVM takes it (struct kvm_cpuid_entry2). */
@@ -41,6 +42,21 @@ export function cpuModel(name: string): CpuModel {
 /** The leaves that a guest sees. `supported` is what KVM can virtualize here: no model has more. */
 export function cpuidOf(model: CpuModel, supported: readonly CpuidEntry[], topology: CpuTopology): CpuidEntry[] {
   return model === 'qemu64' ? qemu64(supported, topology) : hostModel(supported, topology);
+}
+
+/** What KVM can virtualize here, as the CPU models ask for it. */
+export function cpuHostOf(supported: readonly CpuidEntry[]): CpuHost {
+  const registers = { EAX: 'eax', EBX: 'ebx', ECX: 'ecx', EDX: 'edx' } as const;
+  return {
+    isHostCpu: true,
+    supports({ cpuid }, bit) {
+      if (cpuid === undefined) return false;
+      const entry = supported.find(
+        ({ leaf, index }) => leaf === cpuid.leaf && (cpuid.subleaf === undefined || index === cpuid.subleaf),
+      );
+      return entry !== undefined && ((entry[registers[cpuid.register]] >>> bit) & 1) === 1;
+    },
+  };
 }
 
 const bits = (...positions: number[]): number => positions.reduce((mask, position) => mask | (1 << position), 0);

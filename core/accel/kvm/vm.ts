@@ -1,3 +1,4 @@
+import type { CpuHost } from '../../cpu/resolve.ts';
 import { SouthbridgeError } from '../../errors.ts';
 import type { GuestRam } from '../../memory/guest-ram.ts';
 import type {
@@ -16,7 +17,7 @@ import { codeReport, registersReport } from '../registers-report.ts';
 import * as abi from './abi.ts';
 import { type Addon, loadAddon, type NativeVm } from './addon.ts';
 import { ignoringSystemErrors, KernelChips } from './chips.ts';
-import { type CpuidEntry, cpuidTable, cpuModel, decodeCpuid } from './cpuid.ts';
+import { type CpuidEntry, cpuHostOf, cpuidTable, cpuModel, decodeCpuid } from './cpuid.ts';
 import { decodeDebugExit } from './guest-debug.ts';
 import { InlineLoop } from './inline-loop.ts';
 import { CoalescedWrites, registerIoeventfd } from './io-offload.ts';
@@ -37,6 +38,8 @@ const PIT_CONFIG = Uint8Array.of(1, ...new Uint8Array(63));
 
 /** A KVM virtual machine: memory slots, interrupts, vCPUs and the loop that runs them. */
 export class KvmVm implements Vm, VcpuHost, RunLoopHost {
+  /** What the host's CPU has, and KVM passes on. */
+  readonly cpuHost: CpuHost;
   readonly addon: Addon = loadAddon();
   readonly native: NativeVm;
   readonly irqchip: boolean;
@@ -78,6 +81,7 @@ export class KvmVm implements Vm, VcpuHost, RunLoopHost {
     if (pit) this.speaker = new KvmSpeaker(this.native);
     this.msrs = readMsrIndices(this.native);
     const supported = readSupportedCpuid(this.native);
+    this.cpuHost = cpuHostOf(supported);
     this.#cpus = Array.from({ length: options.cpus }, (_, index) => new KvmVcpu(this, index));
     this.vcpus = this.#cpus;
     for (const cpu of this.#cpus) cpu.powerUp(model, supported, options.cpus);
