@@ -2,6 +2,7 @@ import { type PropValues, prop } from '../core/device/property.ts';
 import type { Machine } from '../core/machine/machine.ts';
 import { machineType } from '../core/machine/machine-type.ts';
 import type { IntxRouter } from '../core/pci/pci-bus.ts';
+import { piix3Ide } from '../devices/ide/piix3-ide.ts';
 import { fwCfgIo } from '../devices/fw-cfg.ts';
 import { i440fx, i440fxHost } from '../devices/i440fx.ts';
 import { i8254 } from '../devices/i8254.ts';
@@ -17,10 +18,12 @@ import { installPcFirmware } from './firmware/install.ts';
 import { PIIX4_PM } from './firmware/pc-firmware.ts';
 import { fillCmos, installBootOrder } from './pc-cmos.ts';
 import { plugHpet } from './pc-hpet.ts';
+import { plugIdeDrives } from './ide-drives.ts';
 import { PcInterrupts } from './pc-interrupts.ts';
 import { i440fxRamLayout, mapPcFirmware, mapPcRam } from './pc-memory.ts';
 
 const SCI_IRQ = 9;
+const IDE_IRQS = [14, 15] as const;
 /** Inputs that the HPET can reach on i440FX: only the timer's own. */
 const HPET_ROUTES = 1 << 2;
 const SMBUS_BASE = 0xb100;
@@ -105,6 +108,13 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   const sci = isa.irq(SCI_IRQ, 'sci');
   pm.sci.connect(level => sci.set(level));
   for (let index = 0; index < EEPROM_COUNT; index++) pm.smbus.plug(smbusEeprom, { address: EEPROM_BASE + index });
+
+  const ide = pci.plug(piix3Ide, { addr: '01.1' });
+  for (const [number, irq] of IDE_IRQS.entries()) {
+    const input = isa.irq(irq, `ide.${number}`);
+    ide.interrupts[number]?.connect(level => input.set(level));
+  }
+  plugIdeDrives(config.drives, ide.ideBuses);
 
   const { props } = pm;
   installPcFirmware({

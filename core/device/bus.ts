@@ -70,7 +70,7 @@ export abstract class Bus extends ObjectNode {
     if (!this.accepts(type)) {
       throw new SouthbridgeError('ERR_BUS_KIND', `Device '${type.type}' can't go on ${this.kind} bus`, `it needs a ${type.bus} bus`);
     }
-    const device = type.make(this, this.services, id, { ...placement, ...props }) as ReturnType<S['make']>;
+    const device = type.make(this, this.services, id, { ...this.services.globals?.(type), ...placement, ...props }) as ReturnType<S['make']>;
     this.insert(device);
     return device;
   }

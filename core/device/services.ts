@@ -1,6 +1,7 @@
 import type { HostClock, RealtimeClock, VirtualClock } from '../clock/clock.ts';
 import type { InputHub } from '../display/input.ts';
 import type { TraceHub } from '../trace/trace.ts';
+import type { DeviceTypeInfo } from './device-type.ts';
 import type { BackendLookup } from './property.ts';
 
 /** Why the machine resets or goes down, with QEMU's names (QAPI ShutdownCause). */
@@ -39,6 +40,8 @@ export interface DeviceServices {
   readonly realtimeClock: RealtimeClock;
   readonly trace: TraceHub;
   readonly backends: BackendLookup;
+  /** What the user set for every device of a type or of an ancestor of it: QEMU's `-global`. */
+  globals?(type: DeviceTypeInfo): Readonly<Record<string, string>>;
   readonly system: SystemControl;
   /** Keyboards and pointers register here for what a person does. */
   readonly input: InputHub;

@@ -3,6 +3,7 @@ import { HostClock, RealtimeClock, VirtualClock } from '../clock/clock.ts';
 import { ANY_CPU } from '../cpu/resolve.ts';
 import type { Bus, DeviceHome } from '../device/bus.ts';
 import { Device } from '../device/device.ts';
+import type { DeviceTypeInfo } from '../device/device-type.ts';
 import { ObjectNode } from '../device/object.ts';
 import type { BackendLookup } from '../device/property.ts';
 import type { DeviceServices } from '../device/services.ts';
@@ -101,6 +102,7 @@ export class Machine {
       realtimeClock: this.clocks.realtime,
       trace: this.trace,
       backends: parts.backends ?? NO_BACKENDS,
+      globals: type => globalProperties(parts.config.globals, type),
       system: this.power,
       input: new InputHub(),
       romImage: parts.romImage ?? noRom,
@@ -343,6 +345,15 @@ class MachineObject extends ObjectNode {
   override get typeChain(): readonly string[] {
     return [this.typeName, ...this.#type.parents, 'machine', 'object'];
   }
+}
+
+/** `-global driver.property=value` for this type or an ancestor of it; the last one counts. */
+function globalProperties(globals: MachineConfig['globals'], type: DeviceTypeInfo): Record<string, string> {
+  const result: Record<string, string> = {};
+  for (const { driver, property, value } of globals) {
+    if ((driver === type.type || type.parents.includes(driver)) && Object.hasOwn(type.properties, property)) result[property] = value;
+  }
+  return result;
 }
 
 function isOn(value: unknown): boolean {

@@ -22,6 +22,9 @@ export class BusMaster implements IdeDma {
   readonly #dma: Dma;
   #waiting: (() => void) | undefined;
   #drive: IdeDrive | undefined;
+  /** Where in the table the next part begins: an entry, and how much of it is used. */
+  #entry = 0;
+  #used = 0;
   /** The stretches of the part that was prepared. */
   readonly #addresses: number[] = [];
   readonly #lengths: number[] = [];
@@ -65,6 +68,7 @@ export class BusMaster implements IdeDma {
     const start = (value & 1) !== 0;
     if (start !== ((previous & 1) !== 0)) {
       if (start) {
+        [this.#entry, this.#used] = [0, 0];
         if (!this.#r.BMISX.BMIDEA) {
           this.#r.BMISX.BMIDEA = true;
           this.#waiting?.();
@@ -83,17 +87,19 @@ export class BusMaster implements IdeDma {
     this.#lengths.length = 0;
     let described = 0;
     let taken = 0;
-    let at = this.#r.BMIDTPX.value;
-    for (let index = 0; index < MAX_PRDS; index++, at += PRD_SIZE) {
+    for (let index = this.#entry; index < MAX_PRDS; index++) {
+      const at = this.#r.BMIDTPX.value + index * PRD_SIZE;
+      if (!this.#dma.enabled) return 0;
       const address = (this.#dma.read32(at) & ~1) >>> 0;
       const control = this.#dma.read32(at + 4);
-      const length = (control & 0xfffe) === 0 ? FULL : control & 0xfffe;
-      if (!this.#dma.enabled) return 0;
+      const skip = index === this.#entry ? this.#used : 0;
+      const length = ((control & 0xfffe) === 0 ? FULL : control & 0xfffe) - skip;
       const use = Math.min(length, limit - taken);
       if (use > 0) {
-        this.#addresses.push(address);
+        this.#addresses.push(address + skip);
         this.#lengths.push(use);
         taken += use;
+        if (taken === limit) [this.#entry, this.#used] = [index, skip + use];
       }
       described += length;
       if ((control & PRD_END) !== 0) break;

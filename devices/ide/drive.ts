@@ -5,7 +5,7 @@ import { type PropSet, type PropValues, prop } from '../../core/device/property.
 import { SouthbridgeError } from '../../core/errors.ts';
 import { field } from '../../core/state/fields.ts';
 import type { IdeHost } from './host.ts';
-import { COMMAND, DEVICE, ERROR, MAX_MULTIPLE, REG, SECTOR, STATUS } from './task-file.ts';
+import { COMMAND, DEVICE, ERROR, MAX_MULTIPLE, REG, STATUS } from './task-file.ts';
 
 /** The properties that every IDE drive has, with QEMU's names. */
 export const driveProperties = {
@@ -30,7 +30,7 @@ export const driveProperties = {
   'account-failed': prop.onOffAuto({ default: 'auto' }),
 } as const;
 
-const BUFFER_SIZE = MAX_MULTIPLE * SECTOR + 4;
+const BUFFER_SIZE = 0x1_0000;
 const UNSET = 0xffff_ffff;
 /** `QM00001` and so on, by place: what QEMU's drives without a serial number are called. */
 const serialNumber = (place: number): string => `QM${String(place + 1).padStart(5, '0')}`;

@@ -77,8 +77,7 @@ export async function addDevice(
     if (!HOTPLUG_BUSES.has(bus.kind)) throw new QmpError(`Bus '${bus.busName}' does not support hotplugging`);
     if (!type.hotpluggable) throw new QmpError(`Device '${type.type}' does not support hotplugging`);
   }
-  const globals = globalProperties(machine, type);
-  const device = bus.plug(type, {}, { ...globals, ...request.properties }, request.id);
+  const device = bus.plug(type, {}, request.properties, request.id);
   if (hotplug && device instanceof PciDevice) device.pciBus.hotplugController?.plugged(device);
   return device;
 }
@@ -87,16 +86,6 @@ function checkId(machine: Machine, id: string | undefined): void {
   if (id === undefined) return;
   if (!/^[A-Za-z][A-Za-z0-9\-._]*$/.test(id)) throw new QmpError("Parameter 'id' expects an identifier");
   if (machine.object.child('peripheral')?.child(id) !== undefined) throw new QmpError(`Duplicate device ID '${id}'`);
-}
-
-/** `-global driver.property=value` for this type or an ancestor of it; the last one counts. */
-function globalProperties(machine: Machine, type: DeviceType): Record<string, string> {
-  const names = new Set([type.type, ...type.parents]);
-  const result: Record<string, string> = {};
-  for (const { driver, property, value } of machine.config.globals) {
-    if (names.has(driver) && property in type.properties) result[property] = value;
-  }
-  return result;
 }
 
 function busFor(machine: Machine, type: DeviceType, name: string | undefined): Bus {
