@@ -41,7 +41,7 @@ export interface BootModule {
 
 /** A guest that is ready to be put into memory and entered. */
 export interface BootImage {
-  readonly format: 'elf' | 'linux' | 'multiboot' | 'pvh';
+  readonly format: 'boot-sector' | 'elf' | 'linux' | 'multiboot' | 'pvh';
   readonly segments: readonly Segment[];
   /** Guest-physical address of the first instruction. */
   readonly entry: number;
