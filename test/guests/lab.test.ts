@@ -24,11 +24,15 @@ for (const accelerator of [kvm, wasm]) {
     const real = await labBoot(accelerator, environment => loadBootSector(sector, environment));
     t.match(real, { output: /real mode: hello\s+real mode: 10 timer interrupts/, exitCode: 33 }, 'real mode');
     const bench = await readFile(await buildGuest('bench32'));
-    const flat = await labBoot(accelerator, environment => loadKernel(bench, { ...environment, commandLine: 'pio=50 mmio=50' }));
+    const flat = await labBoot(accelerator, environment =>
+      loadKernel(bench, { ...environment, commandLine: 'pio=50 mmio=50' }),
+    );
     t.match(flat, { output: /ring 0, 32 bits[\s\S]*pio 50[\s\S]*mmio 50/, exitCode: 0 }, '32 bits');
     if (!accelerator.caps.longMode) return;
     const user = await readFile(await buildGuest('bench64-ring3'));
-    const ring3 = await labBoot(accelerator, environment => loadKernel(user, { ...environment, commandLine: 'pio=50 mmio=50' }));
+    const ring3 = await labBoot(accelerator, environment =>
+      loadKernel(user, { ...environment, commandLine: 'pio=50 mmio=50' }),
+    );
     t.match(ring3, { output: /ring 3, 64 bits[\s\S]*pio 50[\s\S]*mmio 50/, exitCode: 0 }, '64 bits, ring 3');
   });
 }

@@ -7,6 +7,7 @@
 #define DATA 0x10
 #define CODE_32 0x18
 #define RING3_DATA 0x23
+#define TSS 0x30
 #define RING3_CODE 0x2b
 
 #ifndef __x86_64__
@@ -93,6 +94,16 @@ start64:
         .text
         .globl enter_ring3
 enter_ring3:
+        /* I/O privilege level 3 should do, but some virtual CPUs look at the I/O permission bitmap all the same. */
+        mov $tss, %eax
+        mov %ax, gdt_tss + 2
+        shr $16, %eax
+        mov %al, gdt_tss + 4
+        mov %ah, gdt_tss + 7
+        movw $104, tss + 102
+        movb $0xff, tss_end - 1
+        mov $TSS, %eax
+        ltr %ax
         pop %rax
         mov %rsp, %rdx
         push $RING3_DATA
@@ -136,6 +147,9 @@ gdt:    .quad 0
         .quad 0x00cf9b000000ffff        /* 32-bit code, on the way */
         .quad 0x00aff3000000ffff        /* data, ring 3 */
         .quad 0x00affb000000ffff        /* 64-bit code, ring 3 */
+#ifdef __x86_64__
+gdt_tss:.quad 0x0000890000000000 + tss_end - tss - 1, 0
+#endif
 gdt_end:
 gdt_pointer:
         .word gdt_end - gdt - 1
@@ -152,6 +166,9 @@ gdt_pointer:
 page_pml4: .skip 4096
 page_pdpt: .skip 4096
 page_directories: .skip 4 * 4096
+tss:    .skip 104 + 8192 + 1
+tss_end:
+        .balign 16
 #endif
         .skip 16384
         .globl stack_top
