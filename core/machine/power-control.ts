@@ -36,6 +36,7 @@ export class PowerControl implements SystemControl {
   #finishedWith: number | undefined;
   /** A device asked to stop while resetting is under way, and the like: what the state will be afterwards. */
   #report = '';
+  #debugStop: Extract<VmStop, { reason: 'debug' }> | undefined;
 
   constructor(machine: Machine) {
     this.#machine = machine;
@@ -52,6 +53,11 @@ export class PowerControl implements SystemControl {
   /** What the accelerator said when the guest stopped by itself. */
   get report(): string {
     return this.#report;
+  }
+
+  /** Where the guest last stopped for a debugger. */
+  get debugStop(): Extract<VmStop, { reason: 'debug' }> | undefined {
+    return this.#debugStop;
   }
 
   /** Sets the state without starting or stopping anything: for migration. */
@@ -177,6 +183,7 @@ export class PowerControl implements SystemControl {
       return;
     }
     if (stop.reason === 'debug') {
+      this.#debugStop = stop;
       this.stop('debug');
       return;
     }
