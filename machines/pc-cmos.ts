@@ -1,5 +1,7 @@
 import { SouthbridgeError } from '../core/errors.ts';
 import type { Machine } from '../core/machine/machine.ts';
+import { IdeDisk } from '../devices/ide/disk.ts';
+import type { IdeBus } from '../devices/ide/ide-bus.ts';
 import type { Mc146818Rtc } from '../devices/mc146818rtc.ts';
 import type { PcRamLayout } from './pc-memory.ts';
 
@@ -70,4 +72,46 @@ export function setFloppyTypes(rtc: Mc146818Rtc, types: readonly [number, number
   rtc.setCmos(CMOS.FLOPPY_TYPES, (types[0] << 4) | types[1]);
   const count = types.filter(type => type !== 0).length;
   rtc.setCmos(CMOS.EQUIPMENT, rtc.getCmos(CMOS.EQUIPMENT) | (count === 0 ? 0 : count === 1 ? 0x01 : 0x41));
+}
+
+/** Where firmware finds the geometry of the two disks of the first cable: type, details, and the nibble of {@link DISK_TYPES}. */
+const DISKS = [
+  { type: 0x19, details: 0x1b, present: 0xf0 },
+  { type: 0x1a, details: 0x24, present: 0x0f },
+] as const;
+const DISK_TYPES = 0x12;
+const DISK_TRANSLATIONS = 0x39;
+/** "Look at the details." */
+const TYPE_USER = 47;
+const TRANSLATIONS = ['none', 'lba', 'large', 'rechs'] as const;
+
+/** Writes down the IDE disks' geometries at the first reset, when all disks are there. */
+export function installDiskTypes(machine: Machine, rtc: Mc146818Rtc, buses: readonly IdeBus[]): void {
+  let known = false;
+  machine.onReset(() => {
+    if (!known) setDiskTypes(rtc, buses);
+    known = true;
+  });
+}
+
+function setDiskTypes(rtc: Mc146818Rtc, buses: readonly IdeBus[]): void {
+  const disks = [0, 1, 2, 3].map(place => {
+    const drive = buses[place >> 1]?.drives[place & 1];
+    return drive instanceof IdeDisk ? drive : undefined;
+  });
+  let present = 0;
+  for (const [unit, place] of DISKS.entries()) {
+    const disk = disks[unit];
+    if (disk === undefined) continue;
+    const { cylinders, heads, sectors } = disk.geometry;
+    const low = cylinders & 0xff;
+    const high = cylinders >> 8;
+    const control = 0xc0 | (heads > 8 ? 0x08 : 0);
+    rtc.setCmos(place.type, TYPE_USER);
+    [low, high, heads, 0xff, 0xff, control, low, high, sectors].forEach((byte, at) => rtc.setCmos(place.details + at, byte & 0xff));
+    present |= place.present;
+  }
+  rtc.setCmos(DISK_TYPES, present);
+  const translations = disks.reduce((value, disk, place) => value | ((disk === undefined ? 0 : TRANSLATIONS.indexOf(disk.translation)) << (2 * place)), 0);
+  rtc.setCmos(DISK_TRANSLATIONS, translations);
 }

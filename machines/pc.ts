@@ -16,7 +16,7 @@ import { port92 } from '../devices/port92.ts';
 import { smbusEeprom } from '../devices/smbus-eeprom.ts';
 import { installPcFirmware } from './firmware/install.ts';
 import { PIIX4_PM } from './firmware/pc-firmware.ts';
-import { fillCmos, installBootOrder } from './pc-cmos.ts';
+import { fillCmos, installBootOrder, installDiskTypes } from './pc-cmos.ts';
 import { plugHpet } from './pc-hpet.ts';
 import { plugIdeDrives } from './ide-drives.ts';
 import { PcInterrupts } from './pc-interrupts.ts';
@@ -115,6 +115,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
     ide.interrupts[number]?.connect(level => input.set(level));
   }
   plugIdeDrives(config.drives, ide.ideBuses);
+  installDiskTypes(machine, rtc, ide.ideBuses);
 
   const { props } = pm;
   installPcFirmware({

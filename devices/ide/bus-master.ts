@@ -1,5 +1,5 @@
 import type { Dma } from '../../core/memory/dma.ts';
-import { bit, r8, r32, type RegisterHooks, registerMap, type Registers } from '../../core/register/register.ts';
+import { bit, type RegisterHooks, type Registers, r8, r32, registerMap } from '../../core/register/register.ts';
 import type { IdeDrive } from './drive.ts';
 import type { IdeDma } from './host.ts';
 
@@ -89,9 +89,9 @@ export class BusMaster implements IdeDma {
     let taken = 0;
     for (let index = this.#entry; index < MAX_PRDS; index++) {
       const at = this.#r.BMIDTPX.value + index * PRD_SIZE;
-      if (!this.#dma.enabled) return 0;
-      const address = (this.#dma.read32(at) & ~1) >>> 0;
-      const control = this.#dma.read32(at + 4);
+      // An engine that may not master the bus finds descriptors of zeros.
+      const address = this.#dma.enabled ? (this.#dma.read32(at) & ~1) >>> 0 : 0;
+      const control = this.#dma.enabled ? this.#dma.read32(at + 4) : 0;
       const skip = index === this.#entry ? this.#used : 0;
       const length = ((control & 0xfffe) === 0 ? FULL : control & 0xfffe) - skip;
       const use = Math.min(length, limit - taken);

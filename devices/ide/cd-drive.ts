@@ -180,7 +180,8 @@ export class IdeCdDrive extends IdeDrive<typeof driveProperties> {
   #execute(packet: Uint8Array): void {
     const cd = this.#cd;
     const opcode = packet[0] ?? 0;
-    if (cd.senseKey === SENSE.UNIT_ATTENTION && !ALLOWS_ATTENTION.has(opcode)) return this.#error(SENSE.UNIT_ATTENTION, cd.asc);
+    if (cd.senseKey === SENSE.UNIT_ATTENTION && !ALLOWS_ATTENTION.has(opcode))
+      return this.#error(SENSE.UNIT_ATTENTION, cd.asc);
     if (!ALLOWS_ATTENTION.has(opcode) && this.#present && cd.changed !== 0) {
       // Software sees the tray go out and come in again.
       if (cd.changed === 1) {
@@ -239,7 +240,8 @@ export class IdeCdDrive extends IdeDrive<typeof driveProperties> {
       case MMC.READ_CD:
         return this.#readCd(packet, view.getUint32(2));
       case MMC.SEEK_10:
-        if (view.getUint32(2) >= this.#sectors) return this.#error(SENSE.ILLEGAL_REQUEST, ASC.LOGICAL_BLOCK_OUT_OF_RANGE);
+        if (view.getUint32(2) >= this.#sectors)
+          return this.#error(SENSE.ILLEGAL_REQUEST, ASC.LOGICAL_BLOCK_OUT_OF_RANGE);
         return this.#ok();
       case MMC.READ_TOC:
         return this.#answer(mmc.readToc(packet, facts), room16);
@@ -270,7 +272,11 @@ export class IdeCdDrive extends IdeDrive<typeof driveProperties> {
     }
     if (cd.trayOpen === start) {
       cd.trayOpen = !start;
-      this.services.system.emit('DEVICE_TRAY_MOVED', { device: this.#medium?.name ?? '', id: this.blockDevice.id, 'tray-open': !start });
+      this.services.system.emit('DEVICE_TRAY_MOVED', {
+        device: this.#medium?.name ?? '',
+        id: this.blockDevice.id,
+        'tray-open': !start,
+      });
     }
     this.#ok();
   }

@@ -37,7 +37,8 @@ export class IdeChannel {
   }
 
   readonly commandBlock: IoHandler = {
-    read: (offset, size) => (offset === REG.DATA ? (this.selected?.readData(size === 1 ? 2 : size) ?? 0) : this.#read(offset)),
+    read: (offset, size) =>
+      offset === REG.DATA ? (this.selected?.readData(size === 1 ? 2 : size) ?? 0) : this.#read(offset),
     write: (offset, size, value) => {
       if (offset === REG.DATA) this.selected?.writeData(size, value);
       else this.#write(offset, value);
@@ -85,8 +86,17 @@ export class IdeChannel {
     if (command === COMMAND.EXECUTE_DIAGNOSTIC) {
       // Both drives test themselves, and drive 0 answers (section 9.4).
       for (const drive of this.#bus.drives) if (drive !== undefined && drive !== this.selected) drive.diagnose();
+      this.selected?.issue(command);
+      this.#select(0);
+      return;
     }
     this.selected?.issue(command);
+  }
+
+  #select(unit: 0 | 1): void {
+    this.#s.selected = unit;
+    this.#s.device = (this.#s.device & ~DEVICE.DEV) | (unit === 1 ? DEVICE.DEV : 0);
+    for (const drive of this.#bus.drives) drive?.showUnit(unit);
   }
 
   #writeControl(value: number): void {

@@ -18,7 +18,10 @@ const properties = {
   lcyls: prop.u32({ default: 0 }),
   lheads: prop.u32({ default: 0 }),
   lsecs: prop.u32({ default: 0 }),
-  'bios-chs-trans': prop.enum(['auto', 'none', 'lba', 'large', 'rechs'], { default: 'auto', typeName: 'BiosAtaTranslation' }),
+  'bios-chs-trans': prop.enum(['auto', 'none', 'lba', 'large', 'rechs'], {
+    default: 'auto',
+    typeName: 'BiosAtaTranslation',
+  }),
   rotation_rate: prop.u16({ default: 0 }),
 } as const;
 
@@ -27,8 +30,27 @@ const MAX_HEADS = 16;
 const MAX_SECTORS_PER_TRACK = 255;
 
 /** SET FEATURES subcommands (section 8.36). */
-const FEATURE = { WRITE_CACHE: 0x02, TRANSFER_MODE: 0x03, NO_WRITE_CACHE: 0x82, REVERT: 0xcc, NO_REVERT: 0x66 } as const;
-const FEATURES_WITHOUT_EFFECT = new Set([0xaa, 0x55, 0x05, 0x85, 0x69, 0x67, 0x96, 0x9a, 0x42, 0xc2, FEATURE.REVERT, FEATURE.NO_REVERT]);
+const FEATURE = {
+  WRITE_CACHE: 0x02,
+  TRANSFER_MODE: 0x03,
+  NO_WRITE_CACHE: 0x82,
+  REVERT: 0xcc,
+  NO_REVERT: 0x66,
+} as const;
+const FEATURES_WITHOUT_EFFECT = new Set([
+  0xaa,
+  0x55,
+  0x05,
+  0x85,
+  0x69,
+  0x67,
+  0x96,
+  0x9a,
+  0x42,
+  0xc2,
+  FEATURE.REVERT,
+  FEATURE.NO_REVERT,
+]);
 /** What words 62, 63 and 88 of IDENTIFY say of modes 0 to 2, and Ultra DMA 0 to 5. */
 const SINGLE_WORD_MODES = 0x07;
 const MULTIWORD_MODES = 0x07;
@@ -65,11 +87,13 @@ export class IdeDisk extends IdeDrive<typeof properties> {
   protected override realize(): void {
     Object.assign(this.blockDevice, { id: this.id ?? this.path });
     const { backend } = this;
-    if (backend !== undefined && !backend.inserted) throw new SouthbridgeError('ERR_BACKEND', 'Device needs media, but drive is empty');
+    if (backend !== undefined && !backend.inserted)
+      throw new SouthbridgeError('ERR_BACKEND', 'Device needs media, but drive is empty');
     if (backend?.readOnly) throw new SouthbridgeError('ERR_BACKEND', "Can't use a read-only drive");
     this.takeBackend(true);
     const size = (name: string, value: number): number => {
-      if (value !== 0 && value !== SECTOR) throw new SouthbridgeError('ERR_BLOCK_SIZE', `${name} must be ${SECTOR} for IDE`);
+      if (value !== 0 && value !== SECTOR)
+        throw new SouthbridgeError('ERR_BLOCK_SIZE', `${name} must be ${SECTOR} for IDE`);
       return SECTOR;
     };
     size('logical_block_size', this.props.logical_block_size);
@@ -96,7 +120,8 @@ export class IdeDisk extends IdeDrive<typeof properties> {
       this.translation = guess.translation;
     } else {
       const between = (name: string, value: number, max: number): void => {
-        if (value < 1 || value > max) throw new SouthbridgeError('ERR_GEOMETRY', `${name} must be between 1 and ${max}`);
+        if (value < 1 || value > max)
+          throw new SouthbridgeError('ERR_GEOMETRY', `${name} must be between 1 and ${max}`);
       };
       between('cyls', cyls, MAX_CYLINDERS);
       between('heads', heads, MAX_HEADS);
@@ -231,7 +256,7 @@ export class IdeDisk extends IdeDrive<typeof properties> {
     const { s } = this;
     const low = s.lbaLow | (s.lbaMid << 8) | (s.lbaHigh << 16);
     if ((s.device & DEVICE.LBA) !== 0) {
-      if (!s.lba48) return ((s.device & DEVICE.HEAD) * 2 ** 24) + low;
+      if (!s.lba48) return (s.device & DEVICE.HEAD) * 2 ** 24 + low;
       return (s.hobHigh * 0x1_0000 + (s.hobMid << 8) + s.hobLow) * 2 ** 24 + low;
     }
     const cylinder = s.lbaMid | (s.lbaHigh << 8);
@@ -405,7 +430,9 @@ export class IdeDisk extends IdeDrive<typeof properties> {
     }
     dma.fromMemory(this.#bounce, bytes);
     if (transfer === 'write') {
-      this.#dmaRequest(backend.writev(lba * SECTOR, IoVector.of(this.#bounce, 0, bytes)), false, () => this.#dmaFinished(more));
+      this.#dmaRequest(backend.writev(lba * SECTOR, IoVector.of(this.#bounce, 0, bytes)), false, () =>
+        this.#dmaFinished(more),
+      );
     } else {
       this.#trim(bytes, 0, more);
     }

@@ -189,6 +189,11 @@ export abstract class IdeDrive<S extends PropSet = PropSet> extends Device<S> {
     }
   }
 
+  /** The Device register's DEV bit, which both drives of a cable show alike. */
+  showUnit(unit: 0 | 1): void {
+    this.s.device = (this.s.device & ~DEVICE.DEV) | (unit === 1 ? DEVICE.DEV : 0);
+  }
+
   get busyOrData(): boolean {
     return (this.s.status & (STATUS.BSY | STATUS.DRQ)) !== 0;
   }

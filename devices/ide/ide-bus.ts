@@ -42,7 +42,10 @@ export class IdeBus extends Bus {
     const wanted = device.requestedUnit;
     const unit = wanted < 0 ? this.#drives.indexOf(undefined) : wanted;
     if (unit < 0 || unit >= this.units) {
-      throw new SouthbridgeError('ERR_BUS_ADDRESS', wanted < 0 ? 'IDE unit is in use' : `Can't create IDE unit ${unit}, bus supports only ${this.units} units`);
+      throw new SouthbridgeError(
+        'ERR_BUS_ADDRESS',
+        wanted < 0 ? 'IDE unit is in use' : `Can't create IDE unit ${unit}, bus supports only ${this.units} units`,
+      );
     }
     if (this.#drives[unit] !== undefined) throw new SouthbridgeError('ERR_BUS_ADDRESS', `IDE unit ${unit} is in use`);
     this.#drives[unit] = device;

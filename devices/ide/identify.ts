@@ -47,7 +47,8 @@ function putIdentity(words: Uint16Array, identity: DriveIdentity): void {
     words[75] = identity.queueDepth - 1;
     words[76] = 1 << 8;
   }
-  for (let index = 0; index < 4; index++) words[108 + index] = Number((identity.wwn >> BigInt(48 - 16 * index)) & 0xffffn);
+  for (let index = 0; index < 4; index++)
+    words[108 + index] = Number((identity.wwn >> BigInt(48 - 16 * index)) & 0xffffn);
 }
 
 function put32(words: Uint16Array, at: number, value: number): void {

@@ -57,15 +57,22 @@ export interface DriveFacts {
 /** A reply, or the additional sense code of an illegal request. */
 export type Reply = Uint8Array | number;
 
-const text = (value: string, length: number): Uint8Array => Buffer.from(value.padEnd(length, ' ').slice(0, length), 'latin1');
+const text = (value: string, length: number): Uint8Array =>
+  Buffer.from(value.padEnd(length, ' ').slice(0, length), 'latin1');
 const be16 = (value: number): [number, number] => [(value >> 8) & 0xff, value & 0xff];
 const be32 = (value: number): number[] => [value >>> 24, (value >>> 16) & 0xff, (value >>> 8) & 0xff, value & 0xff];
-const join = (...parts: (Uint8Array | readonly number[])[]): Uint8Array => Buffer.concat(parts.map(part => Uint8Array.from(part)));
+const join = (...parts: (Uint8Array | readonly number[])[]): Uint8Array =>
+  Buffer.concat(parts.map(part => Uint8Array.from(part)));
 
 /** SPC-3, section 6.4. */
 export function inquiry(packet: Uint8Array, facts: DriveFacts): Reply {
   if (((packet[1] ?? 0) & 1) === 0) {
-    return join([0x05, 0x80, 0x00, 0x21, 31, 0, 0, 0], text('QEMU', 8), text('QEMU DVD-ROM', 16), text(facts.version, 4));
+    return join(
+      [0x05, 0x80, 0x00, 0x21, 31, 0, 0, 0],
+      text('QEMU', 8),
+      text('QEMU DVD-ROM', 16),
+      text(facts.version, 4),
+    );
   }
   const page = packet[2] ?? 0;
   if (page === 0x00) return join([0x05, page, 0, 2, 0x00, 0x83]);
@@ -111,7 +118,14 @@ export function readToc(packet: Uint8Array, facts: DriveFacts): Reply {
   const point = (adr: number, number: number, at: readonly number[]): number[] => [1, adr, 0, number, 0, 0, 0, ...at];
   const end = msf ? [0, ...minuteSecondFrame(facts.sectors)] : be32(facts.sectors);
   const start = msf ? [0, 0, 2, 0] : be32(0);
-  const body = [1, 1, ...point(0x14, 0xa0, [0, 1, 0, 0]), ...point(0x14, 0xa1, [0, 1, 0, 0]), ...point(0x14, 0xa2, end), ...point(0x14, 1, start)];
+  const body = [
+    1,
+    1,
+    ...point(0x14, 0xa0, [0, 1, 0, 0]),
+    ...point(0x14, 0xa1, [0, 1, 0, 0]),
+    ...point(0x14, 0xa2, end),
+    ...point(0x14, 1, start),
+  ];
   return join(be16(body.length), body);
 }
 
@@ -153,7 +167,27 @@ export function modeSense(packet: Uint8Array, facts: DriveFacts): Reply {
     case PAGE.CAPABILITIES: {
       // Reads all kinds of CD and DVD, plays audio, ejects; locks; 4x with 512 KiB of cache.
       const lock = (1 << 0) | (1 << 3) | (1 << 5) | (facts.trayLocked ? 1 << 1 : 0);
-      return page([PAGE.CAPABILITIES, 20, 0x3b, 0, 0x71, 3 << 5, lock, 0, ...be16(704), 0, 2, ...be16(512), ...be16(704), 0, 0, 0, 0, 0, 0]);
+      return page([
+        PAGE.CAPABILITIES,
+        20,
+        0x3b,
+        0,
+        0x71,
+        3 << 5,
+        lock,
+        0,
+        ...be16(704),
+        0,
+        2,
+        ...be16(512),
+        ...be16(704),
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+      ]);
     }
     default:
       return ASC.INVALID_FIELD;
@@ -185,8 +219,16 @@ export function readDvdStructure(packet: Uint8Array, facts: DriveFacts): Reply {
     case 0x04:
       return reply(CD_SECTOR + 4, []);
     case 0xff: {
-      const entries: readonly [number, number][] = [[0x00, CD_SECTOR + 4], [0x01, 8], [0x03, 192], [0x04, CD_SECTOR + 4]];
-      return reply(20, entries.flatMap(([kind, size]) => [kind, 0x40, ...be16(size)]));
+      const entries: readonly [number, number][] = [
+        [0x00, CD_SECTOR + 4],
+        [0x01, 8],
+        [0x03, 192],
+        [0x04, CD_SECTOR + 4],
+      ];
+      return reply(
+        20,
+        entries.flatMap(([kind, size]) => [kind, 0x40, ...be16(size)]),
+      );
     }
     default:
       return ASC.INVALID_FIELD;

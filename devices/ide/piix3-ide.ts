@@ -1,5 +1,5 @@
-import { deviceType } from '../../core/device/device-type.ts';
 import type { DeviceContext } from '../../core/device/device-type.ts';
+import { deviceType } from '../../core/device/device-type.ts';
 import type { IrqLine } from '../../core/irq/line.ts';
 import { MemoryRegion } from '../../core/memory/memory-region.ts';
 import { CFG } from '../../core/pci/config-space.ts';
@@ -36,14 +36,28 @@ export class Piix3Ide extends PciDevice {
     });
     this.ideBuses = LEGACY.map((_, number) =>
       this.addBus(
-        new IdeBus(`ide.${number}`, { services: this.services, home: context.bus.home, owner: this, host: this.#host(number), units: 2, number }),
+        new IdeBus(`ide.${number}`, {
+          services: this.services,
+          home: context.bus.home,
+          owner: this,
+          host: this.#host(number),
+          units: 2,
+          number,
+        }),
       ),
     );
-    this.#channels = this.ideBuses.map((bus, number) => new IdeChannel(bus, this.state(1, channelState, { name: `channel${number}` })));
-    this.bar(BUS_MASTER_BAR, {
-      read: (offset, size) => (offset < CHANNEL_SIZE ? banks[0] : banks[1])?.read(offset % CHANNEL_SIZE, size) ?? 0,
-      write: (offset, size, value) => (offset < CHANNEL_SIZE ? banks[0] : banks[1])?.write(offset % CHANNEL_SIZE, size, value),
-    }, { size: BUS_MASTER_SIZE, space: 'io' });
+    this.#channels = this.ideBuses.map(
+      (bus, number) => new IdeChannel(bus, this.state(1, channelState, { name: `channel${number}` })),
+    );
+    this.bar(
+      BUS_MASTER_BAR,
+      {
+        read: (offset, size) => (offset < CHANNEL_SIZE ? banks[0] : banks[1])?.read(offset % CHANNEL_SIZE, size) ?? 0,
+        write: (offset, size, value) =>
+          (offset < CHANNEL_SIZE ? banks[0] : banks[1])?.write(offset % CHANNEL_SIZE, size, value),
+      },
+      { size: BUS_MASTER_SIZE, space: 'io' },
+    );
   }
 
   protected override realize(): void {

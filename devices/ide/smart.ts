@@ -69,7 +69,9 @@ export class Smart {
       case SUBCOMMAND.STATUS:
         return 'done';
       case SUBCOMMAND.READ_THRESHOLDS:
-        return this.#sector(bytes => ATTRIBUTES.forEach(([id = 0, ...rest], index) => bytes.set([id, rest[10] ?? 0], 2 + 12 * index)));
+        return this.#sector(bytes =>
+          ATTRIBUTES.forEach(([id = 0, ...rest], index) => bytes.set([id, rest[10] ?? 0], 2 + 12 * index)),
+        );
       case SUBCOMMAND.READ_DATA:
         return this.#sector(bytes => this.#putData(bytes));
       case SUBCOMMAND.READ_LOG:
