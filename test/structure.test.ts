@@ -33,11 +33,17 @@ t.test('imports run from machines to devices to core to native', async t => {
 });
 
 t.test('devices take time and chance from their services only', async t => {
-  const wrong = sources('devices').filter(file => /\b(?:Date\.now|new Date\(\)|setTimeout|setInterval|setImmediate|Math\.random|performance\.now)\b/.test(readFileSync(join(ROOT, file), 'utf8')));
+  const wrong = sources('devices').filter(file =>
+    /\b(?:Date\.now|new Date\(\)|setTimeout|setInterval|setImmediate|Math\.random|performance\.now)\b/.test(
+      readFileSync(join(ROOT, file), 'utf8'),
+    ),
+  );
   t.same(wrong, []);
 });
 
 t.test('no file grows beyond what one reads at a sitting', async t => {
-  const long = LAYERS.flatMap(sources).filter(file => readFileSync(join(ROOT, file), 'utf8').split('\n').length > LONGEST);
+  const long = LAYERS.flatMap(sources).filter(
+    file => readFileSync(join(ROOT, file), 'utf8').split('\n').length > LONGEST,
+  );
   t.same(long, []);
 });

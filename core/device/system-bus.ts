@@ -1,5 +1,4 @@
 import { Bus } from './bus.ts';
-import type { Device } from './device.ts';
 import type { DeviceHome } from './bus.ts';
 import type { DeviceServices } from './services.ts';
 import type { MemoryRegion } from '../memory/memory-region.ts';
@@ -18,7 +17,22 @@ export class SystemBus extends Bus {
     this.dmaSpace = parts.dmaSpace;
   }
 
-  protected override attached(device: Device): void {
-    void device;
+  /** Buses that no chip provides: those of a test bench. */
+  readonly owned: Bus[] = [];
+
+  /** Takes `bus` as a part of the machine: reset and removed with it. */
+  own<B extends Bus>(bus: B): B {
+    this.owned.push(bus);
+    return this.addChild(bus.busName, bus);
+  }
+
+  override resetPhase(phase: 'enter' | 'hold' | 'exit'): void {
+    for (const bus of this.owned) bus.resetPhase(phase);
+    super.resetPhase(phase);
+  }
+
+  override removeAll(): void {
+    for (const bus of this.owned) bus.removeAll();
+    super.removeAll();
   }
 }

@@ -209,6 +209,7 @@ export class Machine {
   /** Every bus, from the root down. */
   *buses(from: Bus = this.system): Generator<Bus> {
     yield from;
+    if (from instanceof SystemBus) for (const owned of from.owned) yield* this.buses(owned);
     for (const device of from.devices) for (const below of device.buses) yield* this.buses(below);
   }
 
