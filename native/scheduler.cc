@@ -16,7 +16,9 @@ namespace southbridge {
 
 namespace {
 /** Promises and ticks that an exit set off wait at most this long; a slice without exits has none and needs no end. */
-constexpr uint64_t kSliceNs = 5000000;
+constexpr uint64_t kSliceNs = 8000000;
+/** How long a guest that exits by itself may take to the next exit before it is interrupted. */
+constexpr uint64_t kPatienceNs = 200000;
 constexpr uint64_t kNsPerMs = 1000000;
 }  // namespace
 
@@ -128,7 +130,8 @@ void Scheduler::Slice() {
   const Napi::HandleScope scope(env);
   entries_ = 0;
   loop_ready_ = timer_fired_ = false;
-  slice_end_ns_ = node_deadline_ns_ = 0;
+  slice_end_ns_ = 0;
+  node_deadline_ns_ = 0;
   napi_value result;
   const napi_status status =
       napi_make_callback(env, async_context_, env.Global(), callback_.Value(), 0, nullptr, &result);
@@ -143,8 +146,9 @@ void Scheduler::Slice() {
     in_guest_ = nullptr;
     if (!loop_ready_) watcher_->DisarmLoop();
   }
-  slice_end_ns_ = node_deadline_ns_ = 0;
-  if (armed_ns_ != device_deadline_ns_) RearmTimer();
+  slice_end_ns_ = 0;
+  node_deadline_ns_ = 0;
+  RearmTimer();
 }
 
 /** Whether the guest may be entered now, or the event loop has work. */
@@ -155,7 +159,7 @@ bool Scheduler::Admit() {
   if (timeout_ms == 0) return false;
   if (timeout_ms > 0) {
     const uint64_t deadline = (uv_now(loop_) + static_cast<uint64_t>(timeout_ms)) * kNsPerMs;
-    if (deadline != node_deadline_ns_) ArmTimer(node_deadline_ns_ = deadline);
+    if (deadline != node_deadline_ns_.load(std::memory_order_relaxed)) ArmTimer(node_deadline_ns_ = deadline);
   }
   return true;
 }
@@ -169,6 +173,7 @@ void Scheduler::Run(KvmVcpu* vcpu) {
   if (entries_ == 0) {
     const std::lock_guard<std::mutex> lock(mutex_);
     run->immediate_exit = 0;
+    end_announced_ = false;
     in_guest_ = run;
     watcher_->ArmLoop();
   } else if (entries_ == 1) {
@@ -206,11 +211,16 @@ void Scheduler::ArmTimer(uint64_t deadline_ns) {
   watcher_->SetTimer(deadline_ns);
 }
 
-void Scheduler::RearmTimer() {
+uint64_t Scheduler::NextDeadline() const {
   uint64_t next = 0;
-  for (const uint64_t deadline : {device_deadline_ns_, node_deadline_ns_, slice_end_ns_}) {
+  for (const uint64_t deadline : {device_deadline_ns_.load(), node_deadline_ns_.load(), slice_end_ns_.load()}) {
     if (deadline != 0 && (next == 0 || deadline < next)) next = deadline;
   }
+  return next;
+}
+
+void Scheduler::RearmTimer() {
+  const uint64_t next = NextDeadline();
   const std::lock_guard<std::mutex> lock(mutex_);
   if (next == armed_ns_) return;
   armed_ns_ = next;
@@ -231,7 +241,21 @@ void Scheduler::OnTimer() {
     target_->Wake();
     return;
   }
+  const uint64_t now = MonotonicNs();
+  const uint64_t next = NextDeadline();
+  if (next == 0 || next > now) {
+    // It was left from a deadline that has moved.
+    if (next != 0) watcher_->SetTimer(armed_ns_ = next);
+    return;
+  }
   timer_fired_ = true;
+  if (next == slice_end_ns_.load() && !end_announced_) {
+    // There is no hurry, and a signal costs a guest that exits by itself more than its next KVM_RUN coming back at once.
+    end_announced_ = true;
+    __atomic_store_n(&in_guest_->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    watcher_->SetTimer(armed_ns_ = now + kPatienceNs);
+    return;
+  }
   Kick();
 }
 

@@ -54,6 +54,7 @@ class Scheduler : public Napi::ObjectWrap<Scheduler> {
   void Classify(kvm_run* run);
   void ArmTimer(uint64_t deadline_ns);
   void RearmTimer();
+  uint64_t NextDeadline() const;
   void OnLoopReady();
   void OnTimer();
   void Kick();
@@ -76,9 +77,11 @@ class Scheduler : public Napi::ObjectWrap<Scheduler> {
   uint64_t armed_ns_ = 0;
 
   /** All absolute CLOCK_MONOTONIC nanoseconds, 0 where there is none: the next device timer, the next of Node's, the slice's end. */
-  uint64_t device_deadline_ns_ = 0;
-  uint64_t node_deadline_ns_ = 0;
-  uint64_t slice_end_ns_ = 0;
+  std::atomic<uint64_t> device_deadline_ns_{0};
+  std::atomic<uint64_t> node_deadline_ns_{0};
+  std::atomic<uint64_t> slice_end_ns_{0};
+  /** The slice's end has been announced to a guest that was exiting by itself. */
+  bool end_announced_ = false;
   uint32_t entries_ = 0;
 };
 

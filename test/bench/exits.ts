@@ -4,24 +4,22 @@
  *
  *   node dist/test/bench/exits.js [rounds of measurement]
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import type { GuestBus } from '../../core/accel/accelerator.ts';
 import { kvm } from '../../core/accel/kvm/accelerator.ts';
 import { SharedRam } from '../../core/memory/guest-ram.ts';
 import { code, dword } from '../machine-code.ts';
+import { benchBus, HPET, POST_PORT } from './bench-bus.ts';
 
 const ROUNDS = 400_000;
 /** Accesses a turn of the loop, so that the loop itself weighs little where a host interprets it. */
 const UNROLLED = 40;
 const BIOS_SIZE = 0x1_0000;
 const BIOS_BASE = 0xf_0000;
-const HPET = 0xfed0_0000;
-const POST_PORT = 0x80;
 
 /** The loop bodies, 32-bit code; EDI holds the HPET's address. */
 const LOOPS = {
@@ -104,22 +102,12 @@ function ours(bios: string): Promise<number> {
   return measured(child, /^node/);
 }
 
-/** The child process: one guest, a bus with one port and one device. */
+/** The child process: one guest, and as many devices as a PC has. */
 function runGuest(path: string): void {
   const rom = new SharedRam('bios', BIOS_SIZE, { readonly: true });
   rom.bytes.set(readFileSync(path));
   const ram = new SharedRam('ram', 0xa_0000);
-  let scratch = 0;
-  const bus: GuestBus = {
-    portRead: port => (port === POST_PORT ? scratch : 0xff),
-    portWrite: (port, _size, value) => {
-      if (port === POST_PORT) scratch = value;
-    },
-    memoryRead: address => (address === HPET ? 0x8086_a201 : 0xffff_ffff),
-    memoryWrite: (address, _size, value) => {
-      if (address === HPET) scratch = value;
-    },
-  };
+  const bus = benchBus();
   const clock = { untilDeadline: () => Number.POSITIVE_INFINITY, expire() {}, onDeadline() {} };
   const vm = kvm.createVm({
     bus,
@@ -135,30 +123,41 @@ function runGuest(path: string): void {
   vm.start();
 }
 
+/** The floor: KVM_RUN in a loop in C, on a host with a compiler; undefined elsewhere. */
+function buildFloor(folder: string): ((bios: string) => number) | undefined {
+  const source = fileURLToPath(new URL('../../../test/bench/bare-loop.c', import.meta.url));
+  const program = join(folder, 'bare-loop');
+  if (spawnSync('cc', ['-O2', '-D_GNU_SOURCE', '-o', program, source], { stdio: 'inherit' }).status !== 0)
+    return undefined;
+  return bios => Number(spawnSync(program, [bios, String(ROUNDS)], { encoding: 'latin1' }).stdout);
+}
+
 async function main(rounds: number): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'southbridge-exits-'));
-  const file = (name: string, count: number): string => {
+  const floor = buildFloor(folder);
+  const file = (name: LoopName, count: number): string => {
     const path = join(folder, `${name.replace(' ', '-')}-${count}.bin`);
-    writeFileSync(path, image(LOOPS[name as LoopName], count));
+    writeFileSync(path, image(LOOPS[name], count));
     return path;
   };
+  console.log('CPU time per exit, the least of all rounds in us; the ratio is the median of all rounds');
   try {
     const empty = file('PIO out', 0);
     for (const name of Object.keys(LOOPS) as LoopName[]) {
       const busy = file(name, ROUNDS);
-      const costs: { qemu: number; ours: number }[] = [];
+      const costs: { qemu: number; ours: number; floor: number }[] = [];
       for (let round = 0; round < rounds; round++) {
         const theirs = (await qemu(busy)) - (await qemu(empty));
         const mine = (await ours(busy)) - (await ours(empty));
-        costs.push({ qemu: theirs / ROUNDS, ours: mine / ROUNDS });
+        costs.push({ qemu: theirs / ROUNDS, ours: mine / ROUNDS, floor: (floor?.(busy) ?? 0) / ROUNDS });
       }
       const ratios = costs.map(cost => cost.ours / cost.qemu).sort((a, b) => a - b);
-      const median = ratios[ratios.length >> 1] ?? 0;
-      const us = (pick: (cost: { qemu: number; ours: number }) => number): string =>
-        (Math.min(...costs.map(pick)) / 1000).toFixed(2);
+      const us = (who: 'qemu' | 'ours' | 'floor'): string =>
+        (Math.min(...costs.map(cost => cost[who])) / 1000).toFixed(2);
       console.log(
-        `${name.padEnd(10)}  QEMU ${us(c => c.qemu)} us  ours ${us(c => c.ours)} us  ratio ${median.toFixed(3)}` +
-          `  (${ratios.map(ratio => ratio.toFixed(3)).join(' ')}; bar ${BARS[name]})`,
+        `${name.padEnd(10)}  QEMU ${us('qemu')}  ours ${us('ours')}  bare C loop ${us('floor')}` +
+          `  ratio ${(ratios[ratios.length >> 1] ?? 0).toFixed(3)}, bar ${BARS[name]}` +
+          `  (${ratios.map(ratio => ratio.toFixed(3)).join(' ')})`,
       );
     }
   } finally {
