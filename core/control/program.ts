@@ -137,6 +137,11 @@ export class Program implements QmpHost {
     return this.#isReady;
   }
 
+  /** Commands that arrive while the machine is still being put together wait for this. */
+  get whenReady(): Promise<void> {
+    return this.#whenReady;
+  }
+
   /** `x-exit-preconfig`. */
   async exitPreconfig(): Promise<void> {
     const leave = this.#leavePreconfig;

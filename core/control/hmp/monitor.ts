@@ -51,6 +51,7 @@ export class HmpMonitor {
 
   async #execute(line: string): Promise<void> {
     this.#busy = true;
+    if (!this.#program.isReady) await this.#program.whenReady;
     try {
       const { executeIn, hmpContext } = await import('./execute.ts');
       this.#context ??= hmpContext(this.#program, 0);

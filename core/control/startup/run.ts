@@ -145,14 +145,15 @@ class Startup {
     const machine = this.#machine(type, parts);
     program.adopt(machine);
     await this.#memory(machine);
-    await this.#qtest(machine);
     const build = (): Promise<void> => this.#build(machine);
     if (line.has('preconfig')) {
+      await this.#qtest(machine);
       program.open(build);
       await this.#ready();
       return;
     }
     await build();
+    await this.#qtest(machine);
     program.open();
     await this.#ready();
   }
