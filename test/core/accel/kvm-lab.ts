@@ -53,6 +53,8 @@ export interface Lab {
   readonly ram: SharedRam;
   /** Resolves with the guest's next stop. */
   readonly stopped: Promise<VmStop>;
+  /** The same for the stop after that. */
+  nextStop(): Promise<VmStop>;
   /** Resolves once the guest has done `count` accesses that `match`. */
   seen(match: (access: Access) => boolean, count?: number): Promise<Access>;
 }
@@ -65,9 +67,11 @@ export function lab(code: readonly number[], options: Partial<VmOptions> & { int
   ram.bytes.set(code, CODE);
   rom.bytes.set([0xea, CODE & 0xff, CODE >> 8, 0, 0], 0xfff0);
   let resolve: (stop: VmStop) => void = () => {};
-  const stopped = new Promise<VmStop>(done => {
-    resolve = done;
-  });
+  const nextStop = (): Promise<VmStop> =>
+    new Promise(done => {
+      resolve = done;
+    });
+  const stopped = nextStop();
   const vm = kvm.createVm({
     bus,
     clock: noTimers,
@@ -86,7 +90,7 @@ export function lab(code: readonly number[], options: Partial<VmOptions> & { int
         if (match(access) && --count === 0) done(access);
       };
     });
-  return { vm, bus, ram, stopped, seen };
+  return { vm, bus, ram, stopped, nextStop, seen };
 }
 
 export const CODE = 0x1000;
