@@ -2,6 +2,7 @@ import type { TypeRegistry } from '../device/registry.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { RunState } from '../machine/run-state.ts';
 import { CharManager } from './char/manager.ts';
+import type { Migration } from './migration/migration.ts';
 import type { CommandLine } from './options/command-line.ts';
 import type { Args } from './qapi/declare.ts';
 import { QmpError } from './qapi/error.ts';
@@ -44,6 +45,7 @@ export class Program implements QmpHost {
   #built = false;
   #objects: Promise<UserObjects> | undefined;
   #blocks: Promise<Blocks> | undefined;
+  #migration: Promise<Migration> | undefined;
   #leavePreconfig: (() => Promise<void>) | undefined;
   #exiting = false;
   #afterReply: (() => void)[] = [];
@@ -104,6 +106,12 @@ export class Program implements QmpHost {
   blocks(): Promise<Blocks> {
     this.#blocks ??= import('./startup/blocks.ts').then(module => new module.Blocks(this));
     return this.#blocks;
+  }
+
+  /** Migration to and from this machine; loaded when first asked for. */
+  migration(): Promise<Migration> {
+    this.#migration ??= import('./migration/migration.ts').then(module => new module.Migration(this));
+    return this.#migration;
   }
 
   /** A QMP server on a character device. */

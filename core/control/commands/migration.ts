@@ -62,16 +62,17 @@ export function migrationCommands(program: Program): Handlers<QmpSession> {
   const capabilities = new Map<(typeof MigrationCapability.values)[number], boolean>(
     MigrationCapability.values.map(name => [name, false]),
   );
-  capabilities.set('late-block-activate', false);
   let parameters = DEFAULTS;
+  let incoming = false;
   return {
     'query-migrate-capabilities': () => [...capabilities].map(([capability, state]) => ({ capability, state })),
-    'migrate-set-capabilities': ({ capabilities: given }) => {
+    'migrate-set-capabilities': async ({ capabilities: given }) => {
       for (const { capability, state } of given) {
         if (state && !SUPPORTED.has(capability))
           throw new QmpError(`Capability '${capability}' is not supported by this program`);
       }
       for (const { capability, state } of given) capabilities.set(capability, state);
+      (await program.migration()).events = capabilities.get('events') ?? false;
     },
     'query-migrate-parameters': () => parameters,
     'migrate-set-parameters': given => {
@@ -82,21 +83,19 @@ export function migrationCommands(program: Program): Handlers<QmpSession> {
       }
       parameters = { ...parameters, ...(given as Parameters) };
     },
-    'query-migrate': () => ({}),
-    migrate_cancel: () => undefined,
+    'query-migrate': async () => (await program.migration()).info,
+    migrate_cancel: async () => (await program.migration()).cancel(),
     'migrate-continue': () => {
       throw new QmpError('Migration not in expected state: none');
     },
-    'migrate-incoming': () => {
-      if (!program.line.has('incoming')) throw new QmpError("'-incoming' was not specified on the command line");
-      throw new QmpError('incoming migration is not supported by this program yet');
+    'migrate-incoming': async ({ uri }) => {
+      if (program.line.last('incoming') !== 'defer')
+        throw new QmpError("'-incoming' was not specified on the command line");
+      if (incoming) throw new QmpError('The incoming migration has already been started');
+      incoming = true;
+      const migration = await program.migration();
+      void migration.receive(uri).catch(error => program.report.error(error));
     },
-    migrate: ({ uri }) => {
-      const protocol = /^([a-z]+):/.exec(uri)?.[1];
-      if (protocol === undefined || !['tcp', 'unix', 'exec', 'fd', 'file'].includes(protocol)) {
-        throw new QmpError("Parameter 'uri' expects a valid migration protocol");
-      }
-      throw new QmpError('this feature or command is not currently supported: outgoing migration');
-    },
+    migrate: async ({ uri }) => (await program.migration()).start(uri),
   };
 }

@@ -289,7 +289,18 @@ class Startup {
     machine.resetDevices();
     program.built();
     await this.#gdb();
-    if (!line.has('S') && !line.has('incoming')) machine.start();
+    const incoming = line.all('incoming').at(-1);
+    if (incoming === undefined) {
+      if (!line.has('S')) machine.start();
+      return;
+    }
+    machine.power.setState('inmigrate');
+    if (incoming.value === 'defer') return;
+    const migration = await program.migration();
+    void at(incoming.location, () => migration.receive(incoming.value)).catch(error => {
+      program.report.error(error);
+      program.exit(1);
+    });
   }
 
   /** Guest RAM as an object, where the user did not bring one. */

@@ -1,0 +1,106 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createReadStream, createWriteStream } from 'node:fs';
+import { connect, createServer, Socket } from 'node:net';
+import type { Readable, Writable } from 'node:stream';
+import { QmpError } from '../qapi/error.ts';
+
+/** Where a migration goes to or comes from. */
+export type MigrationUri =
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  | { readonly kind: 'unix'; readonly path: string }
+  | { readonly kind: 'file'; readonly path: string }
+  | { readonly kind: 'exec'; readonly command: string }
+  | { readonly kind: 'fd'; readonly fd: number };
+
+/** @throws QmpError with QEMU's wording */
+export function parseUri(uri: string, named: (name: string) => number | undefined): MigrationUri {
+  const [, kind = '', rest = ''] = /^([a-z]+):(.*)$/s.exec(uri) ?? [];
+  switch (kind) {
+    case 'tcp': {
+      const match = /^(.*):(\d+)(?:,.*)?$/.exec(rest);
+      if (match === null) throw new QmpError(`error parsing address '${rest}'`);
+      return { kind, host: (match[1] ?? '').replace(/^\[|\]$/g, ''), port: Number(match[2]) };
+    }
+    case 'unix':
+    case 'file':
+      return { kind, path: rest };
+    case 'exec':
+      return { kind, command: rest };
+    case 'fd': {
+      const fd = /^\d+$/.test(rest) ? Number(rest) : named(rest);
+      if (fd === undefined) throw new QmpError(`File descriptor named '${rest}' has not been found`);
+      return { kind, fd };
+    }
+    default:
+      throw new QmpError("Parameter 'uri' expects a valid migration protocol");
+  }
+}
+
+/** The output end, and a promise of its proper end. */
+export interface Sink {
+  readonly stream: Writable;
+  finished(): Promise<void>;
+}
+
+export async function openSink(uri: MigrationUri): Promise<Sink> {
+  switch (uri.kind) {
+    case 'tcp':
+    case 'unix': {
+      const socket = uri.kind === 'unix' ? connect(uri.path) : connect(uri.port, uri.host || 'localhost');
+      await once(socket, 'connect');
+      return { stream: socket, finished: () => ended(socket) };
+    }
+    case 'file': {
+      const file = createWriteStream(uri.path);
+      await once(file, 'open');
+      return { stream: file, finished: () => ended(file) };
+    }
+    case 'fd': {
+      const file = createWriteStream('', { fd: uri.fd });
+      return { stream: file, finished: () => ended(file) };
+    }
+    default: {
+      const child = spawn('/bin/sh', ['-c', uri.command], { stdio: ['pipe', 'inherit', 'inherit'] });
+      return { stream: child.stdin, finished: () => childEnded(child) };
+    }
+  }
+}
+
+async function ended(stream: Writable): Promise<void> {
+  const closed = once(stream, 'finish');
+  stream.end();
+  await closed;
+}
+
+async function childEnded(child: ChildProcess): Promise<void> {
+  const exited = once(child, 'exit');
+  child.stdin?.end();
+  const [code] = (await exited) as [number | null];
+  if (code !== 0) throw new QmpError(`the command of exec: ended with status ${code}`);
+}
+
+/** The input end: for a server, the first client. */
+export async function openSource(uri: MigrationUri, listening: (description: string) => void): Promise<Readable> {
+  switch (uri.kind) {
+    case 'tcp':
+    case 'unix': {
+      const server = createServer();
+      server.listen(uri.kind === 'unix' ? { path: uri.path } : { host: uri.host || '0.0.0.0', port: uri.port });
+      await once(server, 'listening');
+      listening(uri.kind === 'unix' ? uri.path : JSON.stringify(server.address()));
+      const [socket] = (await once(server, 'connection')) as [Socket];
+      server.close();
+      return socket;
+    }
+    case 'file': {
+      const file = createReadStream(uri.path);
+      await once(file, 'open');
+      return file;
+    }
+    case 'fd':
+      return new Socket({ fd: uri.fd, readable: true, writable: false });
+    default:
+      return spawn('/bin/sh', ['-c', uri.command], { stdio: ['ignore', 'pipe', 'inherit'] }).stdout;
+  }
+}

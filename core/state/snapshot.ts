@@ -1,0 +1,215 @@
+import { crc32 } from 'node:zlib';
+import { SouthbridgeError } from '../errors.ts';
+import type { Machine } from '../machine/machine.ts';
+import { decodeValue, encodeValue } from './codec.ts';
+import { asRecord, type SavedRecord, type SavedValue } from './fields.ts';
+
+const MAGIC = Buffer.from('SBRIDGE\0');
+const VERSION = 1;
+/** RAM goes in pieces of this size; one that is all zero is left out. */
+const PIECE = 0x1_0000;
+const HEADER = 12;
+const MAX_CHUNK = 64 * 2 ** 20;
+
+const Chunk = { MANIFEST: 1, RAM: 2, DEVICE: 3, ACCELERATOR: 4, END: 5 } as const;
+
+/** One chunk: kind, length and CRC-32 of the contents as u32, then the contents. */
+function chunk(kind: number, contents: Buffer): Buffer {
+  const header = Buffer.allocUnsafe(HEADER);
+  header.writeUInt32LE(kind, 0);
+  header.writeUInt32LE(contents.length, 4);
+  header.writeUInt32LE(crc32(contents), 8);
+  return Buffer.concat([header, contents]);
+}
+
+function manifest(machine: Machine): SavedRecord {
+  return {
+    machine: machine.type.type,
+    accelerator: machine.accelerator.name,
+    cpus: machine.cpus.plugged.length,
+    ramSize: machine.config.ramSize,
+    ram: machine.ram.map(({ name, size }) => ({ name, size })),
+    devices: [...machine.devices()].map(device => ({ path: device.path, type: device.typeName })),
+    virtualNs: machine.clocks.virtual.now(),
+  };
+}
+
+/**
+ * The whole state of a stopped machine as a stream: a manifest, RAM without its zero pages, each device by its path, the
+ * CPUs with the accelerator's own chips, and an end mark.
+ */
+export function* saveMachine(machine: Machine): Generator<Buffer> {
+  yield Buffer.concat([MAGIC, Buffer.from(Uint32Array.of(VERSION).buffer)]);
+  yield chunk(Chunk.MANIFEST, encodeValue(manifest(machine)));
+  for (const [index, ram] of machine.ram.entries()) {
+    for (let offset = 0; offset < ram.size; offset += PIECE) {
+      const length = Math.min(PIECE, ram.size - offset);
+      if (isZero(ram.bytes, offset, length)) continue;
+      const contents = Buffer.allocUnsafe(12 + length);
+      contents.writeUInt32LE(index, 0);
+      contents.writeDoubleLE(offset, 4);
+      contents.set(ram.bytes.subarray(offset, offset + length), 12);
+      yield chunk(Chunk.RAM, contents);
+    }
+  }
+  for (const device of machine.devices())
+    yield chunk(Chunk.DEVICE, encodeValue({ path: device.path, state: device.save() }));
+  const accelerator = machine.vm.saveState?.();
+  if (accelerator !== undefined) yield chunk(Chunk.ACCELERATOR, Buffer.from(accelerator));
+  yield chunk(Chunk.END, Buffer.alloc(0));
+}
+
+function isZero(bytes: Uint8Array, offset: number, length: number): boolean {
+  if (((bytes.byteOffset + offset) & 3) !== 0 || (length & 3) !== 0) return false;
+  const wide = new Uint32Array(bytes.buffer, bytes.byteOffset + offset, length >>> 2);
+  for (let index = 0; index < wide.length; index++) if (wide[index] !== 0) return false;
+  return true;
+}
+
+const damaged = (what: string): SouthbridgeError =>
+  new SouthbridgeError('ERR_STATE_FORMAT', `the machine's state ${what}`, 'make it again');
+
+const mismatch = (what: string, saved: unknown, here: unknown): SouthbridgeError =>
+  new SouthbridgeError(
+    'ERR_STATE_MACHINE',
+    `the saved state has ${what} ${String(saved)}, this machine ${String(here)}`,
+    'start both with the same options',
+  );
+
+/**
+ * Puts a stream of {@link saveMachine} into a stopped machine of the same make. RAM is written as it comes; devices and CPUs
+ * are restored together at the end, so that a stream that ends early changes nothing but RAM.
+ */
+export class MachineLoader {
+  readonly #machine: Machine;
+  readonly #devices = new Map<string, SavedValue>();
+  #pending: Buffer = Buffer.alloc(0);
+  #started = false;
+  #manifest: SavedRecord | undefined;
+  #accelerator: Buffer | undefined;
+  #complete = false;
+  /** Bytes of RAM so far. */
+  transferred = 0;
+
+  constructor(machine: Machine) {
+    this.#machine = machine;
+  }
+
+  get complete(): boolean {
+    return this.#complete;
+  }
+
+  /** @throws SouthbridgeError ERR_STATE_FORMAT, ERR_STATE_VERSION, ERR_STATE_MACHINE or what a device says of its state */
+  feed(bytes: Buffer): void {
+    this.#pending = this.#pending.length === 0 ? bytes : Buffer.concat([this.#pending, bytes]);
+    let at = this.#magic();
+    while (this.#started && this.#pending.length - at >= HEADER) {
+      const length = this.#pending.readUInt32LE(at + 4);
+      if (length > MAX_CHUNK) throw damaged('is damaged: a piece is too long');
+      if (this.#pending.length - at < HEADER + length) break;
+      const contents = this.#pending.subarray(at + HEADER, at + HEADER + length);
+      if (crc32(contents) !== this.#pending.readUInt32LE(at + 8)) throw damaged('was altered: a checksum is wrong');
+      this.#accept(this.#pending.readUInt32LE(at), contents);
+      at += HEADER + length;
+    }
+    this.#pending = Buffer.from(this.#pending.subarray(at));
+  }
+
+  /** The stream has ended. @throws SouthbridgeError ERR_STATE_FORMAT where that came early */
+  end(): void {
+    if (!this.#complete) throw damaged('ends early');
+  }
+
+  #magic(): number {
+    if (this.#started) return 0;
+    const known = Math.min(MAGIC.length, this.#pending.length);
+    if (!this.#pending.subarray(0, known).equals(MAGIC.subarray(0, known)))
+      throw damaged('is not a saved state of this program');
+    if (this.#pending.length < MAGIC.length + 4) return 0;
+    const version = this.#pending.readUInt32LE(MAGIC.length);
+    if (version !== VERSION) {
+      throw new SouthbridgeError(
+        'ERR_STATE_VERSION',
+        `the saved state is of version ${version}, this program reads version ${VERSION}`,
+      );
+    }
+    this.#started = true;
+    for (const ram of this.#machine.ram) if (!ram.readonly) ram.bytes.fill(0);
+    return MAGIC.length + 4;
+  }
+
+  #accept(kind: number, contents: Buffer): void {
+    if (this.#complete) throw damaged('goes on behind its end');
+    if ((kind === Chunk.MANIFEST) === (this.#manifest !== undefined))
+      throw damaged('is damaged: its manifest is not in its place');
+    switch (kind) {
+      case Chunk.MANIFEST:
+        this.#manifest = asRecord(decodeValue(contents), 'manifest');
+        this.#check(this.#manifest);
+        break;
+      case Chunk.RAM:
+        this.#loadRam(contents);
+        break;
+      case Chunk.DEVICE: {
+        const { path, state } = asRecord(decodeValue(contents), 'device');
+        if (typeof path !== 'string' || state === undefined || this.#devices.has(path))
+          throw damaged('is damaged: a device');
+        this.#devices.set(path, state);
+        break;
+      }
+      case Chunk.ACCELERATOR:
+        this.#accelerator = Buffer.from(contents);
+        break;
+      case Chunk.END:
+        this.#finish();
+        break;
+      default:
+        throw damaged(`is damaged: a piece of kind ${kind}`);
+    }
+  }
+
+  #check(saved: SavedRecord): void {
+    const here = manifest(this.#machine);
+    for (const [name, what] of [
+      ['machine', 'machine type'],
+      ['accelerator', 'accelerator'],
+      ['cpus', 'CPUs:'],
+      ['ramSize', 'RAM of'],
+    ] as const) {
+      if (saved[name] !== here[name]) throw mismatch(what, saved[name], here[name]);
+    }
+    const names = (value: SavedValue | undefined): string[] =>
+      Array.isArray(value) ? value.map(item => Object.values(asRecord(item, 'manifest')).join(' ')) : [];
+    for (const list of ['ram', 'devices'] as const) {
+      const theirs = names(saved[list]);
+      const ours = names(here[list]);
+      const missing = theirs.find(name => !ours.includes(name));
+      const extra = ours.find(name => !theirs.includes(name));
+      if (missing !== undefined) throw mismatch(list === 'ram' ? 'memory' : 'device', missing, 'does not');
+      if (extra !== undefined) throw mismatch(list === 'ram' ? 'no memory' : 'no device', extra, 'does');
+    }
+  }
+
+  #loadRam(contents: Buffer): void {
+    if (contents.length < 12) throw damaged('is damaged: a piece of RAM');
+    const ram = this.#machine.ram[contents.readUInt32LE(0)];
+    const offset = contents.readDoubleLE(4);
+    const data = contents.subarray(12);
+    if (ram === undefined || !Number.isSafeInteger(offset) || offset < 0 || offset + data.length > ram.size) {
+      throw damaged('is damaged: a piece of RAM lies outside of it');
+    }
+    ram.bytes.set(data, offset);
+    this.transferred += data.length;
+  }
+
+  #finish(): void {
+    const machine = this.#machine;
+    const devices = [...machine.devices()];
+    for (const device of devices) if (!this.#devices.has(device.path)) throw damaged(`lacks device ${device.path}`);
+    const virtualNs = this.#manifest?.['virtualNs'];
+    if (typeof virtualNs === 'number' && virtualNs >= 0) machine.clocks.virtual.restore(virtualNs);
+    for (const device of devices) device.restore(this.#devices.get(device.path) ?? null);
+    if (this.#accelerator !== undefined) machine.vm.restoreState?.(this.#accelerator);
+    this.#complete = true;
+  }
+}
