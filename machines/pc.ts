@@ -1,3 +1,4 @@
+import type { IsaBus } from '../core/bus/isa.ts';
 import { type PropValues, prop } from '../core/device/property.ts';
 import type { Machine } from '../core/machine/machine.ts';
 import { machineType } from '../core/machine/machine-type.ts';
@@ -5,6 +6,8 @@ import type { IntxRouter } from '../core/pci/pci-bus.ts';
 import { piix3Ide } from '../devices/ide/piix3-ide.ts';
 import { fwCfgIo } from '../devices/fw-cfg.ts';
 import { i440fx, i440fxHost } from '../devices/i440fx.ts';
+import { i8257 } from '../devices/i8257.ts';
+import { isaParallel } from '../devices/isa-parallel.ts';
 import { i8254 } from '../devices/i8254.ts';
 import { isaSerial } from '../devices/isa-serial.ts';
 import { mc146818rtc } from '../devices/mc146818rtc.ts';
@@ -98,10 +101,15 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
     timers?.takePit(pit);
     isa.plug(pcSpeaker).pit = pit;
   }
+  plugDmaControllers(isa);
   if (options.i8042) isa.plug(i8042);
   isa.plug(port92);
   config.serials.forEach((chardev, index) => {
     if (chardev !== undefined) isa.plug(isaSerial, { index }, { chardev });
+  });
+
+  config.parallels.forEach((chardev, index) => {
+    if (chardev !== undefined) isa.plug(isaParallel, { index }, { chardev });
   });
 
   const pm = pci.plug(piix4Pm, { addr: '01.3' }, { smb_io_base: SMBUS_BASE });
@@ -134,6 +142,13 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
     smm: options.smm !== 'off',
     hmat: options.hmat,
   });
+}
+
+/** Channels 0 to 3 move bytes, 4 to 7 words. */
+function plugDmaControllers(isa: IsaBus): void {
+  const bytes = isa.plug(i8257, { base: 0x00, 'page-base': 0x80, 'pageh-base': 0x480, dshift: 0 });
+  const words = isa.plug(i8257, { base: 0xc0, 'page-base': 0x88, 'pageh-base': 0x488, dshift: 1 });
+  isa.dmaChannels = [...bytes.channels, ...words.channels];
 }
 
 /** The router of PCI interrupts is a device on the bus that it serves, so it comes after the bus. */
