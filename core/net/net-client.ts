@@ -1,0 +1,144 @@
+/** Frames that wait for a receiver at most; beyond it they are lost, as on a wire. */
+const QUEUE_LIMIT = 10_000;
+
+/** What takes frames from the other end of a wire. */
+export interface NetReceiver {
+  /** Whether a frame would be taken now. */
+  canReceive(): boolean;
+  /**
+   * Takes the first `length` bytes of `frame`, which are only valid during the call. Returns false where it cannot after all:
+   * the frame is then kept until {@link NetClient.receiverReady}.
+   */
+  receive(frame: Uint8Array, length: number): boolean;
+  /** The link went up or down. */
+  linkChanged?(up: boolean): void;
+}
+
+/**
+ * One end of a wire: a network card's port, or a host backend. Frames are Ethernet frames without checksum. What a receiver
+ * cannot take waits at its end and is delivered in order; nothing is dropped that the sender was told was taken.
+ */
+export class NetClient {
+  /** QEMU's id of the client: the netdev's id, or the card's. */
+  readonly name: string;
+  /** QEMU's name of its kind: `e1000`, `user`, `socket`. */
+  readonly model: string;
+  /** For `info network`. */
+  description = '';
+  readonly #receiver: NetReceiver;
+  #peer: NetClient | undefined;
+  #linkUp = true;
+  readonly #waiting: Uint8Array[] = [];
+  #delivering = false;
+  #drained: (() => void)[] = [];
+
+  constructor(name: string, model: string, receiver: NetReceiver) {
+    this.name = name;
+    this.model = model;
+    this.#receiver = receiver;
+  }
+
+  get peer(): NetClient | undefined {
+    return this.#peer;
+  }
+
+  get linkUp(): boolean {
+    return this.#linkUp;
+  }
+
+  /** Frames that wait for this end's receiver. */
+  get queued(): number {
+    return this.#waiting.length;
+  }
+
+  /** Connects the two ends. */
+  connect(peer: NetClient): void {
+    this.#peer = peer;
+    peer.#peer = this;
+  }
+
+  disconnect(): void {
+    const peer = this.#peer;
+    this.#peer = undefined;
+    this.#waiting.length = 0;
+    if (peer !== undefined) {
+      peer.#peer = undefined;
+      peer.#waiting.length = 0;
+    }
+  }
+
+  /** QMP `set_link`. A host backend whose link goes down takes its card's along. */
+  setLink(up: boolean): void {
+    if (up === this.#linkUp) return;
+    this.#linkUp = up;
+    this.#receiver.linkChanged?.(up);
+  }
+
+  /**
+   * Sends a frame to the other end. Returns false where it had to be queued: a well-behaved backend then stops reading from its
+   * source until {@link onDrained}. With the link down, or nobody there, the frame is lost.
+   */
+  send(frame: Uint8Array, length: number = frame.length): boolean {
+    const peer = this.#peer;
+    if (peer === undefined || !this.#linkUp) return true;
+    return peer.#deliver(frame, length);
+  }
+
+  /** Calls `listener` once the other end's queue is empty. */
+  onDrained(listener: () => void): void {
+    const peer = this.#peer;
+    if (peer === undefined || peer.#waiting.length === 0) listener();
+    else peer.#drained.push(listener);
+  }
+
+  /** This end's receiver has room again. */
+  receiverReady(): void {
+    if (this.#delivering) return;
+    this.#delivering = true;
+    while (this.#waiting.length > 0 && this.#receiver.canReceive()) {
+      const frame = this.#waiting[0];
+      if (frame !== undefined && !this.#receiver.receive(frame, frame.length)) break;
+      this.#waiting.shift();
+    }
+    this.#delivering = false;
+    if (this.#waiting.length > 0) return;
+    for (const listener of this.#drained.splice(0)) listener();
+  }
+
+  /** Drops what waits: the receiver has been reset. */
+  purge(): void {
+    this.#waiting.length = 0;
+    for (const listener of this.#drained.splice(0)) listener();
+  }
+
+  #deliver(frame: Uint8Array, length: number): boolean {
+    if (!this.#linkUp) return true;
+    if (this.#waiting.length === 0 && !this.#delivering && this.#receiver.canReceive()) {
+      this.#delivering = true;
+      const taken = this.#receiver.receive(frame, length);
+      this.#delivering = false;
+      if (taken) {
+        // What came back meanwhile (a loop, a hub) is delivered now.
+        if (this.#waiting.length > 0) this.receiverReady();
+        return true;
+      }
+    }
+    if (this.#waiting.length < QUEUE_LIMIT) this.#waiting.push(frame.slice(0, length));
+    return false;
+  }
+}
+
+/** What `-netdev` makes: the end of a wire that leads out of the machine. */
+export interface NetBackend {
+  readonly id: string;
+  readonly client: NetClient;
+  /** Gives back sockets, files and timers. Idempotent. */
+  dispose(): void;
+}
+
+/** How a card plugs into its netdev: makes the card's end and connects the two. `backend` is absent for a card without one. */
+export function connectCard(name: string, model: string, receiver: NetReceiver, backend: NetBackend | undefined): NetClient {
+  const client = new NetClient(name, model, receiver);
+  if (backend !== undefined) client.connect(backend.client);
+  return client;
+}
