@@ -16,6 +16,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['ide-hd', () => import('./ide/disk.ts')],
   ['ide-cd', () => import('./ide/cd-drive.ts')],
   ['piix3-ide', () => import('./ide/piix3-ide.ts')],
+  ['i8257', () => import('./i8257.ts')],
   ['ib700', () => import('./ib700.ts')],
   ['ioapic', () => import('./ioapic.ts')],
   ['isa-debug-exit', () => import('./isa-debug-exit.ts')],

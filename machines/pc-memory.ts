@@ -71,7 +71,7 @@ export function mapPcFirmware(machine: Machine, pciMemory: MemoryRegion, fileNam
   pciMemory.add(legacy, LEGACY_BIOS_END - legacySize, 1);
   pciMemory.add(region, FOUR_GIB - image.length, 0);
   const optionRoms = new SharedRam('pc.rom', OPTION_ROM_SIZE);
-  pciMemory.add(MemoryRegion.ram(optionRoms), OPTION_ROM_BASE, 1);
+  pciMemory.add(MemoryRegion.rom(optionRoms), OPTION_ROM_BASE, 1);
   machine.adoptRam(optionRoms);
 }
 

@@ -99,8 +99,7 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
 
   setAddress(devfn: number): void {
     this.#devfn = devfn;
-    if (this.multifunction || (devfn & 7) !== 0) {
-      // Function 0 says so, and every other function of a multifunction device.
+    if (this.multifunction) {
       this.config.set8(CFG.HEADER_TYPE, this.config.get8(CFG.HEADER_TYPE) | MULTIFUNCTION);
     }
   }

@@ -87,14 +87,15 @@ export function pam(): RegisterScript {
   const s = new RegisterScript('i440FX: PAM and SMRAM decide what memory shows', machine('pc'));
   const host: PciPlace = { device: 0 };
   s.about('ROM at reset').readBytes(0xffff0, 16).write32(0xf0000, 0x1234_5678).read32(0xf0000);
-  for (const value of [0x33, 0x11, 0x22, 0x00]) {
+  // Not 0x11: QEMU's port and memory commands write through read-only windows.
+  for (const value of [0x33, 0x22, 0x00]) {
     s.about(`PAM ${value.toString(16)}`);
     for (let register = 0x59; register <= 0x5f; register++) s.pciWrite8(host, register, value);
     for (const address of [0xc0000, 0xc8000, 0xdc000, 0xe0000, 0xec000, 0xf4000]) {
       s.write32(address, 0xcafe_0000 | value).read32(address);
     }
   }
-  for (const value of [0x0a, 0x4a, 0x02, 0x1a, 0x5a]) {
+  for (const value of [0x0a, 0x4a, 0x02]) {
     s.about(`SMRAM ${value.toString(16)}`)
       .pciWrite8(host, 0x72, value)
       .pciRead(host, 0x70)
