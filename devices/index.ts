@@ -11,7 +11,6 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['i440FX i440FX-pcihost', () => import('./i440fx.ts')],
   ['i6300esb', () => import('./i6300esb.ts')],
   ['i8042', () => import('./i8042.ts')],
-  ['i8257', () => import('./i8257.ts')],
   ['isa-parallel', () => import('./isa-parallel.ts')],
   ['ide-hd', () => import('./ide/disk.ts')],
   ['ide-cd', () => import('./ide/cd-drive.ts')],
