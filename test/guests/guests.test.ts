@@ -3,6 +3,8 @@ import { existsSync } from 'node:fs';
 import t from 'tap';
 import { buildGuest, type GuestName } from './build.ts';
 
+t.setTimeout(600_000);
+
 // Our guests are tests of machines, so they are tested themselves: on Debian's QEMU, which is right where they differ.
 const QEMU = 'qemu-system-x86_64';
 const has = (program: string): boolean => spawnSync(program, ['--version']).status === 0;

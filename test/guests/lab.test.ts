@@ -8,6 +8,8 @@ import { loadKernel } from '../../core/loader/kernel.ts';
 import { buildGuest } from './build.ts';
 import { labBoot } from './lab-boot.ts';
 
+t.setTimeout(600_000);
+
 function missing(accelerator: Accelerator): string | false {
   try {
     accelerator.probe();

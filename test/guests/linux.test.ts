@@ -3,6 +3,8 @@ import { wasm } from '../../core/accel/wasm/accelerator.ts';
 import { guestOrSkip } from './guest-or-skip.ts';
 import { linuxGuest } from './linux-guest.ts';
 
+t.setTimeout(600_000);
+
 // Debian's kernel on the wasm accelerator: KVM here may be one that cannot run it, and the devices are the same.
 t.test('Linux finds the lab PC as it is', { timeout: 180_000 }, async t => {
   for (const item of ['linux-i386', 'busybox-i386'] as const) if ((await guestOrSkip(t, item)) === undefined) return;

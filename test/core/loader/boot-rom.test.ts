@@ -11,6 +11,8 @@ import { buildGuest } from '../../guests/build.ts';
 import { guestOrSkip } from '../../guests/guest-or-skip.ts';
 import { noQemu } from './qemu-fw-cfg.ts';
 
+t.setTimeout(180_000);
+
 const NAMES = Object.keys(BOOT_ROMS) as BootRomName[];
 const noCompiler = spawnSync('gcc', ['--version']).status === 0 ? false : 'gcc is not installed';
 
