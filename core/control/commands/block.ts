@@ -1,9 +1,11 @@
 import type { BlockBackend } from '../../block/backend.ts';
+import type { BlockGraph } from '../../block/graph.ts';
+import * as media from '../../block/media.ts';
 import type { BlockNode } from '../../block/node.ts';
-import type { Json, JsonObject } from '../json/value.ts';
+import type { JsonObject } from '../json/value.ts';
 import type { Program } from '../program.ts';
 import type { Value } from '../qapi/declare.ts';
-import { deviceNotFound, QmpError } from '../qapi/error.ts';
+import { QmpError } from '../qapi/error.ts';
 import type { BlockDeviceInfo, BlockInfo, BlockStats } from '../qapi/schema/block-info.ts';
 import type { Handlers } from '../qmp/catalog.ts';
 import type { QmpSession } from '../qmp/monitor.ts';
@@ -65,6 +67,7 @@ export async function blockInfos(program: Program): Promise<Info[]> {
 }
 
 export function blockCommands(program: Program): Handlers<QmpSession> {
+  const graph = async (): Promise<BlockGraph> => (await program.blocks()).graph;
   const stats = (node: BlockNode): Value<typeof BlockStats> =>
     ({
       'node-name': node.nodeName,
@@ -101,70 +104,14 @@ export function blockCommands(program: Program): Handlers<QmpSession> {
       if (Number(size) < 0) throw new QmpError("Parameter 'size' expects a >0 size");
       await node.truncate(Number(size), {});
     },
-    eject: async ({ device, id, force = false }) => {
-      const backend = await removable(program, device, id);
-      await openTray(backend, force);
-      await backend.remove();
-    },
-    'blockdev-open-tray': async ({ device, id, force = false }) =>
-      openTray(await removable(program, device, id), force),
-    'blockdev-close-tray': async ({ device, id }) => {
-      const backend = await removable(program, device, id);
-      if (backend.device?.trayOpen?.() === true) backend.device.changeMedium?.(true);
-    },
-    'blockdev-remove-medium': async ({ id }) => {
-      const backend = await removable(program, undefined, id);
-      if (backend.device?.trayOpen?.() === false) throw new QmpError(`Tray of device '${id}' is not open`);
-      await backend.remove();
-    },
-    'blockdev-insert-medium': async ({ id, 'node-name': name }) => {
-      const backend = await removable(program, undefined, id);
-      const node = (await program.blocks()).graph.node(name);
-      if (node === undefined) throw new QmpError(`Node '${name}' not found`);
-      if (backend.device?.trayOpen?.() === false) throw new QmpError(`Tray of device '${id}' is not open`);
-      if (backend.inserted) throw new QmpError(`There already is a medium in device '${id}'`);
-      backend.insert(node);
-    },
-    'blockdev-change-medium': async ({ device, id, filename, format, 'read-only-mode': mode = 'retain' }) => {
-      const blocks = await program.blocks();
-      const backend = await removable(program, device, id);
-      const readOnly = mode === 'retain' ? backend.readOnlyIfEmpty || backend.readOnly : mode === 'read-only';
-      const options: Record<string, Json> = {
-        driver: format ?? 'raw',
-        'read-only': readOnly,
-        file: { driver: 'file', filename, 'read-only': readOnly },
-      };
-      const { BlockOptions } = await import('../../block/options.ts');
-      const node = await blocks.graph.openTree(undefined, BlockOptions.fromJson(options), {}, false);
-      await openTray(backend, false);
-      if (backend.inserted) await backend.remove();
-      backend.insert(node);
-    },
+    eject: async ({ device, id, force = false }) => media.eject(await graph(), { device, id }, force),
+    'blockdev-open-tray': async ({ device, id, force = false }) => media.openTray(await graph(), { device, id }, force),
+    'blockdev-close-tray': async ({ device, id }) => media.closeTray(await graph(), { device, id }),
+    'blockdev-remove-medium': async ({ id }) => media.removeMedium(await graph(), { id }),
+    'blockdev-insert-medium': async ({ id, 'node-name': name }) => media.insertMedium(await graph(), { id }, name),
+    'blockdev-change-medium': async ({ device, id, filename, format, 'read-only-mode': readOnly = 'retain' }) =>
+      media.changeMedium(await graph(), { device, id }, { filename, format, readOnly }),
   };
-}
-
-async function removable(program: Program, device: string | undefined, id: string | undefined): Promise<BlockBackend> {
-  const { graph } = await program.blocks();
-  if (device === undefined && id === undefined) throw new QmpError("Need exactly one of 'device' and 'id'");
-  const name = id ?? device ?? '';
-  const found = [...graph.backends].find(backend =>
-    device !== undefined ? backend.name === device : backend.device?.id === id,
-  );
-  if (found === undefined) throw deviceNotFound(name);
-  if (found.device !== undefined && !found.device.removable) throw new QmpError(`Device '${name}' is not removable`);
-  return found;
-}
-
-async function openTray(backend: BlockBackend, force: boolean): Promise<void> {
-  const { device } = backend;
-  if (device?.trayOpen?.() !== false) return;
-  if (device.mediumLocked?.() === true && !force) {
-    device.ejectRequest?.(force);
-    throw new QmpError(
-      `Device '${backend.name}' is locked and force was not specified, wait for tray to open and try again`,
-    );
-  }
-  device.changeMedium?.(false);
 }
 
 const EMPTY_STATS = {

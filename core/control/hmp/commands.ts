@@ -99,6 +99,32 @@ export const HMP_COMMANDS: readonly HmpCommand[] = [
     }
     return undefined;
   }),
+  hmp(
+    'savevm',
+    '[tag]',
+    'save a VM snapshot. If no tag is provided, a new snapshot is created',
+    async ({ program }, text) => {
+      const { saveVm } = await import('../migration/snapshots.ts');
+      await saveVm(program, words(text)[0]);
+      return undefined;
+    },
+  ),
+  hmp('loadvm', 'tag', 'restore a VM snapshot from its tag', async ({ program }, text) => {
+    const { loadVm } = await import('../migration/snapshots.ts');
+    await loadVm(program, words(text)[0] ?? '');
+    return undefined;
+  }),
+  hmp('delvm', 'tag', 'delete a VM snapshot from its tag', async ({ program }, text) => {
+    const { deleteVm } = await import('../migration/snapshots.ts');
+    await deleteVm(program, words(text)[0] ?? '');
+    return undefined;
+  }),
+  hmp('migrate', '[-d] uri', 'migrate to URI', async (context, text) => {
+    const uri = words(text).filter(word => !word.startsWith('-'))[0] ?? '';
+    await context.qmp('migrate', { uri });
+    return undefined;
+  }),
+  hmp('migrate_cancel', '', 'cancel the current VM migration', plain('migrate_cancel')),
   hmp('singlestep', '[on|off]', 'run emulation in singlestep mode or switch to normal mode', () => undefined),
   hmp('stop|s', '', 'stop emulation', plain('stop')),
   hmp('cont|c', '', 'resume emulation', plain('cont')),

@@ -155,7 +155,13 @@ export const INFO_COMMANDS: readonly HmpCommand[] = [
       .map(({ name, enabled }) => `${name} : state ${enabled ? 1 : 0}\n`)
       .join(''),
   ),
-  hmp('snapshots', '', 'show the currently saved VM snapshots', () => 'There is no snapshot available.\n'),
+  hmp('snapshots', '', 'show the currently saved VM snapshots', async ({ program }) =>
+    (await import('../migration/snapshots.ts')).listSnapshots(program),
+  ),
+  hmp('migrate', '', 'show migration status', async ({ program }) => {
+    const { status } = (await program.migration()).info;
+    return status === undefined ? '' : `Migration status: ${status}\n`;
+  }),
   hmp('balloon', '', 'show balloon information', () => 'Error: No balloon device has been activated\n'),
   hmp('tpm', '', 'show the TPM device', () => 'TPM device not supported\n'),
   hmp('usb', '', 'show guest USB devices', () => 'USB support not enabled\n'),

@@ -1,4 +1,5 @@
 import type { Chardev } from '../../char/chardev.ts';
+import { SouthbridgeError } from '../../errors.ts';
 import type { JsonSyntaxError } from '../json/parser.ts';
 import { JsonStream } from '../json/stream.ts';
 import { isObject, type Json, type JsonObject } from '../json/value.ts';
@@ -170,10 +171,20 @@ export class QmpMonitor {
   }
 }
 
+/** Errors of the layers below that have a class of their own. */
+const CLASSES: ReadonlyMap<string, QmpErrorClass> = new Map([
+  ['ERR_DEVICE_NOT_FOUND', 'DeviceNotFound'],
+  ['ERR_DEVICE_NOT_ACTIVE', 'DeviceNotActive'],
+]);
+
 /** Class and text that a client gets for an error of any kind; what is not meant for clients loses nothing but its class. */
 function describe(error: unknown): { errorClass: QmpErrorClass; description: string } {
   if (error instanceof QmpError) return { errorClass: error.class, description: error.message };
-  return { errorClass: 'GenericError', description: error instanceof Error ? error.message : String(error) };
+  const code = error instanceof SouthbridgeError ? error.code : '';
+  return {
+    errorClass: CLASSES.get(code) ?? 'GenericError',
+    description: error instanceof Error ? error.message : String(error),
+  };
 }
 
 /** Checks the outer form of a request, in the order of its members. */

@@ -289,6 +289,11 @@ class Startup {
     machine.resetDevices();
     program.built();
     await this.#gdb();
+    const loadvm = line.all('loadvm').at(-1);
+    if (loadvm !== undefined) {
+      const { loadVm } = await import('../migration/snapshots.ts');
+      await at(loadvm.location, () => loadVm(program, loadvm.value));
+    }
     const incoming = line.all('incoming').at(-1);
     if (incoming === undefined) {
       if (!line.has('S')) machine.start();

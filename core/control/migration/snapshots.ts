@@ -1,0 +1,137 @@
+import { IoVector } from '../../block/io-vector.ts';
+import type { BlockNode } from '../../block/node.ts';
+import { startFor, type Task } from '../../block/pending.ts';
+import { Qcow2Node } from '../../block/qcow2/node.ts';
+import type { Snapshot } from '../../block/qcow2/snapshots.ts';
+import { MachineLoader, saveMachine } from '../../state/snapshot.ts';
+import type { Program } from '../program.ts';
+import { QmpError } from '../qapi/error.ts';
+
+const PIECE = 2 ** 20;
+
+/** The writable disks of the machine, all of which a snapshot of the whole machine takes in. */
+async function disks(program: Program): Promise<readonly Qcow2Node[]> {
+  const { graph } = await program.blocks();
+  const nodes = new Set<BlockNode>();
+  for (const backend of graph.backends) {
+    const { root } = backend;
+    if (root === undefined || root.readOnly) continue;
+    if (!(root instanceof Qcow2Node)) {
+      throw new QmpError(`Device '${backend.name || root.nodeName}' is writable but does not support snapshots`);
+    }
+    nodes.add(root);
+  }
+  const list = [...nodes].filter(node => node instanceof Qcow2Node);
+  if (list.length === 0) throw new QmpError('No block device can accept snapshots');
+  return list;
+}
+
+const locked = async <T>(node: Qcow2Node, task: Task<T>): Promise<T> => startFor(node.exclusively(task));
+
+/** Stops the machine for `action`, and lets it go on if it ran. */
+async function stopped<T>(program: Program, state: 'save-vm' | 'restore-vm', action: () => Promise<T>): Promise<T> {
+  const { machine } = program;
+  const running = machine.power.running;
+  const before = machine.runState;
+  machine.stop(state);
+  try {
+    return await (await program.blocks()).graph.drained(action);
+  } finally {
+    machine.power.setState(running ? 'paused' : before);
+    if (running) machine.start();
+  }
+}
+
+/** `savevm`: the whole machine as a snapshot in its qcow2 disks, in place of one of the same name. */
+export async function saveVm(program: Program, name: string | undefined): Promise<void> {
+  const nodes = await disks(program);
+  const [first] = nodes;
+  if (first === undefined) return;
+  const now = Date.now();
+  const tag = name ?? `vm-${new Date(now).toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '')}`;
+  await stopped(program, 'save-vm', async () => {
+    for (const node of nodes) {
+      const old = node.snapshots.find(tag);
+      if (old !== undefined) await locked(node, node.snapshots.remove(old));
+    }
+    let position = 0;
+    for (const piece of saveMachine(program.machine)) {
+      await first.writeVmState(position, IoVector.of(piece));
+      position += piece.length;
+    }
+    for (const node of nodes) {
+      await locked(
+        node,
+        node.snapshots.create({
+          name: tag,
+          dateSeconds: Math.floor(now / 1000),
+          dateNanoseconds: (now % 1000) * 1_000_000,
+          vmClockNs: program.machine.clocks.virtual.now(),
+          vmStateSize: node === first ? position : 0,
+        }),
+      );
+    }
+  });
+}
+
+/** `loadvm`: makes disks and machine what they were. */
+export async function loadVm(program: Program, name: string): Promise<void> {
+  const nodes = await disks(program);
+  const chosen = nodes.map(node => ({ node, snapshot: node.snapshots.find(name) }));
+  const holder = chosen.find(({ snapshot }) => snapshot !== undefined && snapshot.vmStateSize > 0);
+  const lacking = chosen.find(({ snapshot }) => snapshot === undefined);
+  if (lacking !== undefined) throw new QmpError(`Snapshot '${name}' does not exist in one or more devices`);
+  if (holder?.snapshot === undefined)
+    throw new QmpError('This is a disk-only snapshot. Revert to it offline using qemu-img');
+  const size = holder.snapshot.vmStateSize;
+  await stopped(program, 'restore-vm', async () => {
+    for (const { node, snapshot } of chosen)
+      if (snapshot !== undefined) await locked(node, node.snapshots.apply(snapshot));
+    const { machine } = program;
+    machine.resetDevices();
+    const loader = new MachineLoader(machine);
+    for (let position = 0; position < size; position += PIECE) {
+      const piece = Buffer.alloc(Math.min(PIECE, size - position));
+      await holder.node.readVmState(position, IoVector.of(piece));
+      loader.feed(piece);
+    }
+    loader.end();
+  });
+}
+
+/** `delvm`. */
+export async function deleteVm(program: Program, name: string): Promise<void> {
+  for (const node of await disks(program)) {
+    const snapshot = node.snapshots.find(name);
+    if (snapshot === undefined)
+      throw new QmpError(`Device '${node.nodeName}' does not have the requested snapshot '${name}'`);
+    await locked(node, node.snapshots.remove(snapshot));
+  }
+}
+
+/** `info snapshots`: those that every disk has and that hold a machine. */
+export async function listSnapshots(program: Program): Promise<string> {
+  let nodes: readonly Qcow2Node[];
+  try {
+    nodes = await disks(program);
+  } catch {
+    return 'No available block device supports snapshots\n';
+  }
+  const whole = (nodes[0]?.snapshots.list ?? []).filter(({ name }) =>
+    nodes.every(node => node.snapshots.find(name) !== undefined),
+  );
+  if (whole.length === 0) return 'There is no snapshot available.\n';
+  return `List of snapshots present on all disks:\n${ROW(['ID', 'TAG', 'VM SIZE', 'DATE', 'VM CLOCK', 'ICOUNT'])}${whole.map(row).join('')}`;
+}
+
+const ROW = ([id = '', tag = '', size = '', date = '', clock = '', icount = '']: readonly string[]): string =>
+  `${id.padEnd(10)}${tag.padEnd(17)}${size.padStart(8)}${date.padStart(20)}${clock.padStart(13)}${icount.padStart(11)}\n`;
+
+function row(snapshot: Snapshot): string {
+  const mib = `${(snapshot.vmStateSize / 2 ** 20).toFixed(1)} MiB`;
+  const date = new Date(snapshot.dateSeconds * 1000).toISOString().slice(0, 19).replace('T', ' ');
+  const ms = Math.floor(snapshot.vmClockNs / 1e6);
+  const two = (value: number): string => String(value).padStart(2, '0');
+  const clock = `${two(Math.floor(ms / 3_600_000))}:${two(Math.floor(ms / 60_000) % 60)}:${two(Math.floor(ms / 1000) % 60)}.${String(ms % 1000).padStart(3, '0')}`;
+  return ROW(['--', snapshot.name, mib, date, clock, '']);
+}
