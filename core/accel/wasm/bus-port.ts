@@ -1,7 +1,7 @@
 import type { GuestBus } from '../accelerator.ts';
 import type { Imports } from './abi.ts';
 
-type BusImports = Pick<Imports, Extract<keyof Imports, `io_port_${string}` | `mmap_${string}`>>;
+export type BusImports = Pick<Imports, Extract<keyof Imports, `io_port_${string}` | `mmap_${string}`>>;
 
 /**
  * Ports and memory outside RAM, as the module calls for them. An exception must not unwind through the module: the first
@@ -9,10 +9,13 @@ type BusImports = Pick<Imports, Extract<keyof Imports, `io_port_${string}` | `mm
  */
 export class BusPort implements BusImports {
   readonly #bus: GuestBus;
+  /** Takes memory accesses instead of the bus, while set. */
+  memory: Pick<GuestBus, 'memoryRead' | 'memoryWrite'>;
   readonly #failed: (error: unknown) => void;
 
   constructor(bus: GuestBus, failed: (error: unknown) => void) {
     this.#bus = bus;
+    this.memory = bus;
     this.#failed = failed;
   }
 
@@ -58,6 +61,25 @@ export class BusPort implements BusImports {
     this.mmap_write64(address + 8, c, d);
   }
 
+  /** These functions as free ones. */
+  imports(): BusImports {
+    return {
+      io_port_read8: port => this.io_port_read8(port),
+      io_port_read16: port => this.io_port_read16(port),
+      io_port_read32: port => this.io_port_read32(port),
+      io_port_write8: (port, value) => this.io_port_write8(port, value),
+      io_port_write16: (port, value) => this.io_port_write16(port, value),
+      io_port_write32: (port, value) => this.io_port_write32(port, value),
+      mmap_read8: address => this.mmap_read8(address),
+      mmap_read32: address => this.mmap_read32(address),
+      mmap_write8: (address, value) => this.mmap_write8(address, value),
+      mmap_write16: (address, value) => this.mmap_write16(address, value),
+      mmap_write32: (address, value) => this.mmap_write32(address, value),
+      mmap_write64: (address, low, high) => this.mmap_write64(address, low, high),
+      mmap_write128: (address, a, b, c, d) => this.mmap_write128(address, a, b, c, d),
+    };
+  }
+
   #portRead(port: number, size: number): number {
     try {
       return this.#bus.portRead(port & 0xffff, size);
@@ -77,7 +99,7 @@ export class BusPort implements BusImports {
 
   #memoryRead(address: number, size: number): number {
     try {
-      return this.#bus.memoryRead(address, size);
+      return this.memory.memoryRead(address, size);
     } catch (error) {
       this.#failed(error);
       return size === 1 ? 0xff : -1;
@@ -86,7 +108,7 @@ export class BusPort implements BusImports {
 
   #memoryWrite(address: number, size: number, value: number): void {
     try {
-      this.#bus.memoryWrite(address, size, value);
+      this.memory.memoryWrite(address, size, value);
     } catch (error) {
       this.#failed(error);
     }

@@ -6,6 +6,7 @@ const GPRS = 8;
 const GPR_SLOTS = 16;
 const XMMS = 8;
 const CR0_PE = 1;
+const CR0_ET = 1 << 4;
 const CR0_PG = 1 << 31;
 const CR4_PAE = 1 << 5;
 const PDPTES = 4;
@@ -23,6 +24,8 @@ const ATTRIBUTE_P = 1 << 7;
 const ATTRIBUTE_DB = 1 << 14;
 const ATTRIBUTE_G = 1 << 15;
 const LIMIT_WITHOUT_G = 0xf_ffff;
+/** Present, code, readable: what the module makes of CS with each write of CR0. */
+const CODE_ACCESS = 0x9a;
 const SYSTEM_TYPE_TSS = 0x8b;
 const SYSTEM_TYPE_LDT = 0x82;
 
@@ -139,6 +142,22 @@ export class WasmCpu {
     memory.setWord(abi.PREFIXES, 0);
     memory.setByte(abi.HALTED, state.halted ? 1 : 0);
     this.#writeFpu(state.fxsave);
+    this.forgetTranslations();
+  }
+
+  /** As MOV CRn does, without its faults. */
+  setControlRegister(number: number, value: number): void {
+    const memory = this.#memory;
+    if (number === 0) {
+      value |= CR0_ET;
+      memory.setByte(abi.PROTECTED_MODE, value & CR0_PE);
+      memory.setByte(abi.SEGMENT_ACCESS + abi.CS, CODE_ACCESS);
+    } else if (number === 3) {
+      value &= (memory.word(abi.CR + 16) & CR4_PAE) !== 0 ? ~0x1f : ~0xfff;
+    }
+    memory.setWord(abi.CR + 4 * number, value);
+    const paging = (memory.word(abi.CR) & CR0_PG) !== 0;
+    if (paging && (memory.word(abi.CR + 16) & CR4_PAE) !== 0) this.#loadPdptes(memory.word(abi.CR + 12) >>> 0);
     this.forgetTranslations();
   }
 

@@ -8,6 +8,9 @@ const SHADOW_PAGES = (abi.SHADOW_END - abi.VIDEO_WINDOW_END) / PAGE;
 const TOP = 2 ** 32;
 /** How much of the address space's top the guest can execute from, in bytes. */
 const TOP_WINDOW = 2 ** 20;
+/** Guest-physical address of two pages below it that nothing is mapped to, for code of ours. */
+export const SCRATCH = TOP - TOP_WINDOW - 2 * PAGE;
+const WINDOW = TOP - SCRATCH;
 /** The allocator's own words just below guest RAM, which stand for the last bytes below 4 GiB. */
 const ALLOCATOR_WORDS = 8;
 /** From the end of one block to a page-aligned one behind it. */
@@ -227,7 +230,7 @@ export class GuestMemory {
   #reserve(): number {
     const probe = this.#core.v86_malloc(16);
     this.#core.v86_free(probe);
-    const base = Math.ceil((probe + TOP_WINDOW + BLOCK_GAP) / PAGE) * PAGE;
+    const base = Math.ceil((probe + WINDOW + BLOCK_GAP) / PAGE) * PAGE;
     let found = 0;
     try {
       const window = this.#core.v86_malloc(base - BLOCK_GAP - probe);
@@ -244,7 +247,7 @@ export class GuestMemory {
       throw new SouthbridgeError('ERR_WASM_ABI', 'guest RAM is not where the allocator of v86.wasm used to put it');
     }
     this.#memory.setWord(abi.RAM_SIZE, this.size);
-    this.#memory.bytes.fill(NOTHING, base - TOP_WINDOW, base - ALLOCATOR_WORDS);
+    this.#memory.bytes.fill(NOTHING, base - WINDOW, base - ALLOCATOR_WORDS);
     return base;
   }
 }

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { SouthbridgeError } from '../../errors.ts';
 import type { GuestRam } from '../../memory/guest-ram.ts';
-import type { Vcpu, Vm, VmOptions, VmStop } from '../accelerator.ts';
+import type { DebugOptions, Vcpu, Vm, VmOptions, VmStop } from '../accelerator.ts';
 import type { CpuState } from '../cpu-state.ts';
 import { codeReport, registersReport } from '../registers-report.ts';
 import * as abi from './abi.ts';
@@ -10,6 +10,7 @@ import { BusPort } from './bus-port.ts';
 import { CompiledCode } from './compiled-code.ts';
 import { CoreMemory } from './core-memory.ts';
 import { WasmCpu } from './cpu.ts';
+import { GuestDebug } from './guest-debug.ts';
 import { GuestMemory } from './guest-memory.ts';
 import { DELIVERY_NMI, Irqchip } from './irqchip.ts';
 import { translate } from './paging.ts';
@@ -62,6 +63,10 @@ export class WasmVm implements Vm {
   #broken = false;
   #failure: unknown;
   #panic = '';
+  #debugOptions: DebugOptions | undefined;
+  #debug: GuestDebug | undefined;
+  /** The run under way is of a single instruction: timers wait. */
+  #stepping = false;
   #apicDueMs = Number.POSITIVE_INFINITY;
   #sliceStartedMs = 0;
   #random: number;
@@ -125,6 +130,7 @@ export class WasmVm implements Vm {
   start(): void {
     if (this.#running || this.#disposed) return;
     this.#running = true;
+    this.#debug = undefined;
     this.#runSoon();
   }
 
@@ -132,6 +138,7 @@ export class WasmVm implements Vm {
     this.#running = false;
     this.#cancel();
     if (this.#inSlice) this.#endSliceSoon();
+    else this.#debug?.withdraw();
   }
 
   kick(): void {
@@ -192,7 +199,7 @@ export class WasmVm implements Vm {
 
   #newEngine(): Engine {
     const instance = abi.instantiate(abi.load(), {
-      ...busImports(this.#bus),
+      ...this.#bus.imports(),
       microtick: () => this.#nowMs(),
       run_hardware_timers: () => this.#check(),
       cpu_event_halt: () => {},
@@ -226,6 +233,7 @@ export class WasmVm implements Vm {
     this.#ram.moveTo(instance, memory);
     this.#irqchip.attach(core, memory);
     this.#time.restart(memory);
+    this.#debug = undefined;
   }
 
   #resetNow(): void {
@@ -282,16 +290,15 @@ export class WasmVm implements Vm {
     this.#inSlice = true;
     this.#sliceEndWanted = false;
     this.#sliceStartedMs = performance.now();
-    const { core, cpu, code } = this.#engine;
+    const { cpu, code } = this.#engine;
+    let stop: VmStop | undefined;
     try {
       this.#runTimers();
-      this.#letInterruptsIn();
-      if (!cpu.halted && this.#running && !this.#sliceEndWanted) {
-        this.#executing = true;
-        core.main_loop();
+      if (this.#debugOptions !== undefined) stop = this.#runDebugged(this.#debugOptions);
+      else {
+        this.#letInterruptsIn();
+        if (!cpu.halted && this.#running && !this.#sliceEndWanted) this.#runModule();
       }
-      this.#executing = false;
-      this.#resume();
       code.announce();
     } catch (error) {
       this.#executing = false;
@@ -301,7 +308,57 @@ export class WasmVm implements Vm {
     } finally {
       this.#inSlice = false;
     }
+    if (stop !== undefined) this.#stop(stop);
     this.#endSlice();
+  }
+
+  #runModule(): void {
+    this.#executing = true;
+    this.#engine.core.main_loop();
+    this.#executing = false;
+    this.#resume();
+  }
+
+  #runDebugged(options: DebugOptions): VmStop | undefined {
+    this.#debug ??= this.#newDebug(options);
+    if (this.#engine.cpu.halted && !options.singleStep) this.#letInterruptsIn();
+    if (!this.#running || this.#sliceEndWanted || (this.#engine.cpu.halted && !options.singleStep)) return undefined;
+    const event = this.#debug.run();
+    return event === undefined ? undefined : { reason: 'debug', cpu: 0, ...event };
+  }
+
+  #newDebug(options: DebugOptions): GuestDebug {
+    const { instance, memory, cpu } = this.#engine;
+    const host = {
+      instance,
+      memory,
+      cpu,
+      ram: this.#ram,
+      bus: this.#options.bus,
+      translate: (linear: number) => this.translate(linear),
+      run: (access?: BusPort['memory']) => {
+        this.#stepping = access !== undefined;
+        this.#bus.memory = access ?? this.#options.bus;
+        const sliceEndWanted = this.#sliceEndWanted;
+        try {
+          this.#runModule();
+        } finally {
+          this.#bus.memory = this.#options.bus;
+          if (this.#stepping) this.#sliceEndWanted = sliceEndWanted;
+          this.#stepping = false;
+        }
+      },
+      endRun: () => this.#checkSoon(),
+      letInterruptsIn: () => this.#letInterruptsIn(),
+    };
+    return new GuestDebug(host, options);
+  }
+
+  /** See {@link Vcpu.setDebug}. */
+  setDebug(options: DebugOptions | undefined): void {
+    this.#debug?.withdraw();
+    this.#debug = undefined;
+    this.#debugOptions = options;
   }
 
   #endSlice(): void {
@@ -315,6 +372,7 @@ export class WasmVm implements Vm {
       this.#failure = undefined;
     }
     if (this.#resetWanted) this.#resetNow();
+    if (!this.#running) this.#debug?.withdraw();
     if (!this.#running) return;
     if (this.#engine.cpu.halted) this.#sleep();
     else this.#runSoon();
@@ -354,6 +412,11 @@ export class WasmVm implements Vm {
     const executing = this.#executing;
     this.#executing = false;
     this.#checkPending = false;
+    if (this.#stepping || (memory.byte(abi.HALTED) !== 0 && this.#debug?.check() === true)) {
+      this.#suspend();
+      this.#executing = executing;
+      return 0;
+    }
     if (memory.byte(abi.HALTED) === 0) code.announce();
     this.#runTimers();
     if (this.#sliceEndWanted || !this.#running || performance.now() - this.#sliceStartedMs > SLICE_LIMIT_MS)
@@ -479,6 +542,7 @@ export class WasmVm implements Vm {
   #stop(stop: VmStop): void {
     this.#running = false;
     this.#cancel();
+    this.#debug?.withdraw();
     this.#options.stopped(stop);
   }
 
@@ -519,22 +583,12 @@ class WasmVcpu implements Vcpu {
     }
     this.#vm.cpu.write(state);
   }
-}
 
-function busImports(port: BusPort): Pick<abi.Imports, Exclude<keyof BusPort, never>> {
-  return {
-    io_port_read8: p => port.io_port_read8(p),
-    io_port_read16: p => port.io_port_read16(p),
-    io_port_read32: p => port.io_port_read32(p),
-    io_port_write8: (p, value) => port.io_port_write8(p, value),
-    io_port_write16: (p, value) => port.io_port_write16(p, value),
-    io_port_write32: (p, value) => port.io_port_write32(p, value),
-    mmap_read8: address => port.mmap_read8(address),
-    mmap_read32: address => port.mmap_read32(address),
-    mmap_write8: (address, value) => port.mmap_write8(address, value),
-    mmap_write16: (address, value) => port.mmap_write16(address, value),
-    mmap_write32: (address, value) => port.mmap_write32(address, value),
-    mmap_write64: (address, a, b) => port.mmap_write64(address, a, b),
-    mmap_write128: (address, a, b, c, d) => port.mmap_write128(address, a, b, c, d),
-  };
+  setDebug(options: DebugOptions | undefined): void {
+    this.#vm.setDebug(options);
+  }
+
+  translate(linear: bigint): number | undefined {
+    return this.#vm.translate(Number(BigInt.asUintN(32, linear)));
+  }
 }

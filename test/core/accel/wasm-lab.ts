@@ -22,7 +22,12 @@ export class RecordingBus implements GuestBus {
   portWrite(port: number, size: number, value: number): void {
     this.#note({ kind: 'out', address: port, size, value });
   }
+  /** What is at the top of 4 GiB. */
+  rom: Uint8Array = new Uint8Array(0);
+
   memoryRead(address: number, size: number): number {
+    const inRom = address - (2 ** 32 - this.rom.length);
+    if (inRom >= 0) return Buffer.from(this.rom).readUIntLE(inRom, size);
     return this.#note({ kind: 'read', address, size, value: this.reads.get(address) ?? 0 });
   }
   memoryWrite(address: number, size: number, value: number): void {
@@ -71,6 +76,7 @@ export function lab(code: readonly number[], options: Partial<VmOptions> = {}): 
   const ram = vm.allocateRam?.('ram', RAM_SIZE);
   if (!(vm instanceof WasmVm) || ram === undefined) throw new Error('the accelerator gave no RAM');
   const rom = new SharedRam('rom', 0x1_0000, { readonly: true });
+  bus.rom = rom.bytes;
   ram.bytes.set(code, CODE);
   rom.bytes.set([0xea, CODE & 0xff, CODE >> 8, 0, 0], 0xfff0);
   vm.mapRam(0, ram, 0, 0xa_0000, false);

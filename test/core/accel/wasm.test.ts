@@ -70,8 +70,7 @@ t.test('runs from the reset vector and reaches ports and memory at their own siz
   vm.start();
   await last;
   vm.pause();
-  const belowRom = bus.accesses.filter(({ address }) => address < 0xffff_0000);
-  t.match(belowRom, [
+  t.match(bus.accesses, [
     { kind: 'out', address: 0x402, size: 1, value: 0x5a },
     { kind: 'out', address: 0x402, size: 2, value: 0x1234 },
     { kind: 'out', address: 0x402, size: 4, value: 0x9234_5678 },
@@ -82,7 +81,7 @@ t.test('runs from the reset vector and reaches ports and memory at their own siz
     { kind: 'read', address: 0xa_0011, size: 1 },
     { kind: 'out', address: 0x99, size: 1, value: 0x77 },
   ]);
-  t.equal(belowRom.length, 9);
+  t.equal(bus.accesses.length, 9);
   vm.dispose();
 });
 
