@@ -1,4 +1,5 @@
 import type { AddressSpace } from './address-space.ts';
+import type { GuestRam } from './guest-ram.ts';
 
 /** A stretch of guest RAM that host code may read or write in place, until guest code runs again. */
 export interface DmaWindow {
@@ -22,6 +23,9 @@ export class Dma {
   enabled = true;
   /** Set by fault injection: makes an access fail. */
   fault: ((address: number, length: number, write: boolean) => boolean) | undefined;
+  /** What {@link ramAt} found: where in the RAM the address is, and for how many bytes it goes on. */
+  ramOffset = 0;
+  ramLength = 0;
   #active = false;
   static #nesting = 0;
 
@@ -89,6 +93,22 @@ export class Dma {
     if (range === undefined || ram === undefined || !range.region.readsDirectly) return undefined;
     if (write && (range.readonly || !range.region.writesDirectly)) return undefined;
     return { bytes: ram.bytes, offset: address - range.start + range.offset, length: Math.min(length, range.end - address) };
+  }
+
+  /**
+   * As {@link window}, for rings of descriptors: nothing is allocated. The place is in {@link ramOffset} and
+   * {@link ramLength} until the next call.
+   */
+  ramAt(address: number, length: number, write: boolean): GuestRam | undefined {
+    if (!this.enabled || (this.fault !== undefined && this.fault(address, length, write))) return undefined;
+    const range = this.#space.find(address);
+    const ram = range?.region.ram;
+    if (range === undefined || ram === undefined || !range.region.readsDirectly) return undefined;
+    if (write && (range.readonly || !range.region.writesDirectly)) return undefined;
+    const left = range.end - address;
+    this.ramOffset = address - range.start + range.offset;
+    this.ramLength = length < left ? length : left;
+    return ram;
   }
 
   /** Tells whoever must know (translated code, dirty pages) that a window was written. */

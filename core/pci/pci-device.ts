@@ -11,7 +11,7 @@ import { transaction } from '../memory/transaction.ts';
 import type { RegisterBank, RegisterHooks, RegisterMap, Registers } from '../register/register.ts';
 import { badState, field, type SavedRecord, type SavedValue, asRecord } from '../state/fields.ts';
 import { CFG, COMMAND, CONFIG_SIZE, ConfigSpace, EXPRESS_CONFIG_SIZE, STATUS } from './config-space.ts';
-import type { BarDeclaration, PciIdentity, pciProperties } from './identity.ts';
+import type { BarDeclaration, MsixDeclaration, PciIdentity, pciProperties } from './identity.ts';
 import { Msi } from './msi.ts';
 import { Msix } from './msix.ts';
 import { patchRomIdentity } from './option-rom.ts';
@@ -50,7 +50,7 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
   /** The function's one interrupt: INTx, or message 0 where software has enabled MSI or MSI-X. */
   protected readonly irq: IrqLine;
   readonly msi: Msi | undefined;
-  readonly msix: Msix | undefined;
+  #msix: Msix | undefined;
   readonly #bars: (Bar | undefined)[] = [];
   readonly #unboundMaps = new Map<RegisterMap, number>();
   #devfn = UNMAPPED;
@@ -69,12 +69,16 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
     this.#identify();
     const send = (address: number, data: number): void => this.#sendMessage(address, data);
     for (const [index, bar] of Object.entries(context.type.bars)) if (bar.map !== undefined) this.#unboundMaps.set(bar.map, Number(index));
-    this.msix = this.identity.msix === undefined ? undefined : new Msix(this.typeName, this.config, this.identity.msix, send);
+    if (this.identity.msix !== undefined) this.addMsix(this.identity.msix);
     this.msi = this.identity.msi === undefined ? undefined : new Msi(this.config, this.identity.msi, send);
-    if (this.identity.powerManagement !== undefined && this.identity.powerManagement !== false) this.#addPowerManagement(this.identity.powerManagement);
+    if (this.identity.powerManagement !== undefined && this.identity.powerManagement !== false) this.addPowerManagement(this.identity.powerManagement);
     if (context.bus.express && this.identity.express !== undefined) this.addExpressCapability(this.identity.express === 'endpoint' ? 0 : this.identity.express === 'legacy-endpoint' ? 1 : 9);
     this.irq = new IrqLine('irq', level => this.#irqChanged(level));
     this.defineProperty({ name: 'addr', type: 'int32', get: () => this.#devfn });
+  }
+
+  get msix(): Msix | undefined {
+    return this.#msix;
   }
 
   // Where it is
@@ -341,7 +345,14 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
     if (identity.pin !== undefined) config.set8(CFG.INTERRUPT_PIN, identity.pin.charCodeAt(0) - 0x40);
   }
 
-  #addPowerManagement(where: number | true): void {
+  /** Adds an MSI-X capability whose size only the device's properties tell, or which must come after others. */
+  protected addMsix(declaration: MsixDeclaration): Msix {
+    this.#msix = new Msix(this.typeName, this.config, declaration, (address, data) => this.#sendMessage(address, data));
+    return this.#msix;
+  }
+
+  /** Adds a power management capability; `where` is its offset, or true for anywhere. */
+  protected addPowerManagement(where: number | true): void {
     const { config } = this;
     const offset = config.addCapability(CAP_PM, 8, where === true ? undefined : where);
     config.set16(offset + 2, 3); // version 1.2

@@ -1,0 +1,320 @@
+import type { DeviceContext, DeviceType } from '../device/device-type.ts';
+import { prop } from '../device/property.ts';
+import { SouthbridgeError } from '../errors.ts';
+import { MemoryRegion } from '../memory/memory-region.ts';
+import { COMMAND } from '../pci/config-space.ts';
+import type { PciIdentity } from '../pci/identity.ts';
+import { PciDevice } from '../pci/pci-device.ts';
+import { asRecord, type SavedRecord, type SavedValue } from '../state/fields.ts';
+import { bit, ISR, NO_VECTOR, VIRTIO_F } from './features.ts';
+import { PciCommonRegisters } from './pci-common.ts';
+import { PciLegacyRegisters } from './pci-legacy.ts';
+import { CAP, CAP_TYPE, LAYOUT, LEGACY } from './pci-registers.ts';
+import { QueueSetups } from './queue-registers.ts';
+import { VirtioBus, type VirtioTransport } from './virtio-bus.ts';
+import type { VirtioDevice } from './virtio-device.ts';
+
+const CAP_VENDOR = 0x09;
+
+/** Base address registers, as QEMU has them. */
+const BAR = { LEGACY: 0, MSIX: 1, MODERN_IO: 2, MODERN: 4 } as const;
+const MODERN_BAR_SIZE = 0x4000;
+/** One page for each queue's doorbell, with `page-per-vq`. */
+const PAGED_BAR_SIZE = 0x80_0000;
+const PAGE = 0x1000;
+const DOORBELL = 4;
+const QUEUES = 1024;
+
+const UNSPECIFIED = 0xffff_ffff;
+
+const MODERN_DEVICE_BASE = 0x1040;
+
+/** What all virtio PCI functions have. */
+export const virtioPciProperties = {
+  ioeventfd: prop.bool({ default: true, help: 'on/off' }),
+  vectors: prop.u32({ default: UNSPECIFIED, help: 'MSI-X vectors; 0 for none' }),
+  'disable-legacy': prop.onOffAuto({ default: 'auto', help: 'on/off/auto' }),
+  'disable-modern': prop.bool({ default: false, help: 'on/off' }),
+  'virtio-pci-bus-master-bug-migration': prop.bool({ default: false, help: 'on/off' }),
+  'migrate-extra': prop.bool({ default: true, help: 'on/off' }),
+  'modern-pio-notify': prop.bool({ default: false, help: 'on/off' }),
+  'x-disable-pcie': prop.bool({ default: false, help: 'on/off' }),
+  'page-per-vq': prop.bool({ default: false, help: 'on/off' }),
+  'x-ignore-backend-features': prop.bool({ default: false, help: 'on/off' }),
+  ats: prop.bool({ default: false, help: 'on/off' }),
+  'x-ats-page-aligned': prop.bool({ default: true, help: 'on/off' }),
+  'x-pcie-deverr-init': prop.bool({ default: true, help: 'on/off' }),
+  'x-pcie-lnkctl-init': prop.bool({ default: true, help: 'on/off' }),
+  'x-pcie-pm-init': prop.bool({ default: true, help: 'on/off' }),
+  'x-pcie-flr-init': prop.bool({ default: true, help: 'on/off' }),
+  aer: prop.bool({ default: false, help: 'on/off' }),
+} as const;
+
+type Props = typeof virtioPciProperties;
+
+/** What a kind of device has to do with its PCI function. */
+export interface VirtioPciKind {
+  /** The device behind the function. */
+  readonly backend: DeviceType;
+  /** Device id (virtio 1.2, section 5). */
+  readonly virtioId: number;
+  /** PCI device id of a transitional function; undefined for kinds that came with version 1. */
+  readonly legacyId: number | undefined;
+  readonly class: number;
+  /** MSI-X vectors by default, from the properties of both. */
+  vectors(props: Readonly<Record<string, unknown>>): number;
+  /** How the name of the type fixes what properties otherwise say. */
+  readonly flavour: 'generic' | 'transitional' | 'non-transitional';
+  readonly rom?: string;
+}
+
+interface Modes {
+  readonly legacy: boolean;
+  readonly modern: boolean;
+  readonly express: boolean;
+}
+
+/** A PCI function with a virtio device behind it (virtio 1.2, section 4.1): version 1, legacy, or both (transitional). */
+export abstract class VirtioPci extends PciDevice<Props> implements VirtioTransport {
+  readonly #kind: VirtioPciKind;
+  readonly #modes: Modes;
+  readonly #bus: VirtioBus;
+  readonly #setups = new QueueSetups();
+  readonly #selectors = this.state(1, PciCommonRegisters.state, { onReset: 'keep' });
+  readonly #modernBar: MemoryRegion;
+  #pciCapability = 0;
+  #vectors = 0;
+
+  constructor(context: DeviceContext<Props>, kind: VirtioPciKind) {
+    const modes = modesOf(context, kind);
+    super({ ...context, type: { ...context.type, pci: identityOf(kind, modes) } });
+    this.#kind = kind;
+    this.#modes = modes;
+    const paged = this.props['page-per-vq'];
+    this.#modernBar = MemoryRegion.container('virtio-pci', paged ? PAGED_BAR_SIZE : MODERN_BAR_SIZE);
+    this.#bus = this.addBus(new VirtioBus('virtio-bus', this, { services: context.services, owner: this }));
+  }
+
+  /** The device behind the function. */
+  get device(): VirtioDevice | undefined {
+    return this.#bus.device;
+  }
+
+  get vectors(): number {
+    return this.#vectors;
+  }
+
+  transportFeatures(): bigint {
+    const { legacy, modern } = this.#modes;
+    return (modern ? bit(VIRTIO_F.VERSION_1) : 0n) | (legacy ? bit(VIRTIO_F.BAD_FEATURE) : 0n);
+  }
+
+  interrupt(vector: number): void {
+    if (this.msix?.enabled) {
+      if (vector !== NO_VECTOR) this.notify(vector);
+    } else this.irq.set(((this.device?.isr ?? 0) & ISR.QUEUE) !== 0);
+  }
+
+  protected override realize(): void {
+    if (!this.#modes.legacy && !this.#modes.modern) {
+      throw new SouthbridgeError(
+        'ERR_VIRTIO_MODE',
+        'device cannot work as neither modern nor legacy mode is enabled',
+        'Set either disable-modern or disable-legacy to off',
+      );
+    }
+    if (this.#modes.express) this.addPowerManagement(true);
+    const { vectors } = this.props;
+    this.#vectors = vectors === UNSPECIFIED ? this.#kind.vectors(this.props) : vectors;
+    const { backend } = this.#kind;
+    const values: Readonly<Record<string, unknown>> = this.props;
+    const own = Object.entries(values).filter(([name]) => Object.hasOwn(backend.properties, name));
+    this.#bus.plug(backend, {}, Object.fromEntries(own));
+  }
+
+  plugged(device: VirtioDevice): void {
+    if (this.#modes.modern) this.#addModern(device);
+    if (this.#vectors > 0) this.#addVectors(Math.min(this.#vectors, 2048));
+    if (this.#modes.legacy) this.#addLegacy(device);
+  }
+
+  /** The driver has asked for a reset through either set of registers. */
+  resetFromDriver(): void {
+    this.device?.resetVirtio();
+    this.#setups.reset();
+  }
+
+  protected override resetHold(): void {
+    this.#setups.reset();
+  }
+
+  #addLegacy(device: VirtioDevice): void {
+    const registers = new PciLegacyRegisters(this, device);
+    const header = this.#vectors > 0 ? LEGACY.CONFIG_WITH_MSIX : LEGACY.CONFIG;
+    const size = 2 ** Math.ceil(Math.log2(header + device.kind.configSize));
+    this.bar(BAR.LEGACY, this.shielded(registers), { size, space: 'io' });
+  }
+
+  #addModern(device: VirtioDevice): void {
+    const common = new PciCommonRegisters(this, device, this.#setups, this.#selectors);
+    const stride = this.props['page-per-vq'] ? PAGE : DOORBELL;
+    const area = (offset: number, name: string, size: number, region: Parameters<typeof MemoryRegion.io>[2]): void =>
+      this.#modernBar.add(MemoryRegion.io(`virtio-pci-${name}`, size, this.shielded(region)), offset);
+    area(LAYOUT.COMMON, 'common', LAYOUT.AREA, common);
+    area(LAYOUT.ISR, 'isr', LAYOUT.AREA, { read: () => this.takeIsr(), write: () => {} });
+    area(LAYOUT.DEVICE, 'device', LAYOUT.AREA, {
+      read: (offset, size) => device.configRead(offset, size),
+      write: (offset, size, value) => device.configWrite(offset, size, value),
+    });
+    area(LAYOUT.NOTIFY, 'notify', stride * QUEUES, {
+      read: () => 0,
+      write: offset => device.notified(Math.floor(offset / stride)),
+    });
+    this.#capability(CAP_TYPE.COMMON, BAR.MODERN, LAYOUT.COMMON, LAYOUT.AREA);
+    this.#capability(CAP_TYPE.ISR, BAR.MODERN, LAYOUT.ISR, LAYOUT.AREA);
+    this.#capability(CAP_TYPE.DEVICE, BAR.MODERN, LAYOUT.DEVICE, LAYOUT.AREA);
+    const notify = this.#capability(CAP_TYPE.NOTIFY, BAR.MODERN, LAYOUT.NOTIFY, stride * QUEUES, 4);
+    this.config.set32(notify + CAP.NOTIFY_MULTIPLIER, stride);
+    if (this.props['modern-pio-notify']) {
+      this.bar(BAR.MODERN_IO, this.shielded({ read: () => 0, write: (_offset, _size, queue) => device.notified(queue) }), {
+        size: 4,
+        space: 'io',
+      });
+      this.#capability(CAP_TYPE.NOTIFY, BAR.MODERN_IO, 0, 4, 4);
+    }
+    this.bar(BAR.MODERN, this.#modernBar, { size: this.#modernBar.size, wide: true, prefetchable: true });
+    const access = this.#capability(CAP_TYPE.PCI, 0, 0, 0, 4);
+    const { config } = this;
+    config.writable[access + CAP.BAR] = 0xff;
+    for (const at of [CAP.OFFSET, CAP.SIZE, CAP.PCI_DATA]) config.mask32(config.writable, access + at, 0xffff_ffff);
+    this.#pciCapability = access;
+  }
+
+  #addVectors(vectors: number): void {
+    const msix = this.addMsix({ vectors, bar: BAR.MSIX });
+    const pendingAt = vectors <= 128 ? 0x800 : Math.ceil((vectors * 16) / PAGE) * PAGE;
+    const size = 2 ** Math.ceil(Math.log2(Math.max(PAGE, pendingAt + msix.pending.size)));
+    const bar = MemoryRegion.container(`${this.typeName}-msix`, size);
+    bar.add(msix.table, 0);
+    bar.add(msix.pending, pendingAt);
+    this.bar(BAR.MSIX, bar, { size });
+  }
+
+  #capability(type: number, bar: number, offset: number, size: number, extra = 0): number {
+    const { config } = this;
+    const at = config.addCapability(CAP_VENDOR, CAP.BYTES + extra);
+    config.set8(at + CAP.LENGTH, CAP.BYTES + extra);
+    config.set8(at + CAP.TYPE, type);
+    config.set8(at + CAP.BAR, bar);
+    config.set32(at + CAP.OFFSET, offset);
+    config.set32(at + CAP.SIZE, size);
+    return at;
+  }
+
+  /** Reading the ISR status acknowledges the interrupt (section 4.1.4.5). */
+  takeIsr(): number {
+    const { device } = this;
+    if (device === undefined) return 0;
+    const { isr } = device;
+    device.isr = 0;
+    this.irq.lower();
+    return isr;
+  }
+
+  /** The vector that is assigned where software asks for `vector` (section 4.1.5.1.2). */
+  validVector(vector: number): number {
+    return vector < this.#vectors ? vector : NO_VECTOR;
+  }
+
+  /** Drivers from before Linux 2.6.34 forget bus mastering. */
+  forceBusMaster(): void {
+    this.configWrite(4, 1, this.config.command | COMMAND.MASTER);
+  }
+
+  override configRead(offset: number, size: number): number {
+    if (this.#accessesBar(offset, size)) this.#readThroughConfig();
+    return super.configRead(offset, size);
+  }
+
+  protected override configWritten(offset: number, size: number): void {
+    const { device } = this;
+    if (device !== undefined && offset <= 4 && offset + size > 4) {
+      const master = (this.config.command & COMMAND.MASTER) !== 0;
+      device.disabled = !master;
+      if (!master) device.setStatus(device.status & ~4);
+    }
+    if (this.#accessesBar(offset, size)) this.#writeThroughConfig();
+  }
+
+  /** The capability through which software without access to the BARs reaches them (section 4.1.4.9). */
+  #accessesBar(offset: number, size: number): boolean {
+    const data = this.#pciCapability + CAP.PCI_DATA;
+    return this.#pciCapability !== 0 && offset < data + 4 && data < offset + size;
+  }
+
+  #readThroughConfig(): void {
+    const target = this.#configTarget();
+    if (target === undefined) return;
+    const value = target.region.handler.read(target.offset, target.size);
+    for (let index = 0; index < target.size; index++) {
+      this.config.set8(this.#pciCapability + CAP.PCI_DATA + index, value >>> (8 * index));
+    }
+  }
+
+  #writeThroughConfig(): void {
+    const target = this.#configTarget();
+    if (target === undefined) return;
+    const value = this.config.read(this.#pciCapability + CAP.PCI_DATA, target.size);
+    target.region.handler.write(target.offset, target.size, value);
+  }
+
+  #configTarget(): { readonly region: MemoryRegion; readonly offset: number; readonly size: number } | undefined {
+    const size = this.config.get32(this.#pciCapability + CAP.SIZE);
+    const offset = this.config.get32(this.#pciCapability + CAP.OFFSET);
+    if (size !== 1 && size !== 2 && size !== 4) return undefined;
+    const region = this.#modernBar.children.find(
+      candidate => offset >= candidate.offset && offset + size <= candidate.offset + candidate.size,
+    );
+    // An address that is not a multiple of the size is software's mistake (section 4.1.4.9.2).
+    if (region === undefined || offset % size !== 0) return undefined;
+    return { region, offset: offset - region.offset, size };
+  }
+
+  override save(): SavedRecord {
+    return { ...super.save(), queues: QueueSetups.state.save(this.#setups.save()) };
+  }
+
+  override restore(saved: SavedValue): void {
+    const record = asRecord(saved, this.path);
+    const queues = QueueSetups.state.load(record['queues'] ?? null, `${this.path}.queues`);
+    super.restore(saved);
+    this.#setups.restore(queues);
+  }
+}
+
+function modesOf(context: DeviceContext<Props>, kind: VirtioPciKind): Modes {
+  const { props, bus } = context;
+  const below = bus.owner instanceof PciDevice && 'express' in bus && bus.express === true;
+  if (kind.flavour === 'transitional') return { legacy: true, modern: true, express: false };
+  const disableLegacy = props['disable-legacy'];
+  const legacy =
+    kind.flavour === 'generic' &&
+    (disableLegacy === 'off' || (disableLegacy === 'auto' && !below && kind.legacyId !== undefined));
+  const modern = kind.flavour === 'non-transitional' || !props['disable-modern'];
+  return { legacy, modern, express: below && modern && !props['x-disable-pcie'] };
+}
+
+function identityOf(kind: VirtioPciKind, modes: Modes): PciIdentity {
+  const common: Omit<PciIdentity, 'device'> = {
+    vendor: 0x1af4,
+    class: kind.class,
+    pin: 'A',
+    ...(modes.express && { express: 'endpoint' as const }),
+    ...(kind.rom !== undefined && { rom: kind.rom }),
+  };
+  // Legacy and transitional functions are known by their subsystem id (section 4.1.2.3).
+  if (modes.legacy && kind.legacyId !== undefined) {
+    return { ...common, device: kind.legacyId, revision: 0, subsystem: kind.virtioId };
+  }
+  return { ...common, device: MODERN_DEVICE_BASE + kind.virtioId, revision: 1 };
+}
