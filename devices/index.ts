@@ -32,6 +32,10 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['port92', () => import('./port92.ts')],
   ['pvpanic pvpanic-pci', () => import('./pvpanic.ts')],
   ['smbus-eeprom', () => import('./smbus-eeprom.ts')],
+  [
+    'virtio-blk-device virtio-blk-pci virtio-blk-pci-transitional virtio-blk-pci-non-transitional',
+    () => import('./virtio-blk.ts'),
+  ],
   ['vmgenid', () => import('./vmgenid.ts')],
 ];
 

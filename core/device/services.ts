@@ -23,6 +23,8 @@ export interface SystemControl {
   watchdogExpired(device: string): void;
   /** Calls `listener` when the power button is pressed (QMP system_powerdown). Returns a function that removes it. */
   onPowerdown(listener: () => void): () => void;
+  /** Calls `listener` each time the guest begins to run or goes on. Returns a function that removes it. */
+  onRunning(listener: () => void): () => void;
   onSuspend(listener: () => void): () => void;
   onWakeup(listener: (reason: 'rtc' | 'pmtimer' | 'other') => void): () => void;
   injectNmi(): void;

@@ -24,6 +24,7 @@ export class PowerControl implements SystemControl {
   readonly #machine: Machine;
   readonly #powerdownListeners = new Set<() => void>();
   readonly #suspendListeners = new Set<() => void>();
+  readonly #runningListeners = new Set<() => void>();
   readonly #wakeupListeners = new Set<(reason: WakeupReason) => void>();
   readonly #finished: ((exitCode: number) => void)[] = [];
   #state: RunState = 'prelaunch';
@@ -158,6 +159,10 @@ export class PowerControl implements SystemControl {
     return add(this.#powerdownListeners, listener);
   }
 
+  onRunning(listener: () => void): () => void {
+    return add(this.#runningListeners, listener);
+  }
+
   onSuspend(listener: () => void): () => void {
     return add(this.#suspendListeners, listener);
   }
@@ -261,6 +266,7 @@ export class PowerControl implements SystemControl {
     if (this.#machine.accelerator.name !== 'qtest') this.#machine.clocks.virtual.resume();
     this.#machine.clocks.setServed(this.#machine.accelerator.name !== 'qtest');
     this.#machine.vm.start();
+    for (const listener of [...this.#runningListeners]) listener();
   }
 
   #halt(): void {

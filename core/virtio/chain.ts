@@ -1,7 +1,7 @@
 import type { VirtqueueElement } from './element.ts';
 import { QUEUE_SIZE_MAX } from './features.ts';
-import type { Descriptor } from './ring-memory.ts';
 import { DESC, DESCRIPTOR_SIZE, type QueueOwner } from './ring.ts';
+import type { Descriptor } from './ring-memory.ts';
 
 /** Adds the buffer of `descriptor` to `element` (virtio 1.2, section 2.7.4.2). False, and said, where it breaks the rules. */
 export function mapDescriptor(owner: QueueOwner, element: VirtqueueElement, descriptor: Descriptor): boolean {

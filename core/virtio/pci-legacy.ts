@@ -1,7 +1,7 @@
 import type { IoHandler } from '../memory/memory-region.ts';
 import { bit, NO_VECTOR, QUEUES_MAX, STATUS, VIRTIO_F } from './features.ts';
-import { LEGACY, LEGACY_PAGE } from './pci-registers.ts';
 import { legacyLayout } from './legacy-layout.ts';
+import { LEGACY, LEGACY_PAGE } from './pci-registers.ts';
 import type { VirtioDevice } from './virtio-device.ts';
 import type { VirtioPci } from './virtio-pci.ts';
 

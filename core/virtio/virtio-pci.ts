@@ -25,6 +25,9 @@ const PAGE = 0x1000;
 const DOORBELL = 4;
 const QUEUES = 1024;
 
+/** What firmware is told of the function, and must not be told of the device behind it once more. */
+const FUNCTION_ONLY = new Set(['bootindex', 'lcyls', 'lheads', 'lsecs']);
+
 const UNSPECIFIED = 0xffff_ffff;
 
 const MODERN_DEVICE_BASE = 0x1040;
@@ -128,7 +131,9 @@ export abstract class VirtioPci extends PciDevice<Props> implements VirtioTransp
     this.#vectors = vectors === UNSPECIFIED ? this.#kind.vectors(this.props) : vectors;
     const { backend } = this.#kind;
     const values: Readonly<Record<string, unknown>> = this.props;
-    const own = Object.entries(values).filter(([name]) => Object.hasOwn(backend.properties, name));
+    const own = Object.entries(values).filter(
+      ([name]) => Object.hasOwn(backend.properties, name) && !FUNCTION_ONLY.has(name),
+    );
     this.#bus.plug(backend, {}, Object.fromEntries(own));
   }
 
@@ -176,10 +181,14 @@ export abstract class VirtioPci extends PciDevice<Props> implements VirtioTransp
     const notify = this.#capability(CAP_TYPE.NOTIFY, BAR.MODERN, LAYOUT.NOTIFY, stride * QUEUES, 4);
     this.config.set32(notify + CAP.NOTIFY_MULTIPLIER, stride);
     if (this.props['modern-pio-notify']) {
-      this.bar(BAR.MODERN_IO, this.shielded({ read: () => 0, write: (_offset, _size, queue) => device.notified(queue) }), {
-        size: 4,
-        space: 'io',
-      });
+      this.bar(
+        BAR.MODERN_IO,
+        this.shielded({ read: () => 0, write: (_offset, _size, queue) => device.notified(queue) }),
+        {
+          size: 4,
+          space: 'io',
+        },
+      );
       this.#capability(CAP_TYPE.NOTIFY, BAR.MODERN_IO, 0, 4, 4);
     }
     this.bar(BAR.MODERN, this.#modernBar, { size: this.#modernBar.size, wide: true, prefetchable: true });
