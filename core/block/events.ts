@@ -14,7 +14,7 @@ export type BlockEvent =
   | {
       readonly event: 'BLOCK_WRITE_THRESHOLD';
       readonly nodeName: string;
-      readonly threshold: number;
+      readonly writeThreshold: number;
       readonly amountExceeded: number;
     }
   | {

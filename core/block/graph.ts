@@ -264,6 +264,11 @@ export class BlockGraph {
     this.#register(node, this.#checkedName(nodeName));
   }
 
+  /** Takes the name away from a node that is not in use any more. */
+  forget(node: BlockNode): void {
+    this.#nodes.delete(node.nodeName);
+  }
+
   #register(node: BlockNode, nodeName: string | undefined): void {
     node.implicitName = nodeName === undefined;
     node.nodeName = nodeName ?? this.#generateName();
@@ -448,7 +453,12 @@ export class BlockGraph {
   writeThresholdExceeded(node: BlockNode, end: number): void {
     const threshold = node.writeThreshold;
     node.writeThreshold = 0;
-    this.emit({ event: 'BLOCK_WRITE_THRESHOLD', nodeName: node.nodeName, threshold, amountExceeded: end - threshold });
+    this.emit({
+      event: 'BLOCK_WRITE_THRESHOLD',
+      nodeName: node.nodeName,
+      writeThreshold: threshold,
+      amountExceeded: end - threshold,
+    });
   }
 
   /** Flushes and closes everything: the end of the process. */

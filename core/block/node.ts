@@ -3,7 +3,7 @@ import type { BlockDriver } from './driver.ts';
 import type { BlockGraph } from './graph.ts';
 import { BlockError, errno, IoError } from './io-error.ts';
 import { IoVector } from './io-vector.ts';
-import { all, type Maybe, type Pending, start, type Task } from './pending.ts';
+import { all, type Maybe, type Pending, settle, start, type Task } from './pending.ts';
 import { Edge, type EdgeParent, type Permissions, perm, settlePermissions } from './permissions.ts';
 import { TrackedRequests } from './tracked-requests.ts';
 
@@ -72,6 +72,8 @@ export abstract class BlockNode implements EdgeParent {
   readonly graph: BlockGraph;
   readonly driver: BlockDriver;
   nodeName = '';
+  /** A job put this filter here; listings do not show it. */
+  implicitFilter = false;
   /** True where the name was made up. */
   implicitName = false;
   /** A name for messages and image metadata: a path, `nbd://...` or `json:{...}`. */
@@ -108,6 +110,40 @@ export abstract class BlockNode implements EdgeParent {
 
   get description(): string {
     return `node '${this.nodeName}'`;
+  }
+
+  /** This node, or what lies under the filters that jobs have put there for themselves. */
+  get withoutImplicit(): BlockNode {
+    let node: BlockNode = this;
+    while (node.implicitFilter && node.filtered !== undefined) node = node.filtered;
+    return node;
+  }
+
+  /**
+   * Copies what backs a range into this node itself; what it has already stays. Nothing else happens to the range
+   * meanwhile.
+   */
+  populate(offset: number, bytes: number): Pending {
+    const cluster = this.clusterSize;
+    const from = offset - (offset % cluster);
+    const end = Math.min(this.length, Math.ceil((offset + bytes) / cluster) * cluster);
+    return this.tracked.serialise(from, end - from, () => start(this.#populate(from, end)));
+  }
+
+  *#populate(from: number, end: number): Task {
+    for (let at = from; at < end; ) {
+      const status = yield* settle(this.pstatus(at, end - at));
+      const size = Math.min(status.bytes, end - at, ZERO_CHUNK);
+      if (!status.allocated) {
+        const iov = IoVector.of(new Uint8Array(size));
+        const reading = this.pread(at, size, iov, 0);
+        if (reading) yield reading;
+        const writing = this.pwrite(at, size, iov, 0, writeFlag.UNCHANGED);
+        if (writing) yield writing;
+        this.noteWrite(at, size);
+      }
+      at += size;
+    }
   }
 
   /** The name of the device that uses this node, directly or through others; empty where there is none. */

@@ -124,7 +124,7 @@ function* load(node: Qcow2Node): Task {
 }
 
 /** What must be put right before anything is written. */
-function* prepareForWriting(node: Qcow2Node): Task {
+export function* prepareForWriting(node: Qcow2Node): Task {
   const { image } = node;
   if ((image.header.incompatible & incompatible.DIRTY) !== 0) {
     // The image was not closed: its refcounts are what they were some time ago.

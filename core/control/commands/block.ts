@@ -1,144 +1,159 @@
 import type { BlockBackend } from '../../block/backend.ts';
 import type { BlockGraph } from '../../block/graph.ts';
-import * as media from '../../block/media.ts';
-import type { BlockNode } from '../../block/node.ts';
+import { backendInfo, backendStats, type Info, listedBackends, nodeInfo, nodeStats } from '../../block/info.ts';
+import { CreateJob } from '../../block/jobs/create.ts';
+import {
+  changeMedium,
+  closeTray,
+  eject,
+  findBackend,
+  insertMedium,
+  openTray,
+  removeMedium,
+} from '../../block/media.ts';
+import { BlockOptions } from '../../block/options.ts';
+import { reopen } from '../../block/reopen.ts';
+import { limitsAnything, type ThrottleConfig } from '../../block/throttle.ts';
 import type { JsonObject } from '../json/value.ts';
 import type { Program } from '../program.ts';
-import type { Value } from '../qapi/declare.ts';
+import type { Args, Value } from '../qapi/declare.ts';
 import { QmpError } from '../qapi/error.ts';
+import type { commands } from '../qapi/schema/block.ts';
 import type { BlockDeviceInfo, BlockInfo, BlockStats } from '../qapi/schema/block-info.ts';
 import type { Handlers } from '../qmp/catalog.ts';
 import type { QmpSession } from '../qmp/monitor.ts';
+import { blockErrors } from './block-errors.ts';
 
-type Info = Value<typeof BlockInfo>;
-type NodeInfo = Value<typeof BlockDeviceInfo>;
-
-function nodeInfo(node: BlockNode, backend?: BlockBackend): NodeInfo {
-  return {
-    file: node.filename,
-    'node-name': node.nodeName,
-    ro: node.settings.readOnly,
-    drv: node.driver.name,
-    backing_file_depth: backingDepth(node),
-    encrypted: false,
-    detect_zeroes: node.settings.detectZeroes,
-    bps: 0,
-    bps_rd: 0,
-    bps_wr: 0,
-    iops: 0,
-    iops_rd: 0,
-    iops_wr: 0,
-    cache: { writeback: backend?.writeCache ?? true, direct: node.settings.direct, 'no-flush': node.settings.noFlush },
-    write_threshold: 0,
-    image: {
-      filename: node.filename,
-      format: node.driver.name,
-      'virtual-size': node.length,
-    } as NodeInfo['image'],
-  };
+/** What query-block answers. */
+export async function blockInfos(program: Program): Promise<Value<typeof BlockInfo>[]> {
+  const { graph } = await program.blocks();
+  return listedBackends(graph).map(backend => typed(backendInfo(backend)));
 }
 
-function backingDepth(node: BlockNode): number {
-  let depth = 0;
-  for (let below = backingOf(node); below !== undefined; below = backingOf(below)) depth++;
-  return depth;
+// The block layer makes its reports as data; this is where they are given the schema's types.
+function typed<T>(info: Info): T {
+  return info as T;
 }
 
-const backingOf = (node: BlockNode): BlockNode | undefined => node.children.get('backing')?.node;
-
-export async function blockInfos(program: Program): Promise<Info[]> {
-  const blocks = await program.blocks();
-  return [...blocks.graph.backends]
-    .filter(backend => backend.name !== '' || backend.device !== undefined)
-    .map(backend => {
-      const { device, root } = backend;
-      const tray = device?.trayOpen?.();
-      return {
-        device: backend.name,
-        ...(device !== undefined && { qdev: device.id }),
-        type: 'unknown',
-        removable: device?.removable ?? true,
-        locked: device?.mediumLocked?.() ?? false,
-        ...(root !== undefined && { inserted: nodeInfo(root, backend) }),
-        ...(tray !== undefined && { tray_open: tray }),
-        ...(backend.ioStatus !== undefined && { 'io-status': backend.ioStatus }),
-      };
-    });
+/** Options as JSON has them, for the block layer, which checks them itself. */
+export function plainOptions(options: object): BlockOptions {
+  return BlockOptions.fromJson(options as JsonObject);
 }
 
+/** Questions about block devices and nodes, nodes that come and go, and media. */
 export function blockCommands(program: Program): Handlers<QmpSession> {
   const graph = async (): Promise<BlockGraph> => (await program.blocks()).graph;
-  const stats = (node: BlockNode): Value<typeof BlockStats> =>
-    ({
-      'node-name': node.nodeName,
-      stats: EMPTY_STATS,
-      ...(node.children.get('file') !== undefined && { parent: fileStats(node) }),
-    }) as Value<typeof BlockStats>;
-  const fileStats = (node: BlockNode): unknown => {
-    const file = node.children.get('file')?.node;
-    return file === undefined ? undefined : stats(file);
-  };
-  return {
+  return blockErrors({
     'query-block': () => blockInfos(program),
-    'query-named-block-nodes': async () => (await program.blocks()).graph.nodes().map(node => nodeInfo(node)),
+    'query-named-block-nodes': async ({ flat = false }) =>
+      (await graph()).nodes().map(node => typed<Value<typeof BlockDeviceInfo>>(nodeInfo(node, undefined, flat))),
     'query-blockstats': async ({ 'query-nodes': nodes = false }) => {
-      const { graph } = await program.blocks();
-      if (nodes) return graph.nodes().map(stats);
-      return [...graph.backends].map(
-        backend =>
-          ({
-            ...(backend.root !== undefined && { ...stats(backend.root) }),
-            device: backend.name,
-            ...(backend.device !== undefined && { qdev: backend.device.id }),
-            stats: backend.stats.report(performance.now(), 0),
-          }) as unknown as Value<typeof BlockStats>,
-      );
+      const all = nodes ? (await graph()).nodes().map(nodeStats) : listedBackends(await graph()).map(backendStats);
+      return all.map(info => typed<Value<typeof BlockStats>>(info));
     },
-    'blockdev-add': async options => (await program.blocks()).addNode(options as unknown as JsonObject),
-    'blockdev-del': async ({ 'node-name': name }) => (await program.blocks()).graph.delete(name),
-    'query-block-jobs': () => [],
-    'query-jobs': () => [],
-    'query-block-exports': () => [],
+    'blockdev-add': async options => {
+      await (await graph()).add(plainOptions(options));
+    },
+    'blockdev-del': async ({ 'node-name': name }) => (await graph()).delete(name),
+    'blockdev-reopen': async ({ options }) => {
+      for (const one of options) await reopenNode(await graph(), plainOptions(one));
+    },
+    'blockdev-create': async ({ 'job-id': id, options }) => {
+      const { jobs } = await program.blocks();
+      jobs.checkId(id);
+      jobs.add(new CreateJob(await graph(), { id }, await namedFiles(await graph(), plainOptions(options))));
+    },
     block_resize: async ({ device, 'node-name': name, size }) => {
-      const node = (await program.blocks()).graph.lookupPair(device, name);
-      if (Number(size) < 0) throw new QmpError("Parameter 'size' expects a >0 size");
-      await node.truncate(Number(size), {});
+      const node = (await graph()).lookupPair(device, name);
+      const bytes = Number(size);
+      if (bytes < 0) throw new QmpError("Parameter 'size' expects a >0 size");
+      await (await graph()).drained(() => node.truncate(bytes));
     },
-    eject: async ({ device, id, force = false }) => media.eject(await graph(), { device, id }, force),
-    'blockdev-open-tray': async ({ device, id, force = false }) => media.openTray(await graph(), { device, id }, force),
-    'blockdev-close-tray': async ({ device, id }) => media.closeTray(await graph(), { device, id }),
-    'blockdev-remove-medium': async ({ id }) => media.removeMedium(await graph(), { id }),
-    'blockdev-insert-medium': async ({ id, 'node-name': name }) => media.insertMedium(await graph(), { id }, name),
-    'blockdev-change-medium': async ({ device, id, filename, format, 'read-only-mode': readOnly = 'retain' }) =>
-      media.changeMedium(await graph(), { device, id }, { filename, format, readOnly }),
-  };
+    'block-set-write-threshold': async ({ 'node-name': name, 'write-threshold': threshold }) => {
+      const node = (await graph()).node(name);
+      if (node === undefined) throw new QmpError(`Device '${name}' not found`);
+      node.writeThreshold = Number(threshold);
+    },
+    block_set_io_throttle: async given => setThrottle(await graph(), given),
+    eject: async ({ device, id, force = false }) => eject(await graph(), { device, id }, force),
+    'blockdev-open-tray': async ({ device, id, force = false }) => openTray(await graph(), { device, id }, force),
+    'blockdev-close-tray': async ({ device, id }) => closeTray(await graph(), { device, id }),
+    'blockdev-remove-medium': async ({ id }) => removeMedium(await graph(), { id }),
+    'blockdev-insert-medium': async ({ id, 'node-name': name }) => insertMedium(await graph(), { id }, name),
+    'blockdev-change-medium': async ({ device, id, filename, format, force, 'read-only-mode': readOnly = 'retain' }) =>
+      changeMedium(await graph(), { device, id }, { filename, format, force, readOnly }),
+  });
 }
 
-const EMPTY_STATS = {
-  rd_bytes: 0,
-  wr_bytes: 0,
-  unmap_bytes: 0,
-  rd_operations: 0,
-  wr_operations: 0,
-  flush_operations: 0,
-  unmap_operations: 0,
-  rd_total_time_ns: 0,
-  wr_total_time_ns: 0,
-  flush_total_time_ns: 0,
-  unmap_total_time_ns: 0,
-  wr_highest_offset: 0,
-  rd_merged: 0,
-  wr_merged: 0,
-  unmap_merged: 0,
-  failed_rd_operations: 0,
-  failed_wr_operations: 0,
-  failed_flush_operations: 0,
-  failed_unmap_operations: 0,
-  invalid_rd_operations: 0,
-  invalid_wr_operations: 0,
-  invalid_flush_operations: 0,
-  invalid_unmap_operations: 0,
-  account_invalid: false,
-  account_failed: false,
-  timed_stats: [],
-} as const;
+/** A node that `blockdev-create` is to fill may be given by its options: it is opened for that then. */
+async function namedFiles(graph: BlockGraph, options: BlockOptions): Promise<BlockOptions> {
+  if (options.hasChild('file') && !options.has('file')) {
+    const file = await graph.openTree(undefined, options.child('file'), {}, true);
+    options.set('file', file.nodeName);
+  }
+  return options;
+}
+
+async function reopenNode(graph: BlockGraph, options: BlockOptions): Promise<void> {
+  const name = options.string('node-name');
+  if (name === undefined) throw new QmpError('node-name not specified');
+  const node = graph.node(name);
+  if (node === undefined) throw new QmpError(`Failed to find node with node-name='${name}'`);
+  const driver = options.string('driver');
+  if (driver !== node.driver.name) throw new QmpError("Cannot change the option 'driver'");
+  const backing = options.peek('backing');
+  const discard = options.string('discard') === 'unmap';
+  const detectZeroes = options.choice('detect-zeroes', ['off', 'on', 'unmap']) ?? 'off';
+  const changes = {
+    readOnly: options.bool('read-only') ?? false,
+    autoReadOnly: options.bool('auto-read-only') ?? false,
+    direct: options.bool('cache.direct') ?? false,
+    noFlush: options.bool('cache.no-flush') ?? false,
+    discard,
+    detectZeroes,
+  };
+  await graph.drained(async () => {
+    await reopen(node, changes);
+    if (backing === undefined || node.driver.supportsBacking !== true) return;
+    const wanted = typeof backing === 'string' ? graph.lookup(backing) : undefined;
+    if (wanted === node.backing) return;
+    const before = node.detach('backing');
+    if (wanted !== undefined) node.attach('backing', wanted);
+    if (before !== undefined) await graph.released(before);
+  });
+}
+
+function setThrottle(graph: BlockGraph, given: Args<(typeof commands)['block_set_io_throttle']>): void {
+  const backend = findBackend(graph, given.device, given.id);
+  if (!backend.inserted) throw new QmpError('Device has no medium');
+  const bucket = (average: number | bigint, max: number | bigint | undefined, length: number | bigint | undefined) => ({
+    average: Number(average),
+    max: Number(max ?? 0),
+    burstLength: Number(length ?? 1),
+  });
+  const config: ThrottleConfig = {
+    buckets: {
+      'bps-total': bucket(given.bps, given.bps_max, given.bps_max_length),
+      'bps-read': bucket(given.bps_rd, given.bps_rd_max, given.bps_rd_max_length),
+      'bps-write': bucket(given.bps_wr, given.bps_wr_max, given.bps_wr_max_length),
+      'iops-total': bucket(given.iops, given.iops_max, given.iops_max_length),
+      'iops-read': bucket(given.iops_rd, given.iops_rd_max, given.iops_rd_max_length),
+      'iops-write': bucket(given.iops_wr, given.iops_wr_max, given.iops_wr_max_length),
+    },
+    iopsSize: Number(given.iops_size ?? 0),
+  };
+  applyThrottle(graph, backend, config, given.group ?? given.device ?? given.id ?? '');
+}
+
+function applyThrottle(graph: BlockGraph, backend: BlockBackend, config: ThrottleConfig, name: string): void {
+  if (!limitsAnything(config)) {
+    backend.throttle?.leave(backend);
+    backend.throttle = undefined;
+    return;
+  }
+  const group = graph.throttleGroup(name);
+  group.configure(config);
+  if (backend.throttle !== group) backend.throttle?.leave(backend);
+  group.join(backend);
+  backend.throttle = group;
+}

@@ -3,6 +3,7 @@ import { blockGraph } from '../../block/block.ts';
 import { type Drive, type DriveInterface, Drives } from '../../block/drives.ts';
 import type { BlockEvent } from '../../block/events.ts';
 import type { BlockGraph } from '../../block/graph.ts';
+import { Jobs } from '../../block/jobs/job.ts';
 import { BlockOptions, type OptionScalar } from '../../block/options.ts';
 import { SouthbridgeError } from '../../errors.ts';
 import type { DriveConfig } from '../../machine/machine-config.ts';
@@ -18,6 +19,7 @@ const ON_BOARD: ReadonlySet<DriveInterface> = new Set(['ide', 'scsi', 'floppy', 
 export class Blocks {
   readonly graph: BlockGraph;
   readonly drives: Drives;
+  readonly jobs: Jobs;
   readonly #program: Program;
 
   constructor(program: Program) {
@@ -26,6 +28,7 @@ export class Blocks {
     this.graph.warn = message => program.report.warn(message);
     this.graph.onEvent(event => this.#report(event));
     this.drives = new Drives(this.graph);
+    this.jobs = new Jobs(this.graph);
     for (const kind of ['drive', 'block']) program.backends.provide(kind, id => this.backend(id));
   }
 

@@ -148,6 +148,18 @@ export const DriveMirror = struct('DriveMirror', {
 });
 export const BlockDirtyBitmap = struct('BlockDirtyBitmap', { node: str, name: str });
 export const BlockDirtyBitmapOrStr = alternate('BlockDirtyBitmapOrStr', { local: str, external: BlockDirtyBitmap });
+export const BlockDirtyBitmapAdd = struct('BlockDirtyBitmapAdd', {
+  node: str,
+  name: str,
+  granularity: opt(uint32),
+  persistent: opt(bool),
+  disabled: opt(bool),
+});
+export const BlockDirtyBitmapMerge = struct('BlockDirtyBitmapMerge', {
+  node: str,
+  target: str,
+  bitmaps: array(BlockDirtyBitmapOrStr),
+});
 export const BlockErrorAction = enumeration('BlockErrorAction', ['ignore', 'report', 'stop']);
 
 export const commands = {
@@ -221,6 +233,12 @@ export const commands = {
     args: { device: str, speed: int },
     preconfig: true,
   }),
+  'block-dirty-bitmap-add': command('Records the writes to a node', { args: BlockDirtyBitmapAdd, preconfig: true }),
+  'block-dirty-bitmap-remove': command('Forgets a dirty bitmap', { args: BlockDirtyBitmap, preconfig: true }),
+  'block-dirty-bitmap-clear': command('Empties a dirty bitmap', { args: BlockDirtyBitmap, preconfig: true }),
+  'block-dirty-bitmap-enable': command('Lets a dirty bitmap record', { args: BlockDirtyBitmap, preconfig: true }),
+  'block-dirty-bitmap-disable': command('Stops a dirty bitmap', { args: BlockDirtyBitmap, preconfig: true }),
+  'block-dirty-bitmap-merge': command('Merges dirty bitmaps', { args: BlockDirtyBitmapMerge, preconfig: true }),
   'change-backing-file': command("Rewrites the backing file's name in an image", {
     args: { device: str, 'image-node-name': str, 'backing-file': str },
     preconfig: true,

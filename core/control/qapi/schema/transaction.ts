@@ -1,6 +1,9 @@
 import { command } from '../declare.ts';
 import { array, enumeration, opt, struct, union } from '../types.ts';
 import {
+  BlockDirtyBitmap,
+  BlockDirtyBitmapAdd,
+  BlockDirtyBitmapMerge,
   BlockdevBackup,
   BlockdevSnapshot,
   BlockdevSnapshotInternal,
@@ -10,6 +13,12 @@ import {
 
 export const TransactionActionKind = enumeration('TransactionActionKind', [
   'abort',
+  'block-dirty-bitmap-add',
+  'block-dirty-bitmap-remove',
+  'block-dirty-bitmap-clear',
+  'block-dirty-bitmap-enable',
+  'block-dirty-bitmap-disable',
+  'block-dirty-bitmap-merge',
   'blockdev-backup',
   'blockdev-snapshot',
   'blockdev-snapshot-internal-sync',
@@ -18,6 +27,9 @@ export const TransactionActionKind = enumeration('TransactionActionKind', [
 ]);
 export const Abort = struct('Abort', {});
 export const AbortWrapper = struct('AbortWrapper', { data: Abort });
+export const BlockDirtyBitmapWrapper = struct('BlockDirtyBitmapWrapper', { data: BlockDirtyBitmap });
+export const BlockDirtyBitmapAddWrapper = struct('BlockDirtyBitmapAddWrapper', { data: BlockDirtyBitmapAdd });
+export const BlockDirtyBitmapMergeWrapper = struct('BlockDirtyBitmapMergeWrapper', { data: BlockDirtyBitmapMerge });
 export const BlockdevBackupWrapper = struct('BlockdevBackupWrapper', { data: BlockdevBackup });
 export const BlockdevSnapshotWrapper = struct('BlockdevSnapshotWrapper', { data: BlockdevSnapshot });
 export const BlockdevSnapshotInternalWrapper = struct('BlockdevSnapshotInternalWrapper', {
@@ -27,6 +39,12 @@ export const BlockdevSnapshotSyncWrapper = struct('BlockdevSnapshotSyncWrapper',
 export const DriveBackupWrapper = struct('DriveBackupWrapper', { data: DriveBackup });
 export const TransactionAction = union('TransactionAction', { type: TransactionActionKind }, 'type', {
   abort: AbortWrapper,
+  'block-dirty-bitmap-add': BlockDirtyBitmapAddWrapper,
+  'block-dirty-bitmap-remove': BlockDirtyBitmapWrapper,
+  'block-dirty-bitmap-clear': BlockDirtyBitmapWrapper,
+  'block-dirty-bitmap-enable': BlockDirtyBitmapWrapper,
+  'block-dirty-bitmap-disable': BlockDirtyBitmapWrapper,
+  'block-dirty-bitmap-merge': BlockDirtyBitmapMergeWrapper,
   'blockdev-backup': BlockdevBackupWrapper,
   'blockdev-snapshot': BlockdevSnapshotWrapper,
   'blockdev-snapshot-internal-sync': BlockdevSnapshotInternalWrapper,

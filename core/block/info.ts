@@ -1,0 +1,203 @@
+import { performance } from 'node:perf_hooks';
+import { Accounting } from './accounting.ts';
+import type { BlockBackend } from './backend.ts';
+import { FileNode } from './file.ts';
+import type { BlockGraph } from './graph.ts';
+import type { BlockNode } from './node.ts';
+import { relativeTo } from './qcow2/driver.ts';
+import { Qcow2Node } from './qcow2/node.ts';
+import type { Snapshot } from './qcow2/snapshots.ts';
+import type { Limit } from './throttle.ts';
+
+/** QMP's members, before they are given its types. */
+export type Info = { readonly [member: string]: unknown };
+
+/** SnapshotInfo. */
+export function snapshotInfo(snapshot: Snapshot): Info {
+  return {
+    id: snapshot.id,
+    name: snapshot.name,
+    'vm-state-size': snapshot.vmStateSize,
+    'date-sec': snapshot.dateSeconds,
+    'date-nsec': snapshot.dateNanoseconds,
+    'vm-clock-sec': Math.floor(snapshot.vmClockNs / 1e9),
+    'vm-clock-nsec': snapshot.vmClockNs % 1e9,
+    ...(snapshot.icount >= 0 && { icount: snapshot.icount }),
+  };
+}
+
+/** Bytes that the host has set aside for an image and its external data. */
+function actualSize(node: BlockNode): number | undefined {
+  if (node instanceof FileNode) return node.host.allocatedSize();
+  let total: number | undefined;
+  for (const [name, { node: child }] of node.children) {
+    if (name === 'backing') continue;
+    const size = actualSize(child);
+    if (size !== undefined) total = (total ?? 0) + size;
+  }
+  return total;
+}
+
+/** ImageInfo; with what backs the image, all the way down, where `deep` is set. */
+export function imageInfo(node: BlockNode, deep: boolean): Info {
+  const size = actualSize(node);
+  const info: Record<string, unknown> = {
+    'virtual-size': node.length,
+    filename: node.filename === '' ? jsonName(node) : node.filename,
+    format: node.driver.name,
+    ...(size !== undefined && { 'actual-size': size }),
+    'dirty-flag': false,
+  };
+  if (node instanceof Qcow2Node) {
+    const { header } = node.image;
+    info['cluster-size'] = node.clusterSize;
+    info['dirty-flag'] = (header.incompatible & 1) !== 0;
+    info['format-specific'] = {
+      type: 'qcow2',
+      data: {
+        compat: node.compat,
+        'compression-type': header.compression,
+        'refcount-bits': node.refcounts.width.bits,
+        ...(node.compat === '1.1' && {
+          'lazy-refcounts': node.hasLazyRefcounts,
+          corrupt: (header.incompatible & 2) !== 0,
+          'extended-l2': false,
+          ...(header.dataFile !== undefined && {
+            'data-file': header.dataFile,
+            'data-file-raw': (header.autoclear & 2) !== 0,
+          }),
+        }),
+      },
+    };
+    if (node.snapshots.list.length > 0) info['snapshots'] = node.snapshots.list.map(snapshotInfo);
+  }
+  if (node.backingFileName !== undefined) {
+    info['backing-filename'] = node.backingFileName;
+    info['full-backing-filename'] = relativeTo(node.filename, node.backingFileName);
+    if (node.backingFormat !== undefined) info['backing-filename-format'] = node.backingFormat;
+  }
+  const backing = node.backing;
+  if (deep && backing !== undefined && node.driver.kind === 'format') info['backing-image'] = imageInfo(backing, true);
+  return info;
+}
+
+/** `json:{...}`: the name of what no path alone names. */
+export function jsonName(node: BlockNode): string {
+  return `json:${JSON.stringify(describe(node))}`;
+}
+
+function describe(node: BlockNode): Info {
+  const description: Record<string, unknown> = { driver: node.driver.name };
+  if (node.driver.kind === 'protocol' && node.filename !== '') description['filename'] = node.filename;
+  for (const [name, { node: child }] of node.children) description[name] = describe(child);
+  return description;
+}
+
+function backingDepth(node: BlockNode): number {
+  let depth = 0;
+  for (let below = node.backing; below !== undefined; below = below.backing) depth++;
+  return depth;
+}
+
+/** BlockDeviceInfo: a node, perhaps as a device has it. */
+export function nodeInfo(node: BlockNode, backend: BlockBackend | undefined, flat: boolean): Info {
+  const { settings } = node;
+  return {
+    file: node.filename === '' ? jsonName(node) : node.filename,
+    'node-name': node.nodeName,
+    ro: node.readOnly,
+    drv: node.driver.name,
+    ...(node.backingFileName !== undefined && node.backing !== undefined && { backing_file: node.backing.filename }),
+    backing_file_depth: backingDepth(node),
+    encrypted: false,
+    detect_zeroes: settings.detectZeroes,
+    ...limitsInfo(backend),
+    image: imageInfo(node, !flat),
+    cache: { writeback: backend?.writeCache ?? true, direct: settings.direct, 'no-flush': settings.noFlush },
+    write_threshold: node.writeThreshold,
+    ...(node.dirtyBitmaps.some(({ name }) => name !== undefined) && {
+      'dirty-bitmaps': node.dirtyBitmaps.filter(({ name }) => name !== undefined).map(bitmap => bitmap.info()),
+    }),
+  };
+}
+
+function limitsInfo(backend: BlockBackend | undefined): Info {
+  const group = backend?.throttle;
+  const bucket = (limit: Limit): { average: number; max: number; burstLength: number } =>
+    group?.config.buckets[limit] ?? { average: 0, max: 0, burstLength: 1 };
+  const info: Record<string, unknown> = {};
+  for (const unit of ['bps', 'iops'] as const) {
+    for (const [suffix, limit] of [
+      ['', `${unit}-total`],
+      ['_rd', `${unit}-read`],
+      ['_wr', `${unit}-write`],
+    ] as const) {
+      const { average, max, burstLength } = bucket(limit);
+      info[`${unit}${suffix}`] = average;
+      if (max === 0) continue;
+      info[`${unit}${suffix}_max`] = max;
+      info[`${unit}${suffix}_max_length`] = burstLength;
+    }
+  }
+  if (group !== undefined) {
+    if (group.config.iopsSize > 0) info['iops_size'] = group.config.iopsSize;
+    info['group'] = group.name;
+  }
+  return info;
+}
+
+/** BlockInfo: a backend as query-block shows it. */
+export function backendInfo(backend: BlockBackend): Info {
+  const { device, root } = backend;
+  const tray = device?.trayOpen?.();
+  return {
+    device: backend.name,
+    ...(device !== undefined && { qdev: device.id }),
+    type: 'unknown',
+    removable: device?.removable ?? true,
+    locked: device?.mediumLocked?.() ?? false,
+    ...(root !== undefined && { inserted: nodeInfo(root.withoutImplicit, backend, false) }),
+    ...(tray !== undefined && { tray_open: tray }),
+    ...(device !== undefined && backend.ioStatus !== undefined && { 'io-status': backend.ioStatus }),
+  };
+}
+
+/** BlockStats of a node and of what lies below it. */
+export function nodeStats(node: BlockNode): Info {
+  const empty = new Accounting();
+  empty.accountInvalid = false;
+  empty.accountFailed = false;
+  const { file, backing } = node;
+  return {
+    'node-name': node.nodeName,
+    stats: empty.report(0, node.highestWrite),
+    ...(node instanceof FileNode &&
+      node.driver.name === 'file' && {
+        'driver-specific': {
+          driver: 'file',
+          'discard-nb-ok': node.discards.ok,
+          'discard-nb-failed': node.discards.failed,
+          'discard-bytes-ok': node.discards.bytes,
+        },
+      }),
+    ...(file !== undefined && { parent: nodeStats(file) }),
+    ...(backing !== undefined && node.driver.kind === 'format' && { backing: nodeStats(backing) }),
+  };
+}
+
+/** BlockStats of a backend. */
+export function backendStats(backend: BlockBackend): Info {
+  const { device, root } = backend;
+  const below = root === undefined ? {} : nodeStats(root.withoutImplicit);
+  return {
+    device: backend.name,
+    ...(device !== undefined && { qdev: device.id }),
+    ...below,
+    stats: backend.stats.report(performance.now(), root?.highestWrite ?? 0),
+  };
+}
+
+/** Those that query-block lists. */
+export function listedBackends(graph: BlockGraph): BlockBackend[] {
+  return [...graph.backends].filter(({ name, device }) => name !== '' || device !== undefined);
+}

@@ -1,0 +1,177 @@
+import type { OnError } from '../backend.ts';
+import { DirtyBitmap } from '../dirty-bitmap.ts';
+import type { BlockGraph } from '../graph.ts';
+import { BlockError } from '../io-error.ts';
+import type { BlockNode } from '../node.ts';
+import { reopen } from '../reopen.ts';
+import { allocatedAbove, CHUNK, CopyError, copyRange } from './copy.ts';
+import { Holds } from './hold.ts';
+import { Job, type JobOptions } from './job.ts';
+
+export interface MirrorOptions extends JobOptions {
+  readonly source: BlockNode;
+  readonly target: BlockNode;
+  /** `full`: all; `top`: what is not in the backing file; `none`: only what is written from now on. */
+  readonly sync: 'full' | 'top' | 'none';
+  /** The node that the target takes the place of in the end, where it is not the source. */
+  readonly replaces?: BlockNode | undefined;
+  readonly granularity?: number | undefined;
+  readonly unmap?: boolean | undefined;
+  readonly onSourceError?: OnError | undefined;
+  readonly onTargetError?: OnError | undefined;
+  /** The image is merged into one that backs it. */
+  readonly activeCommit?: boolean | undefined;
+}
+
+/** Keeps a copy of a node that follows the guest's writes, and can take the node's place. */
+export class MirrorJob extends Job {
+  override readonly type: 'mirror' | 'commit';
+  readonly #options: MirrorOptions;
+  readonly #bitmap: DirtyBitmap;
+  readonly #holds: Holds;
+  #pivot = true;
+  #reopened = false;
+
+  constructor(graph: BlockGraph, options: MirrorOptions) {
+    super(graph, options);
+    this.#options = options;
+    this.type = options.activeCommit === true ? 'commit' : 'mirror';
+    const { source, target } = options;
+    if (source === target) throw new BlockError("Can't mirror node into itself");
+    const granularity = options.granularity ?? Math.min(65536, Math.max(512, target.clusterSize));
+    if (granularity < 512 || granularity > 64 << 20 || (granularity & (granularity - 1)) !== 0) {
+      throw new BlockError("Parameter 'granularity' expects a value in range [512B, 64MB]");
+    }
+    this.#bitmap = new DirtyBitmap(source.length, { granularity });
+    this.#holds = new Holds(graph, this);
+  }
+
+  /** Takes the nodes, and begins to record the guest's writes. */
+  async setup(): Promise<this> {
+    const { source, target } = this.#options;
+    try {
+      if (target.readOnly) {
+        await reopen(target, { readOnly: false });
+        this.#reopened = true;
+      }
+      this.#holds.hold('source', source, false);
+      // What the base is given does not change what its overlay shows: the two agree.
+      this.#holds.hold('target', target, this.type === 'mirror');
+      if (target.length < source.length) {
+        if (this.type === 'mirror') {
+          throw new BlockError(
+            `Target image has a different size than the source (${target.length} < ${source.length})`,
+          );
+        }
+        await target.truncate(source.length);
+      }
+    } catch (error) {
+      await this.clean();
+      throw error;
+    }
+    source.dirtyBitmaps.push(this.#bitmap);
+    return this;
+  }
+
+  protected override async work(): Promise<void> {
+    await this.#markInitial();
+    this.total = this.#bitmap.count;
+    for (let position = 0; ; ) {
+      const next = this.#bitmap.nextDirty(position);
+      if (next >= 0) {
+        position = next + (await this.#copyFrom(next));
+        this.total = this.offset + this.#bitmap.count;
+        await this.pausePoint();
+        continue;
+      }
+      if (position > 0 && !this.#bitmap.empty) {
+        position = 0;
+        continue;
+      }
+      position = 0;
+      if (!this.ready) {
+        await this.#options.target.flush();
+        this.becomeReady();
+      }
+      if (this.completing) return;
+      await this.sleep(100);
+    }
+  }
+
+  async #markInitial(): Promise<void> {
+    const { source, sync, target, activeCommit } = this.#options;
+    if (sync === 'none') return;
+    const base = activeCommit === true ? target : sync === 'top' ? source.withoutFilters.backing : undefined;
+    if (base === undefined) {
+      this.#bitmap.set(0, source.length);
+      return;
+    }
+    for (let at = 0; at < source.length; ) {
+      const found = await allocatedAbove(source, base, at, source.length - at);
+      if (found.allocated) this.#bitmap.set(at, found.bytes);
+      at += found.bytes;
+      await this.pausePoint();
+    }
+  }
+
+  /** @returns the bytes that were dealt with */
+  async #copyFrom(at: number): Promise<number> {
+    const { source, target, unmap, onSourceError = 'report', onTargetError = 'report' } = this.#options;
+    const bytes = Math.min(this.#bitmap.nextClean(at), at + CHUNK, source.length) - at;
+    // First the mark goes, then the data is read: what is written meanwhile is marked again.
+    this.#bitmap.reset(at, bytes);
+    try {
+      await copyRange(source, target, at, bytes, { unmap: unmap !== false });
+    } catch (error) {
+      if (!(error instanceof CopyError)) throw error;
+      const action = await this.failedRequest(
+        error.operation,
+        error.cause,
+        error.operation === 'read' ? onSourceError : onTargetError,
+      );
+      if (action === 'report') throw error.cause;
+      if (action === 'stop') this.#bitmap.set(at, bytes);
+      return action === 'stop' ? 0 : bytes;
+    }
+    this.offset += bytes;
+    if (this.speed > 0) await this.sleep((bytes / this.speed) * 1000);
+    return bytes;
+  }
+
+  protected override async commit(): Promise<void> {
+    const { source, target, replaces } = this.#options;
+    await this.graph.drained(async () => {
+      for (let next = this.#bitmap.nextDirty(0); next >= 0; next = this.#bitmap.nextDirty(0))
+        await this.#copyFrom(next);
+      await target.flush();
+      this.#forgetBitmap();
+      this.#holds.relax();
+      if (this.#pivot) this.graph.replace(replaces ?? source, target);
+    }, this);
+  }
+
+  #forgetBitmap(): void {
+    const { dirtyBitmaps } = this.#options.source;
+    const index = dirtyBitmaps.indexOf(this.#bitmap);
+    if (index >= 0) dirtyBitmaps.splice(index, 1);
+  }
+
+  override cancel(force: boolean): void {
+    if (!force && this.ready) {
+      // The copy stays behind as it is at this moment.
+      this.#pivot = false;
+      this.complete();
+      return;
+    }
+    super.cancel(force);
+  }
+
+  protected override async clean(): Promise<void> {
+    this.#forgetBitmap();
+    const { target } = this.#options;
+    await this.#holds.release();
+    if (this.#reopened && !target.closed && ![...target.parents].some(({ name }) => name === 'root')) {
+      await reopen(target, { readOnly: true });
+    }
+  }
+}

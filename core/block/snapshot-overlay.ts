@@ -1,0 +1,101 @@
+import type { BlockGraph } from './graph.ts';
+import { BlockError } from './io-error.ts';
+import type { BlockNode } from './node.ts';
+import { BlockOptions } from './options.ts';
+import { reopen } from './reopen.ts';
+
+/**
+ * Puts `overlay` over `node`: all users of the node use the overlay from now on.
+ *
+ * @returns what takes it back
+ */
+export async function installOverlay(
+  graph: BlockGraph,
+  node: BlockNode,
+  overlay: BlockNode,
+): Promise<() => Promise<void>> {
+  if ([...overlay.parents].some(({ name }) => name === 'root')) throw new BlockError('The overlay is already in use');
+  if (overlay.driver.supportsBacking !== true) throw new BlockError('The overlay does not support backing images');
+  if (overlay.backing !== undefined) throw new BlockError('The overlay already has a backing image');
+  const users = [...node.parents].filter(({ parent, sticky }) => parent !== overlay && !sticky);
+  await graph.drained(async () => {
+    await node.flush();
+    overlay.attach('backing', node);
+    try {
+      graph.replace(node, overlay);
+    } catch (error) {
+      overlay.detach('backing');
+      throw error;
+    }
+  });
+  const wasReadOnly = node.readOnly;
+  if (!wasReadOnly) await reopen(node, { readOnly: true });
+  return async () => {
+    if (!wasReadOnly) await reopen(node, { readOnly: false });
+    await graph.drained(() => {
+      for (const edge of users) {
+        overlay.parents.delete(edge);
+        node.parents.add(edge);
+        edge.node = node;
+      }
+      overlay.detach('backing');
+    });
+    await graph.released(overlay);
+  };
+}
+
+export interface OverlayFile {
+  readonly filename: string;
+  readonly format: string;
+  readonly mode: 'existing' | 'absolute-paths';
+  readonly nodeName?: string | undefined;
+}
+
+/** Makes an image over `node`, unless it exists, and opens it without its backing file. */
+export async function openOverlay(graph: BlockGraph, node: BlockNode, wanted: OverlayFile): Promise<BlockNode> {
+  if (wanted.mode === 'absolute-paths') {
+    await createImage(graph, wanted.filename, wanted.format, node.length, {
+      file: node.filename,
+      format: node.driver.name,
+    });
+  }
+  const options = new BlockOptions([
+    ['driver', wanted.format],
+    ['backing', null],
+  ]);
+  if (wanted.nodeName !== undefined) options.set('node-name', wanted.nodeName);
+  const { direct, noFlush, discard } = node.settings;
+  return graph.openTree(wanted.filename, options, { direct, noFlush, discard }, false);
+}
+
+/** Makes a new image file. */
+export async function createImage(
+  graph: BlockGraph,
+  filename: string,
+  format: string,
+  size: number,
+  backing?: { readonly file: string; readonly format: string },
+): Promise<void> {
+  await graph.driver('file').create?.(
+    graph,
+    new BlockOptions([
+      ['filename', filename],
+      ['size', 0],
+    ]),
+  );
+  const file = await graph.openTree(filename, new BlockOptions(), {}, true);
+  try {
+    const driver = graph.driver(format);
+    if (driver.create === undefined) throw new BlockError(`Format driver '${format}' does not support image creation`);
+    const options = new BlockOptions([
+      ['file', file.nodeName],
+      ['size', size],
+    ]);
+    if (backing !== undefined && driver.supportsBacking === true) {
+      options.set('backing-file', backing.file).set('backing-fmt', backing.format);
+    }
+    await driver.create(graph, options);
+  } finally {
+    await graph.released(file);
+  }
+}

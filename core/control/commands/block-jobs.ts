@@ -1,0 +1,478 @@
+import type { BlockGraph } from '../../block/graph.ts';
+import { snapshotInfo } from '../../block/info.ts';
+import { BackupJob } from '../../block/jobs/backup.ts';
+import { CommitJob, StreamJob, writeBackingName } from '../../block/jobs/chain.ts';
+import type { Job } from '../../block/jobs/job.ts';
+import { MirrorJob } from '../../block/jobs/mirror.ts';
+import type { BlockNode } from '../../block/node.ts';
+import { BlockOptions } from '../../block/options.ts';
+import { start, startFor } from '../../block/pending.ts';
+import { Qcow2Node } from '../../block/qcow2/node.ts';
+import { createImage, installOverlay, openOverlay } from '../../block/snapshot-overlay.ts';
+import type { Program } from '../program.ts';
+import type { Args, Value } from '../qapi/declare.ts';
+import { QmpError } from '../qapi/error.ts';
+import type { SnapshotInfo } from '../qapi/schema/block-info.ts';
+import type * as schema from '../qapi/schema/block-jobs.ts';
+import type { commands as transactionCommands } from '../qapi/schema/transaction.ts';
+import type { Handlers } from '../qmp/catalog.ts';
+import type { QmpSession } from '../qmp/monitor.ts';
+import type { Blocks } from '../startup/blocks.ts';
+import {
+  addBitmap,
+  clearBitmap,
+  enableBitmap,
+  findBitmap,
+  mergeBitmaps,
+  removeBitmap,
+  rootNode,
+  type Undo,
+} from './block-bitmaps.ts';
+import { blockErrors } from './block-errors.ts';
+
+type Action = Args<(typeof transactionCommands)['transaction']>['actions'][number];
+
+function optionalNode(graph: BlockGraph, name: string | undefined): BlockNode | undefined {
+  return name === undefined ? undefined : graph.lookupPair(undefined, name);
+}
+
+/** The node of a chain whose file is called that. */
+function inChain(top: BlockNode, file: string): BlockNode {
+  for (let node: BlockNode | undefined = top; node !== undefined; node = node.backing)
+    if (node.filename === file) return node;
+  throw new QmpError(`Can't find '${file}' in the backing chain`);
+}
+
+/** The image that `below` backs directly. */
+function overlayOf(active: BlockNode, below: BlockNode): BlockNode | undefined {
+  for (let node: BlockNode | undefined = active; node !== undefined; node = node.backing)
+    if (node.backing === below) return node;
+  return undefined;
+}
+
+function jobId(blocks: Blocks, given: string | undefined, node: BlockNode): string {
+  const id = given ?? node.deviceName;
+  if (id === '') throw new QmpError('An explicit job ID is required for this node');
+  blocks.jobs.checkId(id);
+  return id;
+}
+
+interface Common {
+  readonly speed?: number | bigint | undefined;
+  readonly 'auto-finalize'?: boolean | undefined;
+  readonly 'auto-dismiss'?: boolean | undefined;
+}
+
+function jobOptions(id: string, args: Common) {
+  const speed = Number(args.speed ?? 0);
+  if (speed < 0) throw new QmpError("Parameter 'speed' expects a non-negative value");
+  return { id, speed, autoFinalize: args['auto-finalize'] ?? true, autoDismiss: args['auto-dismiss'] ?? true };
+}
+
+/** Jobs, snapshots and dirty bitmaps, one by one and in transactions. */
+export function blockJobCommands(program: Program): Handlers<QmpSession> {
+  const jobs = async () => (await program.blocks()).jobs;
+  const verb =
+    (act: (job: Job) => void) =>
+    async ({ id }: { readonly id: string }) =>
+      act((await jobs()).get(id));
+  const blockVerb =
+    (act: (job: Job) => void) =>
+    async ({ device }: { readonly device: string }) =>
+      act((await jobs()).blockJob(device));
+  return blockErrors({
+    'query-jobs': async () =>
+      [...(await jobs())].map(job => ({
+        id: job.id,
+        type: job.type,
+        status: job.status,
+        'current-progress': job.offset,
+        'total-progress': job.total,
+        ...(job.error !== undefined && { error: job.error }),
+      })),
+    'query-block-jobs': async () =>
+      [...(await jobs())]
+        .filter(job => job.isBlockJob)
+        .map(job => ({
+          type: job.type,
+          device: job.id,
+          len: job.total,
+          offset: job.offset,
+          busy: job.busy,
+          paused: job.paused,
+          speed: job.speed,
+          'io-status': job.ioStatus,
+          ready: job.ready,
+          status: job.status,
+          'auto-finalize': job.autoFinalize,
+          'auto-dismiss': job.autoDismiss,
+          ...(job.error !== undefined && { error: job.error }),
+        })),
+    'job-pause': verb(job => job.pause()),
+    'job-resume': verb(job => job.resume()),
+    'job-cancel': verb(job => job.cancel(true)),
+    'job-complete': verb(job => job.complete()),
+    'job-finalize': verb(job => job.finalize()),
+    'job-dismiss': verb(job => job.dismiss()),
+    'block-job-pause': blockVerb(job => job.pause()),
+    'block-job-resume': blockVerb(job => job.resume()),
+    'block-job-cancel': async ({ device, force = false }) => {
+      const job = (await jobs()).blockJob(device);
+      if (job.paused && !force) {
+        throw new QmpError(`The block job for device '${device}' is currently paused`);
+      }
+      job.cancel(force);
+    },
+    'block-job-complete': blockVerb(job => job.complete()),
+    'block-job-dismiss': async ({ id }) => (await jobs()).blockJob(id).dismiss(),
+    'block-job-finalize': async ({ id }) => (await jobs()).blockJob(id).finalize(),
+    'block-job-set-speed': async ({ device, speed }) => (await jobs()).blockJob(device).setSpeed(Number(speed)),
+    'block-commit': async args => blockCommit(await program.blocks(), args),
+    'block-stream': async args => blockStream(await program.blocks(), args),
+    'blockdev-mirror': async args => {
+      const blocks = await program.blocks();
+      await mirror(blocks, args, rootNode(blocks.graph, args.target));
+    },
+    'drive-mirror': async args => driveMirror(await program.blocks(), args),
+    'blockdev-backup': async args => {
+      const blocks = await program.blocks();
+      await backup(blocks, args, rootNode(blocks.graph, args.target));
+    },
+    'drive-backup': async args => {
+      await driveBackup(await program.blocks(), args);
+    },
+    'change-backing-file': async ({ device, 'image-node-name': name, 'backing-file': file }) => {
+      const { graph } = await program.blocks();
+      rootNode(graph, device);
+      const node = graph.lookupPair(undefined, name);
+      if (node.backing === undefined)
+        throw new QmpError('not allowing backing file change on an image without a backing file');
+      await writeBackingName(node, file, node.backing.driver.name);
+    },
+    'blockdev-snapshot': async args => {
+      await snapshot((await program.blocks()).graph, args);
+    },
+    'blockdev-snapshot-sync': async args => {
+      await snapshotSync((await program.blocks()).graph, args);
+    },
+    'blockdev-snapshot-internal-sync': async args => {
+      await internalSnapshot((await program.blocks()).graph, args);
+    },
+    'blockdev-snapshot-delete-internal-sync': async ({ device, id, name }) => {
+      if (id === undefined && name === undefined) throw new QmpError('Name or id must be provided');
+      const node = imageWithSnapshots((await program.blocks()).graph, device);
+      const found = node.snapshots.list.find(
+        one => (id === undefined || one.id === id) && (name === undefined || one.name === name),
+      );
+      if (found === undefined) {
+        throw new QmpError(
+          `Snapshot with id '${id ?? '(null)'}' and name '${name ?? '(null)'}' does not exist on device '${device}'`,
+        );
+      }
+      await node.graph.drained(() => start(node.exclusively(node.snapshots.remove(found))));
+      return snapshotInfo(found) as Value<typeof SnapshotInfo>;
+    },
+    'block-dirty-bitmap-add': async args => {
+      addBitmap((await program.blocks()).graph, args);
+    },
+    'block-dirty-bitmap-remove': async args => {
+      removeBitmap((await program.blocks()).graph, args);
+    },
+    'block-dirty-bitmap-clear': async args => {
+      clearBitmap((await program.blocks()).graph, args);
+    },
+    'block-dirty-bitmap-enable': async args => {
+      enableBitmap((await program.blocks()).graph, args, true);
+    },
+    'block-dirty-bitmap-disable': async args => {
+      enableBitmap((await program.blocks()).graph, args, false);
+    },
+    'block-dirty-bitmap-merge': async args => {
+      mergeBitmaps((await program.blocks()).graph, args);
+    },
+    transaction: async ({ actions }) => {
+      const blocks = await program.blocks();
+      const undo: Undo[] = [];
+      try {
+        for (const action of actions) undo.push(await perform(blocks, action));
+      } catch (error) {
+        for (const back of undo.reverse()) await back();
+        throw error;
+      }
+    },
+  });
+}
+
+async function perform(blocks: Blocks, action: Action): Promise<Undo> {
+  const { graph } = blocks;
+  switch (action.type) {
+    case 'abort':
+      throw new QmpError('Transaction aborted using Abort action');
+    case 'blockdev-snapshot':
+      return snapshot(graph, action.data);
+    case 'blockdev-snapshot-sync':
+      return snapshotSync(graph, action.data);
+    case 'blockdev-snapshot-internal-sync':
+      return internalSnapshot(graph, action.data);
+    case 'blockdev-backup':
+      return cancelling(await backup(blocks, action.data, rootNode(graph, action.data.target)));
+    case 'drive-backup':
+      return cancelling(await driveBackup(blocks, action.data));
+    case 'block-dirty-bitmap-add':
+      return addBitmap(graph, action.data);
+    case 'block-dirty-bitmap-remove':
+      return removeBitmap(graph, action.data);
+    case 'block-dirty-bitmap-clear':
+      return clearBitmap(graph, action.data);
+    case 'block-dirty-bitmap-enable':
+      return enableBitmap(graph, action.data, true);
+    case 'block-dirty-bitmap-disable':
+      return enableBitmap(graph, action.data, false);
+    case 'block-dirty-bitmap-merge':
+      return mergeBitmaps(graph, action.data);
+  }
+}
+
+function cancelling(job: Job): Undo {
+  return async () => {
+    job.cancel(true);
+    await job.finished;
+  };
+}
+
+// Jobs
+
+async function blockCommit(blocks: Blocks, args: Args<(typeof schema.commands)['block-commit']>): Promise<void> {
+  const { graph, jobs } = blocks;
+  const active = rootNode(graph, args.device);
+  if (args.top !== undefined && args['top-node'] !== undefined)
+    throw new QmpError("'top-node' and 'top' are mutually exclusive");
+  if (args.base !== undefined && args['base-node'] !== undefined)
+    throw new QmpError("'base' and 'base-node' are mutually exclusive");
+  const top = optionalNode(graph, args['top-node']) ?? (args.top === undefined ? active : inChain(active, args.top));
+  let base =
+    optionalNode(graph, args['base-node']) ?? (args.base === undefined ? undefined : inChain(active, args.base));
+  if (base === undefined) for (base = top; base.backing !== undefined; ) base = base.backing;
+  if (top === base) throw new QmpError('cannot commit an image into itself');
+  const options = jobOptions(jobId(blocks, args['job-id'], active), args);
+  const onError = args['on-error'] ?? 'report';
+  if (top === active) {
+    if (args['backing-file'] !== undefined)
+      throw new QmpError("'backing-file' specified, but 'top' is the active layer");
+    const job = new MirrorJob(graph, {
+      ...options,
+      source: top,
+      target: base,
+      sync: 'full',
+      activeCommit: true,
+      onSourceError: onError,
+      onTargetError: onError,
+    });
+    jobs.add(await job.setup());
+    return;
+  }
+  const overlay = overlayOf(active, top);
+  if (overlay === undefined) throw new QmpError(`'${args.device}' is not in this backing file chain`);
+  const job = new CommitJob(graph, { ...options, overlay, top, base, backingFile: args['backing-file'], onError });
+  jobs.add(await job.setup());
+}
+
+async function blockStream(blocks: Blocks, args: Args<(typeof schema.commands)['block-stream']>): Promise<void> {
+  const { graph, jobs } = blocks;
+  const top = rootNode(graph, args.device);
+  if (args.base !== undefined && args['base-node'] !== undefined)
+    throw new QmpError("'base' and 'base-node' cannot be specified at the same time");
+  const bottom = optionalNode(graph, args.bottom);
+  const base =
+    optionalNode(graph, args['base-node']) ?? (args.base === undefined ? bottom?.backing : inChain(top, args.base));
+  if (base !== undefined && overlayOf(top, base) === undefined) {
+    throw new QmpError(`Node '${base.nodeName}' is not a backing image of '${args.device}'`);
+  }
+  if (base === undefined && args['backing-file'] !== undefined)
+    throw new QmpError('backing file specified, but streaming the entire chain');
+  const options = jobOptions(jobId(blocks, args['job-id'], top), args);
+  const job = new StreamJob(graph, {
+    ...options,
+    top,
+    base,
+    backingFile: args['backing-file'],
+    onError: args['on-error'] ?? 'report',
+  });
+  jobs.add(await job.setup());
+}
+
+type MirrorArgs = Omit<Args<(typeof schema.commands)['blockdev-mirror']>, 'target'>;
+
+async function mirror(blocks: Blocks, args: MirrorArgs, target: BlockNode): Promise<void> {
+  const { graph, jobs } = blocks;
+  const source = rootNode(graph, args.device);
+  const { sync } = args;
+  if (sync === 'incremental' || sync === 'bitmap') throw new QmpError(`Sync mode '${sync}' not supported`);
+  const options = jobOptions(jobId(blocks, args['job-id'], source), args);
+  const job = new MirrorJob(graph, {
+    ...options,
+    source,
+    target,
+    sync,
+    replaces: optionalNode(graph, args.replaces),
+    granularity: args.granularity,
+    onSourceError: args['on-source-error'],
+    onTargetError: args['on-target-error'],
+  });
+  jobs.add(await job.setup());
+}
+
+/** A new or existing image file to copy `source` into. */
+async function targetImage(
+  graph: BlockGraph,
+  source: BlockNode,
+  wanted: {
+    readonly target: string;
+    readonly format?: string;
+    readonly mode?: 'existing' | 'absolute-paths';
+    readonly nodeName?: string;
+  },
+  backed: boolean,
+): Promise<BlockNode> {
+  const format = wanted.format ?? (wanted.mode === 'existing' ? undefined : source.driver.name);
+  if (wanted.mode !== 'existing') {
+    const backing = backed ? source.backing : undefined;
+    await createImage(
+      graph,
+      wanted.target,
+      format ?? 'raw',
+      source.length,
+      backing === undefined ? undefined : { file: backing.filename, format: backing.driver.name },
+    );
+  }
+  const options = new BlockOptions();
+  if (format !== undefined) options.set('driver', format);
+  if (wanted.nodeName !== undefined) options.set('node-name', wanted.nodeName);
+  return graph.openTree(wanted.target, options, { discard: source.settings.discard }, false);
+}
+
+async function driveMirror(blocks: Blocks, args: Args<(typeof schema.commands)['drive-mirror']>): Promise<void> {
+  const { graph } = blocks;
+  const source = rootNode(graph, args.device);
+  const { target: file, format, mode, 'node-name': nodeName, ...rest } = args;
+  const target = await targetImage(
+    graph,
+    source,
+    {
+      target: file,
+      ...(format !== undefined && { format }),
+      ...(mode !== undefined && { mode }),
+      ...(nodeName !== undefined && { nodeName }),
+    },
+    args.sync === 'top',
+  );
+  try {
+    await mirror(blocks, rest, target);
+  } catch (error) {
+    await graph.released(target);
+    throw error;
+  }
+}
+
+type BackupArgs = Omit<Value<typeof schema.BlockdevBackup>, 'target'>;
+
+async function backup(blocks: Blocks, args: BackupArgs, target: BlockNode): Promise<Job> {
+  const { graph, jobs } = blocks;
+  const source = rootNode(graph, args.device);
+  const bitmap = args.bitmap === undefined ? undefined : findBitmap(source, args.bitmap);
+  if (args.sync === 'incremental' && args['bitmap-mode'] !== undefined && args['bitmap-mode'] !== 'on-success') {
+    throw new QmpError("Bitmap sync mode must be 'on-success' when using sync mode 'incremental'");
+  }
+  const job = new BackupJob(graph, {
+    ...jobOptions(jobId(blocks, args['job-id'], source), args),
+    source,
+    target,
+    sync: args.sync,
+    bitmap,
+    bitmapMode: args['bitmap-mode'],
+    compress: args.compress,
+    filterNodeName: args['filter-node-name'],
+    onSourceError: args['on-source-error'],
+    onTargetError: args['on-target-error'],
+  });
+  return jobs.add(await job.setup());
+}
+
+async function driveBackup(blocks: Blocks, args: Value<typeof schema.DriveBackup>): Promise<Job> {
+  const { graph } = blocks;
+  const source = rootNode(graph, args.device);
+  const { target: file, format, mode, ...rest } = args;
+  const target = await targetImage(
+    graph,
+    source,
+    { target: file, ...(format !== undefined && { format }), ...(mode !== undefined && { mode }) },
+    args.sync === 'top',
+  );
+  try {
+    return await backup(blocks, rest, target);
+  } catch (error) {
+    await graph.released(target);
+    throw error;
+  }
+}
+
+// Snapshots
+
+async function snapshot(graph: BlockGraph, { node, overlay }: Value<typeof schema.BlockdevSnapshot>): Promise<Undo> {
+  const base = rootNode(graph, node);
+  return installOverlay(graph, base, graph.lookupPair(undefined, overlay));
+}
+
+async function snapshotSync(graph: BlockGraph, args: Value<typeof schema.BlockdevSnapshotSync>): Promise<Undo> {
+  const node = graph.lookupPair(args.device, args['node-name']);
+  const name = args['snapshot-node-name'];
+  if (args['node-name'] !== undefined && name === undefined) throw new QmpError('New overlay node-name missing');
+  if (name !== undefined && graph.node(name) !== undefined) throw new QmpError('New overlay node-name already in use');
+  const overlay = await openOverlay(graph, node, {
+    filename: args['snapshot-file'],
+    format: args.format ?? 'qcow2',
+    mode: args.mode ?? 'absolute-paths',
+    nodeName: name,
+  });
+  try {
+    return await installOverlay(graph, node, overlay);
+  } catch (error) {
+    await graph.released(overlay);
+    throw error;
+  }
+}
+
+function imageWithSnapshots(graph: BlockGraph, device: string): Qcow2Node {
+  const node = rootNode(graph, device).withoutFilters;
+  if (node instanceof Qcow2Node) return node;
+  throw new QmpError(
+    `Block format '${node.driver.name}' used by device '${device}' does not support feature 'internal snapshots'`,
+  );
+}
+
+async function internalSnapshot(
+  graph: BlockGraph,
+  { device, name }: Value<typeof schema.BlockdevSnapshotInternal>,
+): Promise<Undo> {
+  const node = imageWithSnapshots(graph, device);
+  if (node.readOnly) throw new QmpError(`Device '${device}' is read only`);
+  if (name === '') throw new QmpError('Name is empty');
+  if (node.snapshots.list.some(one => one.name === name)) {
+    throw new QmpError(`Snapshot with name '${name}' already exists on device '${device}'`);
+  }
+  const now = Date.now();
+  const made = await graph.drained(() =>
+    startFor(
+      node.exclusively(
+        node.snapshots.create({
+          name,
+          vmStateSize: 0,
+          vmClockNs: 0,
+          dateSeconds: Math.floor(now / 1000),
+          dateNanoseconds: (now % 1000) * 1e6,
+        }),
+      ),
+    ),
+  );
+  return () => graph.drained(() => start(node.exclusively(node.snapshots.remove(made))));
+}
