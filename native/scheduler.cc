@@ -37,7 +37,6 @@ void InstallKickHandler() {
 Napi::Function Scheduler::Define(Napi::Env env) {
   return DefineClass(env, "Scheduler",
                      {InstanceMethod<&Scheduler::Bind>("bind"), InstanceMethod<&Scheduler::WakeFromJs>("wake"),
-                      InstanceMethod<&Scheduler::SetAttentive>("setAttentive"),
                       InstanceMethod<&Scheduler::SetDeadline>("setDeadline"), InstanceMethod<&Scheduler::SetRef>("setRef"),
                       InstanceMethod<&Scheduler::CloseFromJs>("close")});
 }
@@ -55,7 +54,7 @@ Scheduler::Scheduler(const Napi::CallbackInfo& info)
   handles_->owner = this;
   handles_->open = 2;
   handles_->async.data = handles_->check.data = handles_;
-  target_ = std::make_shared<WakeTarget>(&handles_->async);
+  target_ = std::make_shared<WakeTarget>(&handles_->async, device_thread_, KickSignal());
   uv_async_init(loop_, &handles_->async, [](uv_async_t*) {});
   uv_check_init(loop_, &handles_->check);
   uv_check_start(&handles_->check, [](uv_check_t* check) {
@@ -96,9 +95,6 @@ void Scheduler::CloseFromJs(const Napi::CallbackInfo&) { Close(); }
 
 void Scheduler::WakeFromJs(const Napi::CallbackInfo&) { target_->Wake(); }
 
-// setAttentive(on): while on, vCPU threads leave their exits for the device thread to find.
-void Scheduler::SetAttentive(const Napi::CallbackInfo& info) { target_->attentive.store(info[0].ToBoolean()); }
-
 // setRef(on): whether this VM keeps the process alive.
 void Scheduler::SetRef(const Napi::CallbackInfo& info) {
   if (handles_ == nullptr) return;
@@ -132,6 +128,7 @@ void Scheduler::Slice() {
   loop_ready_ = timer_fired_ = false;
   slice_end_ns_ = 0;
   node_deadline_ns_ = 0;
+  target_->in_slice = true;
   napi_value result;
   const napi_status status =
       napi_make_callback(env, async_context_, env.Global(), callback_.Value(), 0, nullptr, &result);
@@ -140,7 +137,9 @@ void Scheduler::Slice() {
     napi_get_and_clear_last_exception(env, &exception);
     napi_fatal_exception(env, exception);
   }
+  target_->in_slice = false;
   if (handles_ == nullptr) return;
+  if (target_->exits_pending.load()) target_->Wake();
   if (entries_ > 0) {
     const std::lock_guard<std::mutex> lock(mutex_);
     in_guest_ = nullptr;
@@ -180,7 +179,9 @@ void Scheduler::Run(KvmVcpu* vcpu) {
     ArmTimer(slice_end_ns_ = MonotonicNs() + kSliceNs);
   }
   entries_++;
+  if (target_->shared && !Announce(run)) return;
   const int error = EnterGuest(vcpu->fd());
+  if (target_->shared) target_->entered.store(nullptr);
   if (error == 0) return;
   if (error == EINTR || error == EAGAIN) {
     run->immediate_exit = 0;
@@ -191,15 +192,24 @@ void Scheduler::Run(KvmVcpu* vcpu) {
   run->hw.hardware_exit_reason = static_cast<uint64_t>(error);
 }
 
+/** Lets the vCPU threads know whom to kick. False where one of them has an exit already. */
+bool Scheduler::Announce(kvm_run* run) {
+  target_->entered.store(run);
+  if (!target_->exits_pending.exchange(false)) return true;
+  target_->entered.store(nullptr);
+  run->exit_reason = kExitOthers;
+  return false;
+}
+
 /** Why a kick ended the guest's run. */
 void Scheduler::Classify(kvm_run* run) {
-  run->exit_reason = KVM_EXIT_INTR;
+  run->exit_reason = target_->exits_pending.exchange(false) ? uint32_t{kExitOthers} : uint32_t{KVM_EXIT_INTR};
   if (loop_ready_) run->exit_reason = kExitSlice;
   if (!timer_fired_.exchange(false)) return;
   const uint64_t now = MonotonicNs();
   const bool slice_over = (slice_end_ns_ != 0 && now >= slice_end_ns_) || (node_deadline_ns_ != 0 && now >= node_deadline_ns_);
   if (slice_over) run->exit_reason = kExitSlice;
-  else if (run->exit_reason == KVM_EXIT_INTR) run->exit_reason = kExitTimer;
+  else if (!loop_ready_) run->exit_reason = kExitTimer;
   if (!slice_over) RearmTimer();
 }
 

@@ -31,7 +31,7 @@ class Scheduler : public Napi::ObjectWrap<Scheduler> {
   /** How other threads ask for a slice. */
   const std::shared_ptr<WakeTarget>& target() const { return target_; }
   /** Reasons of our own in kvm_run's exit_reason, beyond the kernel's. */
-  enum : uint32_t { kExitSlice = 0x100, kExitTimer = 0x101, kExitError = 0x102 };
+  enum : uint32_t { kExitSlice = 0x100, kExitTimer = 0x101, kExitError = 0x102, kExitOthers = 0x103 };
 
  private:
   struct Handles {
@@ -44,13 +44,13 @@ class Scheduler : public Napi::ObjectWrap<Scheduler> {
 
   Napi::Value Bind(const Napi::CallbackInfo& info);
   void WakeFromJs(const Napi::CallbackInfo& info);
-  void SetAttentive(const Napi::CallbackInfo& info);
   void SetDeadline(const Napi::CallbackInfo& info);
   void SetRef(const Napi::CallbackInfo& info);
   void CloseFromJs(const Napi::CallbackInfo& info);
 
   void Slice();
   bool Admit();
+  bool Announce(kvm_run* run);
   void Classify(kvm_run* run);
   void ArmTimer(uint64_t deadline_ns);
   void RearmTimer();

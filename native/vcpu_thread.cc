@@ -35,6 +35,7 @@ VcpuThread::VcpuThread(int vcpu_fd, kvm_run* run, int index, std::shared_ptr<Wak
       state_(reinterpret_cast<std::atomic<uint32_t>*>(reinterpret_cast<uint8_t*>(run) + 4)),
       target_(std::move(target)) {
   state().store(kParked);
+  target_->shared = true;
   sigset_t all, previous;
   sigfillset(&all);
   sigdelset(&all, KickSignal());
@@ -62,7 +63,7 @@ void VcpuThread::Main() {
       const uint32_t command = command_.load();
       if (command == kQuit) return;
       if (command == kStay) Set(state(), kExited);
-      else if (!target_->attentive.load()) target_->Wake();
+      else target_->ExitPending();
       while (state().load() == kExited) Wait(state(), kExited);
     }
     if (command_.load() == kQuit) return;

@@ -1,4 +1,8 @@
 #pragma once
+#include <linux/kvm.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <uv.h>
 
 #include <atomic>
@@ -6,15 +10,31 @@
 
 namespace southbridge {
 
-/** What a thread needs to ask the device thread for a slice. It outlives the scheduler, and then asks nobody. */
+/** What other threads need to get the device thread's attention. It outlives the scheduler, and then disturbs nobody. */
 class WakeTarget {
  public:
-  explicit WakeTarget(uv_async_t* async) : async_(async) {}
+  WakeTarget(uv_async_t* async, int device_thread, int signal)
+      : async_(async), device_thread_(device_thread), signal_(signal) {}
 
+  /** Asks for a slice. */
   void Wake() {
     due.store(true);
     const std::lock_guard<std::mutex> lock(mutex_);
     if (async_ != nullptr) uv_async_send(async_);
+  }
+
+  /** A vCPU on a thread of its own has an exit to answer. The device thread looks before it enters the guest. */
+  void ExitPending() {
+    exits_pending.store(true);
+    if (entered.load() == nullptr) {
+      if (!in_slice.load()) Wake();
+      return;
+    }
+    const std::lock_guard<std::mutex> lock(mutex_);
+    kvm_run* run = entered.load();
+    if (async_ == nullptr || run == nullptr) return;
+    __atomic_store_n(&run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    syscall(SYS_tgkill, getpid(), device_thread_, signal_);
   }
 
   void Disconnect() {
@@ -23,12 +43,18 @@ class WakeTarget {
   }
 
   std::atomic<bool> due{false};
-  /** The device thread is looking at the vCPUs by itself: it need not be woken. */
-  std::atomic<bool> attentive{false};
+  std::atomic<bool> in_slice{false};
+  std::atomic<bool> exits_pending{false};
+  /** The page of the vCPU that the device thread itself runs, from before KVM_RUN until after it; only with several vCPUs. */
+  std::atomic<kvm_run*> entered{nullptr};
+  /** Whether there are vCPUs on other threads. */
+  bool shared = false;
 
  private:
   std::mutex mutex_;
   uv_async_t* async_;
+  const int device_thread_;
+  const int signal_;
 };
 
 }  // namespace southbridge

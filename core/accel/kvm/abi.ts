@@ -97,10 +97,11 @@ export const EXIT_NMI = 16;
 export const EXIT_INTERNAL_ERROR = 17;
 export const EXIT_SYSTEM_EVENT = 24;
 export const EXIT_IOAPIC_EOI = 26;
-/** The addon's own: the event loop has work, a timer is due, KVM_RUN failed (the union holds errno). */
+/** The addon's own: the event loop has work, a timer is due, KVM_RUN failed (the union holds errno), another vCPU exited. */
 export const EXIT_SLICE = 0x100;
 export const EXIT_TIMER = 0x101;
 export const EXIT_ERROR = 0x102;
+export const EXIT_OTHERS = 0x103;
 
 export const INTERNAL_ERROR_EMULATION = 1;
 export const SYSTEM_EVENT_SHUTDOWN = 1;

@@ -35,8 +35,6 @@ export interface NativeScheduler {
   bind(vcpu: NativeVcpu): () => void;
   /** Asks for a slice soon. */
   wake(): void;
-  /** While on, vCPU threads do not ask for a slice: the device thread looks at them by itself. */
-  setAttentive(on: boolean): void;
   /** Nanoseconds from now until the next device timer; Infinity for none. */
   setDeadline(ns: number): void;
   /** Whether this VM keeps the process alive. */

@@ -19,14 +19,13 @@ import { type Addon, loadAddon, type NativeVm } from './addon.ts';
 import { ignoringSystemErrors, KernelChips } from './chips.ts';
 import { type CpuidEntry, cpuHostOf, cpuidTable, cpuModel, decodeCpuid } from './cpuid.ts';
 import { decodeDebugExit } from './guest-debug.ts';
-import { InlineLoop } from './inline-loop.ts';
 import { CoalescedWrites, registerIoeventfd } from './io-offload.ts';
 import { IrqRoutes } from './irq-routes.ts';
 import { MemorySlots } from './memory-slots.ts';
 import { KvmSpeaker } from './pit.ts';
-import type { RunLoop, RunLoopHost } from './run-loop.ts';
+import { RunLoop } from './run-loop.ts';
+import type { RunLoopHost } from './run-loop-host.ts';
 import { decodeSections, encodeSections, malformed, takeSection } from './snapshot.ts';
-import { ThreadedLoop } from './threaded-loop.ts';
 import { KvmVcpu, RAW_SIZES, type VcpuHost } from './vcpu.ts';
 
 /** Three pages for a task state segment and one for an identity map, just below the BIOS: where QEMU has them too. */
@@ -85,11 +84,10 @@ export class KvmVm implements Vm, VcpuHost, RunLoopHost {
     this.#cpus = Array.from({ length: options.cpus }, (_, index) => new KvmVcpu(this, index));
     this.vcpus = this.#cpus;
     for (const cpu of this.#cpus) cpu.powerUp(model, supported, options.cpus);
-    const [boot] = this.#cpus;
+    const [boot, ...others] = this.#cpus;
     if (boot === undefined) throw new SouthbridgeError('ERR_VM_CPUS', 'a machine needs at least one CPU');
     this.coalesced = new CoalescedWrites(this.native, boot.native.page, options.bus);
-    this.#loop =
-      this.#cpus.length === 1 ? new InlineLoop(this.addon, boot, this) : new ThreadedLoop(this.addon, this.#cpus, this);
+    this.#loop = new RunLoop(this.addon, boot, others, this);
   }
 
   #create(pit: boolean): NativeVm {
