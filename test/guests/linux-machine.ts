@@ -25,6 +25,8 @@ export interface LinuxMachine {
   readonly terminal: GuestConsole;
   /** Resolves with the reason that the machine went down for. */
   readonly down: Promise<unknown>;
+  /** Another machine of the same make, not started. */
+  twin(): Promise<LinuxMachine>;
 }
 
 /**
@@ -38,8 +40,6 @@ export async function bootLinux(t: Test, options: LinuxOptions): Promise<LinuxMa
   const folder = mkdtempSync(join(tmpdir(), 'southbridge-'));
   const initrd = join(folder, 'initrd');
   writeFileSync(initrd, await initramfs({ init: options.init, modules: options.modules ?? [] }));
-  const terminal = new GuestConsole();
-  await terminal.open();
   const config: MachineConfig = {
     ...DEFAULT_CONFIG,
     serials: ['serial0'],
@@ -48,22 +48,26 @@ export async function bootLinux(t: Test, options: LinuxOptions): Promise<LinuxMa
     append: `console=ttyS0 quiet ${options.append ?? ''}`,
     ...options.config,
   };
-  const machine = new Machine({
-    type: pc,
-    config,
-    accelerator: wasm,
-    backends: { find: () => terminal },
-    romImage: name => readFileSync(join(firmware.directory, name)),
-  }).build();
-  t.teardown(() => {
-    machine.dispose();
-    rmSync(folder, { recursive: true });
-  });
-  options.plug?.(machine);
-  const down = new Promise(resolve => {
-    machine.listen((event, data) => event === 'SHUTDOWN' && resolve(data['reason']));
-  });
-  machine.resetDevices();
-  machine.start();
-  return { machine, terminal, down };
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const make = async (): Promise<LinuxMachine> => {
+    const terminal = new GuestConsole();
+    await terminal.open();
+    const machine = new Machine({
+      type: pc,
+      config,
+      accelerator: wasm,
+      backends: { find: () => terminal },
+      romImage: name => readFileSync(join(firmware.directory, name)),
+    }).build();
+    t.teardown(() => machine.dispose());
+    options.plug?.(machine);
+    const down = new Promise(resolve => {
+      machine.listen((event, data) => event === 'SHUTDOWN' && resolve(data['reason']));
+    });
+    machine.resetDevices();
+    return { machine, terminal, down, twin: make };
+  };
+  const linux = await make();
+  linux.machine.start();
+  return linux;
 }

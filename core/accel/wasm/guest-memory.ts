@@ -5,6 +5,8 @@ import type { CoreMemory } from './core-memory.ts';
 
 const PAGE = 4096;
 const SHADOW_PAGES = (abi.SHADOW_END - abi.VIDEO_WINDOW_END) / PAGE;
+/** Bytes of RAM that something else may be shown over. */
+export const SHADOW_SIZE = SHADOW_PAGES * PAGE;
 const TOP = 2 ** 32;
 /** How much of the address space's top the guest can execute from, in bytes. */
 const TOP_WINDOW = 2 ** 20;
@@ -84,7 +86,7 @@ export class GuestMemory {
   #ram: WasmRam | undefined;
   readonly #mappings: Mapping[] = [];
   /** What RAM holds under the shadow pages that show something else. */
-  readonly #underneath = new Uint8Array(SHADOW_PAGES * PAGE);
+  readonly #underneath = new Uint8Array(SHADOW_SIZE);
   readonly #covered = new Uint8Array(SHADOW_PAGES);
 
   /** @throws SouthbridgeError ERR_RAM_ALLOCATION where the host has too little memory */
@@ -153,6 +155,25 @@ export class GuestMemory {
   /** The byte at `gpa`, or undefined above RAM. */
   byteAt(gpa: number): number | undefined {
     return gpa < this.size ? this.#memory.bytes[this.#base + gpa] : this.#topByte(gpa);
+  }
+
+  /** RAM from C0000 to FFFFF, whatever is shown there. */
+  saveShadowed(): Uint8Array {
+    const saved = this.#underneath.slice();
+    this.#eachShadowPage(0, this.size, (page, at) => {
+      if (this.#covered[page] !== 0) return;
+      saved.set(this.#memory.bytes.subarray(this.#base + at, this.#base + at + PAGE), page * PAGE);
+    });
+    return saved;
+  }
+
+  restoreShadowed(saved: Uint8Array): void {
+    this.#underneath.set(saved);
+    this.#eachShadowPage(0, this.size, (page, at) => {
+      if (this.#covered[page] !== 0) return;
+      this.#memory.bytes.set(saved.subarray(page * PAGE, (page + 1) * PAGE), this.#base + at);
+    });
+    this.restoreRoms();
   }
 
   /** Takes all of guest memory to a new instance, because the old one is broken. */

@@ -30,14 +30,14 @@ export class VmTime {
 
   /** Nanoseconds of virtual time. */
   nowNs(): number {
-    if (this.counting) return this.#countedNs();
-    return this.#clock.virtual?.now() ?? performance.now() * NS_PER_MS;
+    return this.#clock.virtual?.now() ?? (this.counting ? this.#countedNs() : performance.now() * NS_PER_MS);
   }
 
   /** Nanoseconds until the next timer of a device. */
   untilDeadlineNs(): number {
     if (!this.counting) return this.#clock.untilDeadline();
-    return Math.max(0, (this.#clock.virtual?.nextDeadlineNs ?? Number.POSITIVE_INFINITY) - this.nowNs());
+    const { virtual } = this.#clock;
+    return virtual === undefined ? Number.POSITIVE_INFINITY : Math.max(0, virtual.nextDeadlineNs - virtual.now());
   }
 
   /** A halted guest has slept for so long: counted time does not pass by itself. */

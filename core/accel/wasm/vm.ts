@@ -177,6 +177,7 @@ export class WasmVm implements Vm {
       random: this.#random,
       cpu: memory.bytes.slice(abi.STATE_START, abi.STATE_END),
       irqchip: this.#irqchip.save(),
+      shadowed: this.#ram.saveShadowed(),
     });
   }
 
@@ -189,6 +190,7 @@ export class WasmVm implements Vm {
     memory.bytes.set(state.cpu, abi.STATE_START);
     this.#irqchip.restore(state.irqchip, state.levels);
     this.#irqchip.shiftTimer(this.#nowMs() - state.nowMs);
+    this.#ram.restoreShadowed(state.shadowed);
     this.#random = state.random;
     cpu.forgetTranslations();
     core.set_tsc(memory.word(abi.TSC), memory.word(abi.TSC + 4));

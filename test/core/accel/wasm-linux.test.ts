@@ -1,11 +1,12 @@
 import t from 'tap';
+import { MachineLoader, saveMachine } from '../../../core/state/snapshot.ts';
 import { bootLinux } from '../../guests/linux-machine.ts';
 
 const INIT = `
 dmesg -n 1
 echo "driver of 01.3: $(basename $(readlink /sys/bus/pci/devices/0000:00:01.3/driver))"
 for device in /sys/bus/pci/devices/*; do echo "pci $(basename $device) $(cat $device/vendor) $(cat $device/device)"; done
-dmesg | grep -E 'ttyS0 at|rtc_cmos|SMBus|Using IOAPIC|smp: Brought up'
+dmesg | grep -E 'ttyS0 at|rtc_cmos|SMBus|i8042|Translated|hpet0|Using IOAPIC|smp: Brought up'
 grep -E 'timer|ttyS0|rtc0|acpi|LOC' /proc/interrupts
 hwclock -u
 echo -n 'your name? '
@@ -17,12 +18,24 @@ t.setTimeout(180_000);
 t.test('Linux finds its drivers on a PC, takes input, and powers it off', { timeout: 170_000 }, async t => {
   const linux = await bootLinux(t, { init: INIT, modules: ['i2c-piix4'] });
   if (linux === undefined) return;
-  const { terminal, down } = linux;
+  const { machine, terminal, twin } = linux;
   await terminal.until(/your name\? $/, 100_000);
-  terminal.type('southbridge\n');
-  await terminal.until(/hello, southbridge/, 20_000);
+
+  // The rest of its life is another machine's.
+  machine.stop();
+  const saved = Buffer.concat([...saveMachine(machine)]);
+  const second = await twin();
+  const loader = new MachineLoader(second.machine);
+  loader.feed(saved);
+  loader.end();
+  const { down } = second;
+  second.machine.start();
+  second.terminal.type('southbridge\n');
+  await second.terminal.until(/hello, southbridge/, 20_000);
   t.equal(await down, 'guest-shutdown', 'by ACPI: PM1a_CNT');
   t.match(terminal.output, /ttyS0 at I\/O 0x3f8 \(irq = 4, base_baud = 115200\) is a 16550A/, '8250');
+  t.match(terminal.output, /i8042: PNP: PS\/2 Controller[\s\S]*AT Translated Set 2 keyboard/, 'i8042 and atkbd');
+  t.match(terminal.output, /hpet0: 3 comparators, 64-bit 100\.000000 MHz/, 'HPET');
   t.match(terminal.output, /rtc_cmos 00:\d\d: setting system clock to 20/, 'rtc_cmos');
   t.match(terminal.output, /driver of 01\.3: piix4_smbus/, 'PIIX4 SMBus');
   t.match(terminal.output, /pci 0000:00:00\.0 0x8086 0x1237\r\n[\s\S]*pci 0000:00:01\.0 0x8086 0x7000/, 'PCI');
