@@ -1,5 +1,6 @@
 import { SouthbridgeError } from '../core/errors.ts';
 import type { Machine } from '../core/machine/machine.ts';
+import type { FloppyController } from '../devices/floppy/fdc.ts';
 import { IdeDisk } from '../devices/ide/disk.ts';
 import type { IdeBus } from '../devices/ide/ide-bus.ts';
 import type { Mc146818Rtc } from '../devices/mc146818rtc.ts';
@@ -86,10 +87,14 @@ const TYPE_USER = 47;
 const TRANSLATIONS = ['none', 'lba', 'large', 'rechs'] as const;
 
 /** Writes down the IDE disks' geometries at the first reset, when all disks are there. */
-export function installDiskTypes(machine: Machine, rtc: Mc146818Rtc, buses: readonly IdeBus[]): void {
+export function installDiskTypes(machine: Machine, rtc: Mc146818Rtc, buses: readonly IdeBus[], floppies?: () => FloppyController | undefined): void {
   let known = false;
   machine.onReset(() => {
-    if (!known) setDiskTypes(rtc, buses);
+    if (!known) {
+      setDiskTypes(rtc, buses);
+      const controller = floppies?.();
+      if (controller !== undefined) setFloppyTypes(rtc, [floppyType(controller, 0), floppyType(controller, 1)]);
+    }
     known = true;
   });
 }
@@ -114,4 +119,9 @@ function setDiskTypes(rtc: Mc146818Rtc, buses: readonly IdeBus[]): void {
   rtc.setCmos(DISK_TYPES, present);
   const translations = disks.reduce((value, disk, place) => value | ((disk === undefined ? 0 : TRANSLATIONS.indexOf(disk.translation)) << (2 * place)), 0);
   rtc.setCmos(DISK_TRANSLATIONS, translations);
+}
+
+/** What CMOS calls a type of floppy drive. */
+function floppyType(controller: FloppyController, unit: number): number {
+  return { '120': 2, '144': 4, '288': 5, none: 0, auto: 0 }[controller.driveType(unit)];
 }

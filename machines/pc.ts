@@ -21,6 +21,7 @@ import { installPcFirmware } from './firmware/install.ts';
 import { PIIX4_PM } from './firmware/pc-firmware.ts';
 import { fillCmos, installBootOrder, installDiskTypes } from './pc-cmos.ts';
 import { plugHpet } from './pc-hpet.ts';
+import { findFloppies, plugFloppies } from './floppies.ts';
 import { plugIdeDrives } from './ide-drives.ts';
 import { PcInterrupts } from './pc-interrupts.ts';
 import { i440fxRamLayout, mapPcFirmware, mapPcRam } from './pc-memory.ts';
@@ -123,7 +124,8 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
     ide.interrupts[number]?.connect(level => input.set(level));
   }
   plugIdeDrives(config.drives, ide.ideBuses);
-  installDiskTypes(machine, rtc, ide.ideBuses);
+  const floppies = plugFloppies(machine, isa);
+  installDiskTypes(machine, rtc, ide.ideBuses, () => floppies ?? findFloppies(machine));
 
   const { props } = pm;
   installPcFirmware({

@@ -13,7 +13,11 @@ const UNITS = 2;
 const properties = {
   drive: prop.backend<BlockBackend>('drive', { help: 'Node name or ID of a block device to use as a backend' }),
   unit: prop.u32({ default: UNSET }),
-  'drive-type': prop.enum(DRIVE_TYPES, { default: 'auto', typeName: 'FdcDriveType', help: 'FDC drive type, 144/288/120/none/auto' }),
+  'drive-type': prop.enum(DRIVE_TYPES, {
+    default: 'auto',
+    typeName: 'FdcDriveType',
+    help: 'FDC drive type, 144/288/120/none/auto',
+  }),
   logical_block_size: prop.size({ default: 0 }),
   physical_block_size: prop.size({ default: 0 }),
   min_io_size: prop.size({ default: 0 }),
@@ -47,9 +51,13 @@ export class FloppyBus extends Bus {
     const wanted = device.props.unit;
     const unit = wanted === UNSET ? this.#drives.indexOf(undefined) : wanted;
     if (unit < 0 || unit >= UNITS) {
-      throw new SouthbridgeError('ERR_BUS_ADDRESS', `Can't create floppy unit ${unit < 0 ? UNITS : unit}, bus supports only ${UNITS} units`);
+      throw new SouthbridgeError(
+        'ERR_BUS_ADDRESS',
+        `Can't create floppy unit ${unit < 0 ? UNITS : unit}, bus supports only ${UNITS} units`,
+      );
     }
-    if (this.#drives[unit] !== undefined) throw new SouthbridgeError('ERR_BUS_ADDRESS', `Floppy unit ${unit} is in use`);
+    if (this.#drives[unit] !== undefined)
+      throw new SouthbridgeError('ERR_BUS_ADDRESS', `Floppy unit ${unit} is in use`);
     this.#drives[unit] = device;
   }
 

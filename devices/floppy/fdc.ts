@@ -48,7 +48,14 @@ interface Command {
   run(controller: FloppyController): void;
 }
 
-const headState = { track: field.u8(), head: field.u8(), sector: field.u8(1), perpendicular: field.u8(), changed: field.bool(true), sectorsPerTrack: field.u8() };
+const headState = {
+  track: field.u8(),
+  head: field.u8(),
+  sector: field.u8(1),
+  perpendicular: field.u8(),
+  changed: field.bool(true),
+  sectorsPerTrack: field.u8(),
+};
 
 const controllerState = {
   sra: field.u8(),
@@ -79,9 +86,21 @@ const properties = {
   iobase: prop.u32({ default: 0x3f0 }),
   irq: prop.u32({ default: 6 }),
   dma: prop.u32({ default: 2 }),
-  fdtypeA: prop.enum(DRIVE_TYPES, { default: 'auto', typeName: 'FdcDriveType', help: 'FDC drive type, 144/288/120/none/auto' }),
-  fdtypeB: prop.enum(DRIVE_TYPES, { default: 'auto', typeName: 'FdcDriveType', help: 'FDC drive type, 144/288/120/none/auto' }),
-  fallback: prop.enum(DRIVE_TYPES, { default: '288', typeName: 'FdcDriveType', help: 'FDC drive type, 144/288/120/none/auto' }),
+  fdtypeA: prop.enum(DRIVE_TYPES, {
+    default: 'auto',
+    typeName: 'FdcDriveType',
+    help: 'FDC drive type, 144/288/120/none/auto',
+  }),
+  fdtypeB: prop.enum(DRIVE_TYPES, {
+    default: 'auto',
+    typeName: 'FdcDriveType',
+    help: 'FDC drive type, 144/288/120/none/auto',
+  }),
+  fallback: prop.enum(DRIVE_TYPES, {
+    default: '288',
+    typeName: 'FdcDriveType',
+    help: 'FDC drive type, 144/288/120/none/auto',
+  }),
   bootindexA: prop.i32({ default: -1 }),
   bootindexB: prop.i32({ default: -1 }),
 } as const;
@@ -114,7 +133,13 @@ export class FloppyController extends IsaDevice<typeof properties> {
     const bytes = { impl: { min: 1, max: 1 } } as const;
     // Port 3F6h, between FIFO and DIR, is the IDE channel's.
     this.ports(iobase + 1, 5, handler, bytes, 'fdc');
-    this.ports(iobase + 7, 1, { read: () => this.#read(REG.DIR), write: (_offset, _size, value) => this.#write(REG.DIR, value) }, bytes, 'fdc');
+    this.ports(
+      iobase + 7,
+      1,
+      { read: () => this.#read(REG.DIR), write: (_offset, _size, value) => this.#write(REG.DIR, value) },
+      bytes,
+      'fdc',
+    );
     this.connectIrq(this.#interrupt, irq);
     this.#dmaChannel = this.isaBus.dmaChannel(dma, this.typeName);
     this.#dmaChannel?.register((_channel, position, size) => this.#transfer(position, size));
@@ -681,7 +706,15 @@ export class FloppyController extends IsaDevice<typeof properties> {
     const { unit, head } = this.#current;
     const track = (selection: number): number => this.#head(this.#unit(selection)).track;
     this.#toResultPhase(
-      ...[track(0), track(1), 0, 0, s.timer0, (s.timer1 << 1) | ((s.dor & DOR.DMA) !== 0 ? 1 : 0), this.#shape(unit).sectors],
+      ...[
+        track(0),
+        track(1),
+        0,
+        0,
+        s.timer0,
+        (s.timer1 << 1) | ((s.dor & DOR.DMA) !== 0 ? 1 : 0),
+        this.#shape(unit).sectors,
+      ],
       ...[(s.lock ? 0x80 : 0) | (head.perpendicular << 2), s.config, s.precompensation],
     );
   }
@@ -766,7 +799,12 @@ const COMMANDS: readonly Command[] = [
   { value: 0x8e, mask: 0xff, parameters: 5, run: fdc => fdc.driveSpecification() },
   { value: 0x8f, mask: 0xff, parameters: 2, run: fdc => fdc.seek(track => Math.max(0, track - (fdc.s.fifo[2] ?? 0))) },
   { value: 0xcd, mask: 0xff, parameters: 10, run: fdc => fdc.answer(ST0.INVALID) },
-  { value: 0xcf, mask: 0xff, parameters: 2, run: fdc => fdc.seek((track, last) => Math.min(Math.max(0, last - 1), track + (fdc.s.fifo[2] ?? 0))) },
+  {
+    value: 0xcf,
+    mask: 0xff,
+    parameters: 2,
+    run: fdc => fdc.seek((track, last) => Math.min(Math.max(0, last - 1), track + (fdc.s.fifo[2] ?? 0))),
+  },
   { value: 0x14, mask: 0x7f, parameters: 0, run: fdc => fdc.lock() },
   { value: 0x0e, mask: 0xff, parameters: 0, run: fdc => fdc.dumpRegisters() },
   { value: 0x10, mask: 0xff, parameters: 0, run: fdc => fdc.answer(VERSION) },
