@@ -1,0 +1,447 @@
+import { ms } from '../../core/clock/units.ts';
+import type { DeviceContext } from '../../core/device/device-type.ts';
+import { deviceType } from '../../core/device/device-type.ts';
+import { type MacAddress, prop } from '../../core/device/property.ts';
+import { connectCard, type NetBackend, type NetClient, type NetReceiver } from '../../core/net/net-client.ts';
+import { PciDevice } from '../../core/pci/pci-device.ts';
+import type { Registers } from '../../core/register/register.ts';
+import { field } from '../../core/state/fields.ts';
+import { Eeprom, eepromState } from './eeprom.ts';
+import { Phy, phyState } from './phy.ts';
+import { accepts } from './receive-filter.ts';
+import { CTRL, e1000Registers, INT, MDIC, RCTL, TCTL_EN } from './registers.ts';
+import { type TransmitHost, Transmitter, transmitState } from './transmit.ts';
+
+const MMIO_SIZE = 0x2_0000;
+const IO_SIZE = 0x40;
+const DESCRIPTOR = 16;
+const MIN_FRAME = 60;
+const CRC = 4;
+const VLAN_TAG = 4;
+const MAX_ETHERNET = 1522;
+const MAX_JUMBO = 16_384;
+/** Receive descriptor status (Intel 8254x software developer's manual, section 3.2.3.1). */
+const RXD = { DD: 0x01, EOP: 0x02, IXSM: 0x04, VP: 0x08 } as const;
+/** Interrupt delays count 256 ns, absolute transmit and receive delays 1.024 us (sections 13.4.18, 13.4.31). */
+const DELAY_UNIT_NS = 256;
+const MIN_DELAY = 500;
+const SIZE_CLASSES = [64, 127, 255, 511, 1023] as const;
+
+const properties = {
+  mac: prop.mac({ default: [0x52, 0x54, 0x00, 0x12, 0x34, 0x56] }),
+  netdev: prop.backend<NetBackend>('netdev', { help: 'ID of a netdev to use as a backend' }),
+  bootindex: prop.i32({ default: -1 }),
+  autonegotiation: prop.bool({ default: true }),
+  mitigation: prop.bool({ default: true }),
+  extra_mac_registers: prop.bool({ default: true }),
+  migrate_tso_props: prop.bool({ default: true }),
+  'init-vet': prop.bool({ default: true }),
+};
+type Properties = typeof properties;
+
+/** Intel's 8254x gigabit controllers with a copper PHY. */
+export class E1000 extends PciDevice<Properties> implements NetReceiver, TransmitHost {
+  readonly #regs: Registers<typeof e1000Registers> = this.bind(e1000Registers, {
+    CTRL: { write: value => this.#control(value) },
+    EECD: { read: () => this.#eeprom.control, wrote: value => this.#eeprom.writeControl(value) },
+    EERD: { read: stored => this.#eeprom.readWord(stored) },
+    MDIC: { write: value => this.#mdi(value) },
+    ICR: { read: stored => this.#readCauses(stored), write: (_value, previous, _index, written) => (previous & ~written) >>> 0, wrote: () => this.#updateInterrupt() },
+    ICS: { wrote: (_value, _previous, _index, written) => this.#raise(written) },
+    IMS: { write: (_value, previous, _index, written) => (previous | written) >>> 0, wrote: () => this.#updateInterrupt() },
+    IMC: { wrote: (_value, _previous, _index, written) => this.#mask(written) },
+    RCTL: { wrote: () => this.#receiverReady() },
+    TCTL: { wrote: () => this.#transmit() },
+    RDT: { write: value => value & 0xffff, wrote: () => this.#receiverReady() },
+    RDH: { write: value => value & 0xffff },
+    RDLEN: { write: value => value & 0xfff80 },
+    TDH: { write: value => value & 0xffff },
+    TDLEN: { write: value => value & 0xfff80 },
+    TDT: { write: value => value & 0xffff, wrote: () => this.#transmit() },
+    RDTR: { write: value => value & 0xffff },
+    RADV: { write: value => value & 0xffff },
+    TADV: { write: value => value & 0xffff },
+    ITR: { write: value => value & 0xffff },
+  });
+  readonly #s = this.state(1, { delayed: field.bool(), io: field.u32(), delayedByDescriptor: field.bool(), asserted: field.bool() }, { name: 'interrupts' });
+  readonly #eeprom = new Eeprom(this.state(1, eepromState, { name: 'eeprom' }), this.props.mac, this.identity.device);
+  readonly #phy = new Phy(this.state(1, phyState, { name: 'phy' }), this.identity.device === 0x1004 ? 0x0c30 : this.identity.device === 0x100f ? 0x0c50 : 0x0c20, () => this.#restartNegotiation());
+  readonly #transmitter = new Transmitter(this.state(1, transmitState, { name: 'transmit' }), this);
+  readonly #negotiation = this.clock.timer('autonegotiation', () => this.#negotiated());
+  readonly #mitigation = this.clock.timer('mitigation', () => this.#mitigated());
+  readonly #descriptor = new Uint8Array(DESCRIPTOR);
+  readonly #descriptorView = new DataView(this.#descriptor.buffer);
+  readonly #padded = new Uint8Array(MIN_FRAME);
+  readonly #net: NetClient = connectCard(this.id ?? this.typeName, this.typeName, this, this.props.netdev);
+  #transmitting = false;
+
+  get netClient(): NetClient {
+    return this.#net;
+  }
+
+  get macAddress(): MacAddress {
+    return this.props.mac;
+  }
+
+  protected override realize(): void {
+    this.bar(1, { read: (offset, size) => this.#readIo(offset, size), write: (offset, size, value) => this.#writeIo(offset, size, value) }, undefined, { impl: { min: 1, max: 4 } });
+    this.onUnrealize(() => this.#net.disconnect());
+    this.#resetMac();
+  }
+
+  protected override resetHold(): void {
+    this.#resetMac();
+    this.#phy.reset();
+    this.#net.purge();
+    if (!this.#net.linkUp) this.#linkDown();
+  }
+
+  /** A function that may not master the bus takes no frames. */
+  protected override configWritten(offset: number, size: number): void {
+    if (offset <= 4 && offset + size > 4 && this.dma.enabled) {
+      this.#transmit();
+      this.#receiverReady();
+    }
+  }
+
+  // Control
+
+  #resetMac(): void {
+    const { RA } = this.#regs;
+    const { mac } = this.props;
+    RA.at(0).value = ((mac[0] | (mac[1] << 8) | (mac[2] << 16) | (mac[3] << 24)) >>> 0);
+    RA.at(1).value = (mac[4] | (mac[5] << 8) | 0x8000_0000) >>> 0;
+  }
+
+  #control(value: number): number {
+    if ((value & CTRL.RST) !== 0) {
+      const { RCTL: receive, TCTL, IMS, ICR, RDH, RDT, TDH, TDT } = this.#regs;
+      for (const register of [receive, TCTL, IMS, ICR, RDH, RDT, TDH, TDT]) register.value = 0;
+      this.#mitigation.cancel();
+      this.#s.delayed = false;
+      this.#updateInterrupt();
+    }
+    return (value & ~CTRL.RST) >>> 0;
+  }
+
+  #mdi(value: number): number {
+    const result = this.#phy.access(value);
+    if ((value & MDIC.INT_ENABLE) !== 0) this.#raise(INT.MDAC);
+    return result;
+  }
+
+  get vlanEnabled(): boolean {
+    return (this.#regs.CTRL.value & CTRL.VME) !== 0;
+  }
+
+  get vlanType(): number {
+    return this.#regs.VET.value & 0xffff;
+  }
+
+  // Link
+
+  linkChanged(up: boolean): void {
+    if (!up) {
+      this.#linkDown();
+    } else if (this.props.autonegotiation && this.#phy.autonegotiates && !this.#phy.negotiated) {
+      this.#restartNegotiation();
+      return;
+    } else {
+      this.#linkUp();
+    }
+    this.#raise(INT.LSC);
+  }
+
+  #restartNegotiation(): void {
+    this.#linkDown();
+    this.#negotiation.arm(ms(500));
+  }
+
+  #negotiated(): void {
+    if (!this.#net.linkUp) return;
+    this.#phy.finishNegotiation();
+    this.#regs.STATUS.LU = true;
+    this.#raise(INT.LSC);
+    this.#receiverReady();
+  }
+
+  #linkUp(): void {
+    this.#regs.STATUS.LU = true;
+    this.#phy.setLink(true);
+    this.#receiverReady();
+  }
+
+  #linkDown(): void {
+    this.#regs.STATUS.LU = false;
+    this.#phy.setLink(false);
+  }
+
+  // Interrupts
+
+  #readCauses(stored: number): number {
+    this.#regs.ICR.value = 0;
+    this.#updateInterrupt();
+    return stored;
+  }
+
+  #mask(bits: number): void {
+    this.#regs.IMS.value &= ~bits;
+    this.#updateInterrupt();
+  }
+
+  #raise(causes: number): void {
+    this.#regs.ICR.value = (this.#regs.ICR.value | causes) >>> 0;
+    this.#updateInterrupt();
+  }
+
+  /** Interrupt moderation holds back a rising interrupt until its delay is over (section 13.4.18). */
+  #updateInterrupt(): void {
+    const s = this.#s;
+    const pending = (this.#regs.ICR.value & this.#regs.IMS.value) !== 0;
+    if (pending && !s.asserted) {
+      if (s.delayed) return;
+      const delay = this.props.mitigation ? this.#delay() : 0;
+      if (delay > 0) {
+        s.delayed = true;
+        this.#mitigation.arm(Math.max(delay, MIN_DELAY) * DELAY_UNIT_NS);
+      }
+      s.delayedByDescriptor = false;
+    }
+    s.asserted = pending;
+    this.irq.set(pending);
+  }
+
+  #delay(): number {
+    const { TADV, RADV, RDTR, ITR, ICR } = this.#regs;
+    let delay = 0;
+    const shorter = (value: number): void => {
+      if (value !== 0 && (delay === 0 || value < delay)) delay = value;
+    };
+    if (this.#s.delayedByDescriptor && TADV.value !== 0) shorter(TADV.value * 4);
+    if (RDTR.value !== 0 && (ICR.value & INT.RXT0) !== 0) shorter(RADV.value * 4);
+    shorter(ITR.value);
+    return delay;
+  }
+
+  #mitigated(): void {
+    this.#s.delayed = false;
+    this.#updateInterrupt();
+  }
+
+  // Transmitting
+
+  #transmit(): void {
+    const { TCTL, TDH, TDT, TDBAL, TDBAH, TDLEN } = this.#regs;
+    if ((TCTL.value & TCTL_EN) === 0 || !this.dma.enabled || this.#transmitting) return;
+    this.#transmitting = true;
+    const ring = Math.floor(TDLEN.value / DESCRIPTOR);
+    const base = TDBAH.value * 2 ** 32 + unsigned(TDBAL.value & ~0xf);
+    const start = TDH.value;
+    let causes: number = INT.TXQE;
+    let moved = false;
+    while (TDH.value !== TDT.value) {
+      const { reported, delayed } = this.#transmitter.process(base + TDH.value * DESCRIPTOR);
+      moved = true;
+      if (reported) causes |= INT.TXDW;
+      if (delayed) this.#s.delayedByDescriptor = true;
+      TDH.value = TDH.value + 1 >= ring ? 0 : TDH.value + 1;
+      // A tail beyond the ring would go round for ever.
+      if (TDH.value === start || start >= ring) break;
+    }
+    this.#transmitting = false;
+    if (moved) this.#raise(causes);
+  }
+
+  send(frame: Uint8Array, at: number, length: number): void {
+    const { TPT, GPTC, MPTC, BPTC } = this.#regs;
+    increment(TPT);
+    increment(GPTC);
+    if (((frame[at] ?? 0) & 1) !== 0) increment(isBroadcast(frame, at) ? BPTC : MPTC);
+    this.#countSize('PTC', length + CRC);
+    this.#countOctets('TOTL', length + CRC);
+    this.#countOctets('GOTCL', length + CRC);
+    const view = at === 0 && length === frame.length ? frame : frame.subarray(at, at + length);
+    if (this.#phy.loopback || (this.#regs.RCTL.value & RCTL.LBM) !== 0) this.receive(view, length);
+    else this.#net.send(view, length);
+  }
+
+  segmented(failed: boolean): void {
+    increment(failed ? this.#regs.TSCTFC : this.#regs.TSCTC);
+  }
+
+  // Receiving
+
+  canReceive(): boolean {
+    const { STATUS, RCTL: control } = this.#regs;
+    return STATUS.LU && (control.value & RCTL.EN) !== 0 && this.dma.enabled && this.#hasRoom(1);
+  }
+
+  /** Puts a frame into the guest's buffers (section 3.2). What the filters refuse counts as taken. */
+  receive(frame: Uint8Array, length: number): boolean {
+    const { STATUS, RCTL: control, RA, MTA, VFTA } = this.#regs;
+    if (!STATUS.LU || (control.value & RCTL.EN) === 0 || !this.dma.enabled) return true;
+    let bytes = frame;
+    let size = length;
+    if (length < MIN_FRAME) {
+      this.#padded.fill(0);
+      this.#padded.set(frame.subarray(0, length));
+      bytes = this.#padded;
+      size = MIN_FRAME;
+    }
+    if ((size > MAX_JUMBO || (size > MAX_ETHERNET && (control.value & RCTL.LPE) === 0)) && (control.value & RCTL.SBP) === 0) {
+      increment(this.#regs.ROC);
+      return true;
+    }
+    const filter = { control: control.value, addresses: RA.values, multicast: MTA.values, vlans: VFTA.values, vlanType: this.vlanType };
+    if (!accepts(bytes, filter)) return true;
+    const tagged = this.vlanEnabled && (((bytes[12] ?? 0) << 8) | (bytes[13] ?? 0)) === this.vlanType;
+    const tag = tagged ? ((bytes[14] ?? 0) << 8) | (bytes[15] ?? 0) : 0;
+    const payload = size - (tagged ? VLAN_TAG : 0);
+    const total = payload + ((control.value & RCTL.SECRC) !== 0 ? 0 : CRC);
+    if (!this.#hasRoom(total)) {
+      increment(this.#regs.RNBC);
+      this.#raise(INT.RXO);
+      return false;
+    }
+    if (tagged) {
+      const stripped = new Uint8Array(payload);
+      stripped.set(bytes.subarray(0, 12));
+      stripped.set(bytes.subarray(16, size), 12);
+      bytes = stripped;
+    }
+    this.#store(bytes, payload, total, tagged, tag);
+    this.#countReceived(bytes, payload);
+    this.#raise(INT.RXT0 | (this.#runsLow() ? INT.RXDMT0 : 0));
+    return true;
+  }
+
+  get #bufferSize(): number {
+    const control = this.#regs.RCTL.value;
+    const size = (control >>> RCTL.BSIZE_SHIFT) & 3;
+    if ((control & RCTL.BSEX) !== 0 && size !== 0) return 32_768 >> size;
+    return 2048 >> size;
+  }
+
+  #hasRoom(total: number): boolean {
+    const { RDH, RDT, RDLEN } = this.#regs;
+    if (total <= this.#bufferSize) return RDH.value !== RDT.value && RDLEN.value !== 0;
+    const ring = Math.floor(RDLEN.value / DESCRIPTOR);
+    const free = RDH.value <= RDT.value ? RDT.value - RDH.value : ring + RDT.value - RDH.value;
+    return total <= free * this.#bufferSize;
+  }
+
+  /** Fewer descriptors are left than the threshold (section 13.4.22, RDMTS). */
+  #runsLow(): boolean {
+    const { RDH, RDT, RDLEN, RCTL: control } = this.#regs;
+    const tail = RDT.value < RDH.value ? RDT.value + RDLEN.value / DESCRIPTOR : RDT.value;
+    const shift = ((control.value >>> RCTL.RDMTS_SHIFT) & 3) + 1;
+    return (tail - RDH.value) * DESCRIPTOR <= RDLEN.value >> shift;
+  }
+
+  #store(bytes: Uint8Array, payload: number, total: number, tagged: boolean, tag: number): void {
+    const { RDH, RDLEN, RDBAL, RDBAH } = this.#regs;
+    const ring = Math.floor(RDLEN.value / DESCRIPTOR);
+    const base = RDBAH.value * 2 ** 32 + unsigned(RDBAL.value & ~0xf);
+    const start = RDH.value;
+    const room = this.#bufferSize;
+    for (let done = 0; done < total; ) {
+      const address = base + RDH.value * DESCRIPTOR;
+      if (!this.dma.read(address, this.#descriptor)) return;
+      const view = this.#descriptorView;
+      const low = view.getUint32(0, true);
+      const high = view.getUint32(4, true);
+      const part = Math.min(total - done, room);
+      if ((low !== 0 || high !== 0) && done < payload) this.dma.write(high * 2 ** 32 + low, bytes, done, Math.min(part, payload - done));
+      done += part;
+      view.setUint16(8, part, true);
+      view.setUint16(10, 0, true);
+      view.setUint8(12, RXD.DD | (tagged ? RXD.VP : 0) | (done >= total ? RXD.EOP | RXD.IXSM : 0));
+      view.setUint8(13, 0);
+      view.setUint16(14, tag, true);
+      // The status goes last, so that software never sees a descriptor done before its length.
+      this.dma.write(address + 8, this.#descriptor, 8, 4);
+      this.dma.write(address + 12, this.#descriptor, 12, 4);
+      RDH.value = RDH.value + 1 >= ring ? 0 : RDH.value + 1;
+      if (RDH.value === start) {
+        this.#raise(INT.RXO);
+        return;
+      }
+    }
+  }
+
+  #receiverReady(): void {
+    if (this.canReceive()) this.#net.receiverReady();
+  }
+
+  // Statistics (section 13.7)
+
+  #countReceived(bytes: Uint8Array, payload: number): void {
+    const { GPRC, TPR, BPRC, MPRC } = this.#regs;
+    increment(TPR);
+    increment(GPRC);
+    if (((bytes[0] ?? 0) & 1) !== 0) increment(isBroadcast(bytes, 0) ? BPRC : MPRC);
+    this.#countSize('PRC', payload + CRC);
+    this.#countOctets('TORL', payload + CRC);
+    this.#countOctets('GORCL', payload + CRC);
+  }
+
+  #countSize(kind: 'PRC' | 'PTC', size: number): void {
+    const index = SIZE_CLASSES.findIndex(limit => size <= limit);
+    const name = index < 0 ? '1522' : (['64', '127', '255', '511', '1023'] as const)[index] ?? '64';
+    increment(this.#regs[`${kind}${name}`]);
+  }
+
+  #countOctets(low: 'TORL' | 'TOTL' | 'GORCL' | 'GOTCL', size: number): void {
+    const high = { TORL: 'TORH', TOTL: 'TOTH', GORCL: 'GORCH', GOTCL: 'GOTCH' } as const;
+    const lower = this.#regs[low];
+    const upper = this.#regs[high[low]];
+    const sum = upper.value * 2 ** 32 + lower.value + size;
+    upper.value = Math.min(0xffff_ffff, Math.floor(sum / 2 ** 32));
+    lower.value = sum % 2 ** 32;
+  }
+
+  // The I/O window: an address, and the register there (section 13.3)
+
+  #readIo(offset: number, size: number): number {
+    if (size !== 4) return 0;
+    if (offset === 0) return this.#s.io;
+    return offset === 4 && this.#s.io < MMIO_SIZE ? (this.bars[0]?.region.read(this.#s.io, 4) ?? 0) : 0;
+  }
+
+  #writeIo(offset: number, size: number, value: number): void {
+    if (size !== 4) return;
+    if (offset === 0) this.#s.io = value & (MMIO_SIZE - 1) & ~3;
+    else if (offset === 4) this.bars[0]?.region.write(this.#s.io, 4, value);
+  }
+}
+
+function increment(counter: { value: number }): void {
+  if (counter.value < 0xffff_ffff) counter.value++;
+}
+
+function isBroadcast(frame: Uint8Array, at: number): boolean {
+  for (let index = 0; index < 6; index++) if (frame[at + index] !== 0xff) return false;
+  return true;
+}
+
+function unsigned(value: number): number {
+  return value < 0 ? value + 2 ** 32 : value;
+}
+
+function model(type: string, device: number, summary: string, aliases: readonly string[] = []) {
+  return deviceType({
+    type,
+    summary,
+    aliases,
+    category: 'network',
+    parents: ['e1000-base', 'pci-device', 'device'],
+    properties,
+    pci: { vendor: 0x8086, device, revision: 3, class: 0x020000, pin: 'A', rom: 'efi-e1000.rom' },
+    bars: { 0: { size: MMIO_SIZE, map: e1000Registers }, 1: { size: IO_SIZE, space: 'io' } },
+    create: E1000 as new (context: DeviceContext<Properties>) => E1000,
+  });
+}
+
+export const e1000 = model('e1000', 0x100e, 'Intel Gigabit Ethernet', ['e1000-82540em']);
+export const e1000_82544gc = model('e1000-82544gc', 0x1004, 'Intel Gigabit Ethernet');
+export const e1000_82545em = model('e1000-82545em', 0x100f, 'Intel Gigabit Ethernet');

@@ -1,0 +1,195 @@
+import { fold, sumWords } from '../../core/net/checksum.ts';
+import type { Dma } from '../../core/memory/dma.ts';
+import { field, type StateValues } from '../../core/state/fields.ts';
+
+/** The lower command word of a transmit descriptor (Intel 8254x software developer's manual, section 3.3.3). */
+const CMD = { EOP: 1 << 24, TSE_OR_IC: 1 << 26, RS: 1 << 27, RPS: 1 << 28, DEXT: 1 << 29, VLE: 1 << 30, IDE: 1 << 31 } as const;
+const DTYP_DATA = 1 << 20;
+/** Context descriptors use two bits of their own (section 3.3.6). */
+const TUCMD = { TCP: 1 << 24, IPV4: 1 << 25 } as const;
+const POPTS = { IXSM: 1, TXSM: 2 } as const;
+const DESCRIPTOR = 16;
+const DD = 1;
+const VLAN_HEADER = 4;
+/** The largest packet that can be put together, as QEMU's. */
+const MAX_PACKET = 0x1_0000;
+const HEADER_MAX = 256;
+const TCP_PSH_FIN = 0x09;
+
+const context = { ipcss: field.u8(), ipcso: field.u8(), ipcse: field.u16(), tucss: field.u8(), tucso: field.u8(), tucse: field.u16(), payload: field.u32(), header: field.u8(), mss: field.u16(), tcp: field.bool(), ipv4: field.bool() };
+type Context = StateValues<typeof context>;
+
+export const transmitState = {
+  checksum: field.record(context), segmentation: field.record(context),
+  size: field.u32(), sum: field.u8(), segmenting: field.bool(), frames: field.u16(), vlan: field.bool(), vlanTag: field.u16(),
+  data: field.bytes(MAX_PACKET + VLAN_HEADER), headerBytes: field.bytes(HEADER_MAX),
+};
+
+/** What the transmitter needs of its card. */
+export interface TransmitHost {
+  readonly dma: Dma;
+  readonly vlanEnabled: boolean;
+  readonly vlanType: number;
+  /** Sends `length` bytes of `frame` from `at`. */
+  send(frame: Uint8Array, at: number, length: number): void;
+  /** A TCP segmentation context was used. */
+  segmented(failed: boolean): void;
+}
+
+/** Puts packets together from descriptors: checksums, segmentation, VLAN tags. */
+export class Transmitter {
+  readonly #s: StateValues<typeof transmitState>;
+  readonly #host: TransmitHost;
+  readonly #descriptor = new Uint8Array(DESCRIPTOR);
+  readonly #words = new DataView(this.#descriptor.buffer);
+
+  constructor(state: StateValues<typeof transmitState>, host: TransmitHost) {
+    this.#s = state;
+    this.#host = host;
+  }
+
+  /** Carries out the descriptor at `address`. Returns whether software asked for its status, and whether it delays interrupts. */
+  process(address: number): { readonly reported: boolean; readonly delayed: boolean } {
+    const { dma } = this.#host;
+    if (!dma.read(address, this.#descriptor)) return { reported: false, delayed: false };
+    const lower = this.#words.getUint32(8, true);
+    const upper = this.#words.getUint32(12, true);
+    if ((lower & (CMD.DEXT | DTYP_DATA)) === CMD.DEXT) this.#takeContext(lower, upper);
+    else this.#takeData(lower, upper);
+    const reported = (lower & (CMD.RS | CMD.RPS)) !== 0;
+    if (reported) {
+      // The status is in the low byte of the upper word; errors of a former life are cleared.
+      dma.write32(address + 12, ((upper | DD) & ~0x0e) >>> 0);
+    }
+    return { reported, delayed: (lower & CMD.IDE) !== 0 };
+  }
+
+  #takeContext(lower: number, upper: number): void {
+    const words = this.#words;
+    const target = (lower & CMD.TSE_OR_IC) !== 0 ? this.#s.segmentation : this.#s.checksum;
+    const setup = words.getUint32(0, true);
+    const layer4 = words.getUint32(4, true);
+    Object.assign(target, {
+      ipcss: setup & 0xff, ipcso: (setup >>> 8) & 0xff, ipcse: setup >>> 16, tucss: layer4 & 0xff, tucso: (layer4 >>> 8) & 0xff, tucse: layer4 >>> 16,
+      payload: lower & 0xf_ffff, header: (upper >>> 8) & 0xff, mss: upper >>> 16, tcp: (lower & TUCMD.TCP) !== 0, ipv4: (lower & TUCMD.IPV4) !== 0,
+    });
+    this.#s.frames = 0;
+    // A TCP checksum at offset 0 cannot be meant: it is where TCP's is.
+    if (target.tucso === 0) target.tucso = target.tucss + (target.tcp ? 16 : 6);
+  }
+
+  #takeData(lower: number, upper: number): void {
+    const s = this.#s;
+    const extended = (lower & (CMD.DEXT | DTYP_DATA)) === (CMD.DEXT | DTYP_DATA);
+    if (extended) {
+      if (s.size === 0) s.sum = (upper >>> 8) & 0xff;
+      s.segmenting = (lower & CMD.TSE_OR_IC) !== 0;
+    } else {
+      s.segmenting = false;
+    }
+    if (this.#host.vlanEnabled && (lower & CMD.VLE) !== 0 && (s.segmenting || (lower & CMD.EOP) !== 0)) {
+      s.vlan = true;
+      s.vlanTag = upper >>> 16;
+    }
+    const buffer = this.#words.getUint32(0, true) + this.#words.getUint32(4, true) * 2 ** 32;
+    const length = extended ? lower & 0xf_ffff : lower & 0xffff;
+    if (s.segmenting) this.#fillSegments(buffer, length);
+    else this.#fill(buffer, Math.min(length, MAX_PACKET - s.size));
+    if ((lower & CMD.EOP) === 0) return;
+    if (!(s.segmenting && s.size < s.segmentation.header)) this.#sendPacket();
+    Object.assign(s, { frames: 0, sum: 0, vlan: false, size: 0, segmenting: false });
+  }
+
+  #fill(buffer: number, length: number): void {
+    const s = this.#s;
+    this.#host.dma.read(buffer, s.data, VLAN_HEADER + s.size, length);
+    s.size += length;
+  }
+
+  /** Sends a packet each time that header and payload make a whole one; the header is used again for the next. */
+  #fillSegments(buffer: number, length: number): void {
+    const s = this.#s;
+    const { header, mss } = s.segmentation;
+    const whole = header + mss;
+    let at = buffer;
+    let left = length;
+    while (left > 0) {
+      const step = Math.min(left, Math.max(0, whole - s.size), MAX_PACKET - s.size);
+      if (step === 0) break;
+      const before = s.size;
+      this.#fill(at, step);
+      if (before < header && s.size >= header) s.headerBytes.set(s.data.subarray(VLAN_HEADER, VLAN_HEADER + header));
+      if (s.size === whole) {
+        this.#sendPacket();
+        s.data.set(s.headerBytes.subarray(0, header), VLAN_HEADER);
+        s.size = header;
+      }
+      at += step;
+      left -= step;
+    }
+  }
+
+  #sendPacket(): void {
+    const s = this.#s;
+    const used = s.segmenting ? s.segmentation : s.checksum;
+    if (s.segmenting) this.#adjustHeaders(used);
+    if ((s.sum & POPTS.TXSM) !== 0) this.#putChecksum(used.tucso, used.tucss, used.tucse);
+    if ((s.sum & POPTS.IXSM) !== 0) this.#putChecksum(used.ipcso, used.ipcss, used.ipcse);
+    if (!s.vlan) {
+      this.#host.send(s.data, VLAN_HEADER, s.size);
+      return;
+    }
+    // The tag goes behind the two addresses, which move into the room in front.
+    s.data.copyWithin(0, VLAN_HEADER, VLAN_HEADER + 12);
+    this.#put16(8, this.#host.vlanType);
+    this.#put16(10, s.vlanTag);
+    this.#host.send(s.data, 0, s.size + VLAN_HEADER);
+  }
+
+  /** Lengths, identification, sequence number and flags of one segment (section 3.5). */
+  #adjustHeaders(used: Context): void {
+    const s = this.#s;
+    if (used.ipv4) {
+      this.#put16(used.ipcss + 2, s.size - used.ipcss);
+      this.#put16(used.ipcss + 4, this.#get16(used.ipcss + 4) + s.frames);
+    } else {
+      this.#put16(used.ipcss + 4, s.size - used.ipcss);
+    }
+    const layer4Length = s.size - used.tucss;
+    if (used.tcp) {
+      const sent = s.frames * used.mss;
+      const sequence = (this.#get16(used.tucss + 4) * 0x1_0000 + this.#get16(used.tucss + 6) + sent) >>> 0;
+      this.#put16(used.tucss + 4, sequence >>> 16);
+      this.#put16(used.tucss + 6, sequence);
+      const flags = VLAN_HEADER + used.tucss + 13;
+      if (used.payload - sent > used.mss) s.data[flags] = (s.data[flags] ?? 0) & ~TCP_PSH_FIN;
+      else if (s.frames > 0) this.#host.segmented(false);
+    } else {
+      this.#put16(used.tucss + 4, layer4Length);
+    }
+    if ((s.sum & POPTS.TXSM) !== 0) {
+      // Software has put the sum of the pseudo-header there, without the length.
+      this.#put16(used.tucso, ~fold(this.#get16(used.tucso) + layer4Length) & 0xffff);
+    }
+    s.frames++;
+  }
+
+  #putChecksum(at: number, start: number, end: number): void {
+    const { size, data } = this.#s;
+    const last = end !== 0 && end < size ? end + 1 : size;
+    if (at + 2 > last || at + 2 > size) return;
+    this.#put16(at, fold(sumWords(data, VLAN_HEADER + start, VLAN_HEADER + last)));
+  }
+
+  #get16(at: number): number {
+    const { data } = this.#s;
+    return ((data[VLAN_HEADER + at] ?? 0) << 8) | (data[VLAN_HEADER + at + 1] ?? 0);
+  }
+
+  #put16(at: number, value: number): void {
+    const { data } = this.#s;
+    if (VLAN_HEADER + at + 1 >= data.length) return;
+    data[VLAN_HEADER + at] = value >>> 8;
+    data[VLAN_HEADER + at + 1] = value;
+  }
+}
