@@ -137,7 +137,12 @@ export interface NetBackend {
 }
 
 /** How a card plugs into its netdev: makes the card's end and connects the two. `backend` is absent for a card without one. */
-export function connectCard(name: string, model: string, receiver: NetReceiver, backend: NetBackend | undefined): NetClient {
+export function connectCard(
+  name: string,
+  model: string,
+  receiver: NetReceiver,
+  backend: NetBackend | undefined,
+): NetClient {
   const client = new NetClient(name, model, receiver);
   if (backend !== undefined) client.connect(backend.client);
   return client;

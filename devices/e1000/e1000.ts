@@ -46,9 +46,16 @@ export class E1000 extends PciDevice<Properties> implements NetReceiver, Transmi
     EECD: { read: () => this.#eeprom.control, wrote: value => this.#eeprom.writeControl(value) },
     EERD: { read: stored => this.#eeprom.readWord(stored) },
     MDIC: { write: value => this.#mdi(value) },
-    ICR: { read: stored => this.#readCauses(stored), write: (_value, previous, _index, written) => (previous & ~written) >>> 0, wrote: () => this.#updateInterrupt() },
+    ICR: {
+      read: stored => this.#readCauses(stored),
+      write: (_value, previous, _index, written) => (previous & ~written) >>> 0,
+      wrote: () => this.#updateInterrupt(),
+    },
     ICS: { wrote: (_value, _previous, _index, written) => this.#raise(written) },
-    IMS: { write: (_value, previous, _index, written) => (previous | written) >>> 0, wrote: () => this.#updateInterrupt() },
+    IMS: {
+      write: (_value, previous, _index, written) => (previous | written) >>> 0,
+      wrote: () => this.#updateInterrupt(),
+    },
     IMC: { wrote: (_value, _previous, _index, written) => this.#mask(written) },
     RCTL: { wrote: () => this.#receiverReady() },
     TCTL: { wrote: () => this.#transmit() },
@@ -63,9 +70,17 @@ export class E1000 extends PciDevice<Properties> implements NetReceiver, Transmi
     TADV: { write: value => value & 0xffff },
     ITR: { write: value => value & 0xffff },
   });
-  readonly #s = this.state(1, { delayed: field.bool(), io: field.u32(), delayedByDescriptor: field.bool(), asserted: field.bool() }, { name: 'interrupts' });
+  readonly #s = this.state(
+    1,
+    { delayed: field.bool(), io: field.u32(), delayedByDescriptor: field.bool(), asserted: field.bool() },
+    { name: 'interrupts' },
+  );
   readonly #eeprom = new Eeprom(this.state(1, eepromState, { name: 'eeprom' }), this.props.mac, this.identity.device);
-  readonly #phy = new Phy(this.state(1, phyState, { name: 'phy' }), this.identity.device === 0x1004 ? 0x0c30 : this.identity.device === 0x100f ? 0x0c50 : 0x0c20, () => this.#restartNegotiation());
+  readonly #phy = new Phy(
+    this.state(1, phyState, { name: 'phy' }),
+    this.identity.device === 0x1004 ? 0x0c30 : this.identity.device === 0x100f ? 0x0c50 : 0x0c20,
+    () => this.#restartNegotiation(),
+  );
   readonly #transmitter = new Transmitter(this.state(1, transmitState, { name: 'transmit' }), this);
   readonly #negotiation = this.clock.timer('autonegotiation', () => this.#negotiated());
   readonly #mitigation = this.clock.timer('mitigation', () => this.#mitigated());
@@ -84,7 +99,15 @@ export class E1000 extends PciDevice<Properties> implements NetReceiver, Transmi
   }
 
   protected override realize(): void {
-    this.bar(1, { read: (offset, size) => this.#readIo(offset, size), write: (offset, size, value) => this.#writeIo(offset, size, value) }, undefined, { impl: { min: 1, max: 4 } });
+    this.bar(
+      1,
+      {
+        read: (offset, size) => this.#readIo(offset, size),
+        write: (offset, size, value) => this.#writeIo(offset, size, value),
+      },
+      undefined,
+      { impl: { min: 1, max: 4 } },
+    );
     this.onUnrealize(() => this.#net.disconnect());
     this.#resetMac();
   }
@@ -109,7 +132,7 @@ export class E1000 extends PciDevice<Properties> implements NetReceiver, Transmi
   #resetMac(): void {
     const { RA } = this.#regs;
     const { mac } = this.props;
-    RA.at(0).value = ((mac[0] | (mac[1] << 8) | (mac[2] << 16) | (mac[3] << 24)) >>> 0);
+    RA.at(0).value = (mac[0] | (mac[1] << 8) | (mac[2] << 16) | (mac[3] << 24)) >>> 0;
     RA.at(1).value = (mac[4] | (mac[5] << 8) | 0x8000_0000) >>> 0;
   }
 
@@ -288,11 +311,20 @@ export class E1000 extends PciDevice<Properties> implements NetReceiver, Transmi
       bytes = this.#padded;
       size = MIN_FRAME;
     }
-    if ((size > MAX_JUMBO || (size > MAX_ETHERNET && (control.value & RCTL.LPE) === 0)) && (control.value & RCTL.SBP) === 0) {
+    if (
+      (size > MAX_JUMBO || (size > MAX_ETHERNET && (control.value & RCTL.LPE) === 0)) &&
+      (control.value & RCTL.SBP) === 0
+    ) {
       increment(this.#regs.ROC);
       return true;
     }
-    const filter = { control: control.value, addresses: RA.values, multicast: MTA.values, vlans: VFTA.values, vlanType: this.vlanType };
+    const filter = {
+      control: control.value,
+      addresses: RA.values,
+      multicast: MTA.values,
+      vlans: VFTA.values,
+      vlanType: this.vlanType,
+    };
     if (!accepts(bytes, filter)) return true;
     const tagged = this.vlanEnabled && (((bytes[12] ?? 0) << 8) | (bytes[13] ?? 0)) === this.vlanType;
     const tag = tagged ? ((bytes[14] ?? 0) << 8) | (bytes[15] ?? 0) : 0;
@@ -351,7 +383,8 @@ export class E1000 extends PciDevice<Properties> implements NetReceiver, Transmi
       const low = view.getUint32(0, true);
       const high = view.getUint32(4, true);
       const part = Math.min(total - done, room);
-      if ((low !== 0 || high !== 0) && done < payload) this.dma.write(high * 2 ** 32 + low, bytes, done, Math.min(part, payload - done));
+      if ((low !== 0 || high !== 0) && done < payload)
+        this.dma.write(high * 2 ** 32 + low, bytes, done, Math.min(part, payload - done));
       done += part;
       view.setUint16(8, part, true);
       view.setUint16(10, 0, true);
@@ -387,7 +420,7 @@ export class E1000 extends PciDevice<Properties> implements NetReceiver, Transmi
 
   #countSize(kind: 'PRC' | 'PTC', size: number): void {
     const index = SIZE_CLASSES.findIndex(limit => size <= limit);
-    const name = index < 0 ? '1522' : (['64', '127', '255', '511', '1023'] as const)[index] ?? '64';
+    const name = index < 0 ? '1522' : ((['64', '127', '255', '511', '1023'] as const)[index] ?? '64');
     increment(this.#regs[`${kind}${name}`]);
   }
 

@@ -13,7 +13,16 @@ const PHY_ADDRESS = 1;
 
 /** What each register reads at reset: a PHY that has found a gigabit partner. */
 const RESET: Readonly<Record<number, number>> = {
-  0: 0x1140, 1: 0x796d, 2: 0x0141, 4: 0x0de1, 5: 0x01e0, 9: 0x0e00, 10: 0x3c00, 16: 0x0360, 17: 0xac00, 20: 0x0d60,
+  0: 0x1140,
+  1: 0x796d,
+  2: 0x0141,
+  4: 0x0de1,
+  5: 0x01e0,
+  9: 0x0e00,
+  10: 0x3c00,
+  16: 0x0360,
+  17: 0xac00,
+  20: 0x0d60,
 };
 /** Which registers software may read and write. */
 const READABLE = new Set([0, 1, 2, 3, 4, 5, 6, 9, 10, 15, 16, 17, 18, 19, 20, 21, 29, 30]);
@@ -75,7 +84,7 @@ export class Phy {
     let result = command | MDIC.READY;
     if (((command >>> MDIC.PHY_SHIFT) & 0x1f) !== PHY_ADDRESS) return (result | MDIC.ERROR) >>> 0;
     if ((command & MDIC.READ) !== 0) {
-      if (READABLE.has(register)) result = ((result & ~MDIC.DATA) | this.#get(register));
+      if (READABLE.has(register)) result = (result & ~MDIC.DATA) | this.#get(register);
       else result |= MDIC.ERROR;
     } else if ((command & MDIC.WRITE) !== 0) {
       if (!WRITABLE.has(register)) result |= MDIC.ERROR;

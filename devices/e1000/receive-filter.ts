@@ -17,8 +17,17 @@ export interface FilterRegisters {
 }
 
 /** Whether the card takes a frame with this destination (section 3.2.1). */
-export function accepts(frame: Uint8Array, { control, addresses, multicast, vlans, vlanType }: FilterRegisters): boolean {
-  const isBroadcast = frame[0] === BROADCAST && frame[1] === BROADCAST && frame[2] === BROADCAST && frame[3] === BROADCAST && frame[4] === BROADCAST && frame[5] === BROADCAST;
+export function accepts(
+  frame: Uint8Array,
+  { control, addresses, multicast, vlans, vlanType }: FilterRegisters,
+): boolean {
+  const isBroadcast =
+    frame[0] === BROADCAST &&
+    frame[1] === BROADCAST &&
+    frame[2] === BROADCAST &&
+    frame[3] === BROADCAST &&
+    frame[4] === BROADCAST &&
+    frame[5] === BROADCAST;
   const isGroup = ((frame[0] ?? 0) & 1) !== 0;
   const type = ((frame[12] ?? 0) << 8) | (frame[13] ?? 0);
   if (type === (vlanType & 0xffff) && (control & RCTL.VFE) !== 0) {
@@ -35,6 +44,6 @@ export function accepts(frame: Uint8Array, { control, addresses, multicast, vlan
     if ((upper & ADDRESS_VALID) !== 0 && addresses[index * 2] === low && (upper & 0xffff) === high) return true;
   }
   const shift = MULTICAST_SHIFT[(control >>> RCTL.MO_SHIFT) & 3] ?? 4;
-  const hash = (((((frame[5] ?? 0) << 8) | (frame[4] ?? 0)) >> shift) & 0xfff);
+  const hash = ((((frame[5] ?? 0) << 8) | (frame[4] ?? 0)) >> shift) & 0xfff;
   return isGroup && (((multicast[hash >> 5] ?? 0) >>> (hash & 31)) & 1) === 1;
 }

@@ -1,9 +1,17 @@
-import { fold, sumWords } from '../../core/net/checksum.ts';
 import type { Dma } from '../../core/memory/dma.ts';
+import { fold, sumWords } from '../../core/net/checksum.ts';
 import { field, type StateValues } from '../../core/state/fields.ts';
 
 /** The lower command word of a transmit descriptor (Intel 8254x software developer's manual, section 3.3.3). */
-const CMD = { EOP: 1 << 24, TSE_OR_IC: 1 << 26, RS: 1 << 27, RPS: 1 << 28, DEXT: 1 << 29, VLE: 1 << 30, IDE: 1 << 31 } as const;
+const CMD = {
+  EOP: 1 << 24,
+  TSE_OR_IC: 1 << 26,
+  RS: 1 << 27,
+  RPS: 1 << 28,
+  DEXT: 1 << 29,
+  VLE: 1 << 30,
+  IDE: 1 << 31,
+} as const;
 const DTYP_DATA = 1 << 20;
 /** Context descriptors use two bits of their own (section 3.3.6). */
 const TUCMD = { TCP: 1 << 24, IPV4: 1 << 25 } as const;
@@ -16,13 +24,32 @@ const MAX_PACKET = 0x1_0000;
 const HEADER_MAX = 256;
 const TCP_PSH_FIN = 0x09;
 
-const context = { ipcss: field.u8(), ipcso: field.u8(), ipcse: field.u16(), tucss: field.u8(), tucso: field.u8(), tucse: field.u16(), payload: field.u32(), header: field.u8(), mss: field.u16(), tcp: field.bool(), ipv4: field.bool() };
+const context = {
+  ipcss: field.u8(),
+  ipcso: field.u8(),
+  ipcse: field.u16(),
+  tucss: field.u8(),
+  tucso: field.u8(),
+  tucse: field.u16(),
+  payload: field.u32(),
+  header: field.u8(),
+  mss: field.u16(),
+  tcp: field.bool(),
+  ipv4: field.bool(),
+};
 type Context = StateValues<typeof context>;
 
 export const transmitState = {
-  checksum: field.record(context), segmentation: field.record(context),
-  size: field.u32(), sum: field.u8(), segmenting: field.bool(), frames: field.u16(), vlan: field.bool(), vlanTag: field.u16(),
-  data: field.bytes(MAX_PACKET + VLAN_HEADER), headerBytes: field.bytes(HEADER_MAX),
+  checksum: field.record(context),
+  segmentation: field.record(context),
+  size: field.u32(),
+  sum: field.u8(),
+  segmenting: field.bool(),
+  frames: field.u16(),
+  vlan: field.bool(),
+  vlanTag: field.u16(),
+  data: field.bytes(MAX_PACKET + VLAN_HEADER),
+  headerBytes: field.bytes(HEADER_MAX),
 };
 
 /** What the transmitter needs of its card. */
@@ -70,8 +97,17 @@ export class Transmitter {
     const setup = words.getUint32(0, true);
     const layer4 = words.getUint32(4, true);
     Object.assign(target, {
-      ipcss: setup & 0xff, ipcso: (setup >>> 8) & 0xff, ipcse: setup >>> 16, tucss: layer4 & 0xff, tucso: (layer4 >>> 8) & 0xff, tucse: layer4 >>> 16,
-      payload: lower & 0xf_ffff, header: (upper >>> 8) & 0xff, mss: upper >>> 16, tcp: (lower & TUCMD.TCP) !== 0, ipv4: (lower & TUCMD.IPV4) !== 0,
+      ipcss: setup & 0xff,
+      ipcso: (setup >>> 8) & 0xff,
+      ipcse: setup >>> 16,
+      tucss: layer4 & 0xff,
+      tucso: (layer4 >>> 8) & 0xff,
+      tucse: layer4 >>> 16,
+      payload: lower & 0xf_ffff,
+      header: (upper >>> 8) & 0xff,
+      mss: upper >>> 16,
+      tcp: (lower & TUCMD.TCP) !== 0,
+      ipv4: (lower & TUCMD.IPV4) !== 0,
     });
     this.#s.frames = 0;
     // A TCP checksum at offset 0 cannot be meant: it is where TCP's is.
