@@ -5,6 +5,7 @@ import { deviceType } from '../../core/device/device-type.ts';
 import { prop } from '../../core/device/property.ts';
 import type { DeviceServices } from '../../core/device/services.ts';
 import { SouthbridgeError } from '../../core/errors.ts';
+import { emptyDrive } from '../empty-drive.ts';
 import { DRIVE_TYPES, type DriveType, type Format, formatOf } from './formats.ts';
 
 const UNSET = 0xffff_ffff;
@@ -72,9 +73,12 @@ export class FloppyDrive extends Device<typeof properties> {
   /** Set by the controller: the medium has changed. */
   mediumChanged: () => void = () => {};
   #type: DriveType = 'auto';
+  #backend: BlockBackend | undefined;
 
   protected override realize(): void {
-    const { drive, 'share-rw': shareRw } = this.props;
+    const { 'share-rw': shareRw } = this.props;
+    this.#backend = this.props.drive ?? emptyDrive(this.services);
+    const drive = this.#backend;
     this.#type = this.props['drive-type'];
     if (drive === undefined) return;
     const device: BlockDevice = { id: this.id ?? this.path, removable: true, changeMedium: () => this.mediumChanged() };
@@ -83,7 +87,7 @@ export class FloppyDrive extends Device<typeof properties> {
   }
 
   get backend(): BlockBackend | undefined {
-    return this.props.drive;
+    return this.#backend;
   }
 
   /** Settles `auto`, once: by the medium that is there, or as `fallback` says. */
@@ -97,15 +101,15 @@ export class FloppyDrive extends Device<typeof properties> {
   }
 
   get inserted(): boolean {
-    return this.props.drive?.inserted ?? false;
+    return this.#backend?.inserted ?? false;
   }
 
   get readOnly(): boolean {
-    return this.props.drive === undefined || !this.inserted || this.props.drive.readOnly;
+    return this.#backend === undefined || !this.inserted || this.#backend.readOnly;
   }
 
   get #sectors(): number {
-    return Math.floor((this.props.drive?.length ?? 0) / SECTOR);
+    return Math.floor((this.#backend?.length ?? 0) / SECTOR);
   }
 
   /** How the medium is formatted; undefined without one. */

@@ -28,6 +28,8 @@ const ST2 = { NOT_SATISFIED: 0x04, EQUAL: 0x08 } as const;
 const ST3 = { WRITE_PROTECTED: 0x40, TRACK0: 0x10, ALWAYS: 0x28 } as const;
 
 const SECTOR = 512;
+/** Both sides of a track of 36 sectors. */
+const TRACK_BUFFER = 72 * SECTOR;
 const SECTOR_SIZE_CODE = 2;
 const VERSION = 0x90;
 const PART_ID = 0x41;
@@ -115,6 +117,9 @@ export class FloppyController extends IsaDevice<typeof properties> {
   #dmaChannel: IsaDmaChannel | undefined;
   /** The sector in the FIFO, as a byte offset on the medium; -1 where it is none. */
   #loaded = -1;
+  /** What was read from the medium last, and from where; -1 where nothing. */
+  readonly #track = new Uint8Array(TRACK_BUFFER);
+  #trackAt = -1;
   #waiting = false;
   #epoch = 0;
   readonly #scanned = new Uint8Array(SECTOR);
@@ -180,6 +185,7 @@ export class FloppyController extends IsaDevice<typeof properties> {
     this.#epoch++;
     this.#waiting = false;
     this.#loaded = -1;
+    this.#trackAt = -1;
     this.#clearInterrupt();
     s.sra = this.cable.drives[1] === undefined ? SRA.nDRV2 : 0;
     s.srb = SRB.RESET;
@@ -427,12 +433,27 @@ export class FloppyController extends IsaDevice<typeof properties> {
       then();
       return;
     }
-    this.#wait(backend.readv(offset, IoVector.of(this.s.fifo)), error => {
+    if (this.#takeFromTrack(offset)) {
+      then();
+      return;
+    }
+    // A cylinder's worth at a time, so that a host which fetches bytes by itself need not wait between sectors.
+    const bytes = Math.min(TRACK_BUFFER, Math.max(0, backend.length - offset));
+    this.#wait(backend.readv(offset, IoVector.of(this.#track, 0, bytes)), error => {
       // Where the image is too small the rest of the disk is zeros.
-      if (error !== 0) this.s.fifo.fill(0);
-      this.#loaded = offset;
+      this.#track.fill(0, error === 0 ? bytes : 0);
+      this.#trackAt = offset;
+      this.#takeFromTrack(offset);
       then();
     });
+  }
+
+  #takeFromTrack(offset: number): boolean {
+    const at = offset - this.#trackAt;
+    if (this.#trackAt < 0 || at < 0 || at + SECTOR > TRACK_BUFFER) return false;
+    this.s.fifo.set(this.#track.subarray(at, at + SECTOR));
+    this.#loaded = offset;
+    return true;
   }
 
   #store(then: (error: number) => void): void {
@@ -505,6 +526,7 @@ export class FloppyController extends IsaDevice<typeof properties> {
     }
     s.lastSector = last;
     this.#loaded = -1;
+    this.#trackAt = -1;
     if ((s.dor & DOR.DMA) !== 0) {
       s.msr &= ~MSR.RQM;
       if (direction === 'verify') this.#transfer(0, s.length);

@@ -2,6 +2,7 @@ import { type BlockBackend, type BlockDevice, whenDone } from '../../core/block/
 import { IoVector } from '../../core/block/io-vector.ts';
 import { deviceType } from '../../core/device/device-type.ts';
 import { field } from '../../core/state/fields.ts';
+import { emptyDrive } from '../empty-drive.ts';
 import { driveProperties, IdeDrive } from './drive.ts';
 import { identifyPacketDevice } from './identify.ts';
 import * as mmc from './mmc.ts';
@@ -68,6 +69,7 @@ export class IdeCdDrive extends IdeDrive<typeof driveProperties> {
 
   protected override realize(): void {
     Object.assign(this.blockDevice, { id: this.id ?? this.path });
+    if (this.props.drive === undefined) this.useBackend(emptyDrive(this.services));
     if (this.backend !== undefined) this.takeBackend(false);
   }
 

@@ -70,6 +70,7 @@ export abstract class IdeDrive<S extends PropSet = PropSet> extends Device<S> {
   /** Bus number and unit. */
   place = { bus: 0, unit: 0 };
   #host: IdeHost | undefined;
+  #own: BlockBackend | undefined;
   /** Grows with each reset, so that what was under way before is not heard of any more. */
   #epoch = 0;
   #busy = 0;
@@ -102,7 +103,12 @@ export abstract class IdeDrive<S extends PropSet = PropSet> extends Device<S> {
   }
 
   get backend(): BlockBackend | undefined {
-    return this.driveProps.drive;
+    return this.#own ?? this.driveProps.drive;
+  }
+
+  /** Takes `backend` where the user gave none. */
+  protected useBackend(backend: BlockBackend | undefined): void {
+    this.#own = backend;
   }
 
   get host(): IdeHost {

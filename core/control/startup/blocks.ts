@@ -30,6 +30,8 @@ export class Blocks {
     this.drives = new Drives(this.graph);
     this.jobs = new Jobs(this.graph);
     for (const kind of ['drive', 'block']) program.backends.provide(kind, id => this.backend(id));
+    // For a device with a removable medium that no drive was given to: the monitor inserts one by the device's id.
+    program.backends.provide('empty-drive', () => new BlockBackend(this.graph));
   }
 
   /** `-drive`; an empty one is a drive without a medium. */
