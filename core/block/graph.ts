@@ -145,12 +145,7 @@ export class BlockGraph {
       if (edge.name === 'root') throw new BlockError(`Node ${name} is in use`);
     }
     if (!node.monitorOwned) throw new BlockError(`Node ${name} is not owned by the monitor`);
-    if (node.parents.size > 0) {
-      const [edge] = node.parents;
-      throw new BlockError(
-        `Node '${name}' is busy: ${edge?.name === 'backing' ? `node is used as backing hd of '${edge.parent.asNode?.nodeName}'` : 'block device is in use by block job: other'}`,
-      );
-    }
+    if (node.parents.size > 0) throw new BlockError(`Block device ${name} is in use`);
     node.monitorOwned = false;
     await this.released(node);
   }

@@ -53,6 +53,15 @@ export async function copyRange(
   }
 }
 
+/** Zeroes a range of a node. */
+export async function zeroRange(target: BlockNode, offset: number, bytes: number, unmap: boolean): Promise<void> {
+  try {
+    await target.writeZeroes(offset, Math.min(bytes, target.length - offset), unmap ? writeFlag.MAY_UNMAP : 0);
+  } catch (error) {
+    throw new CopyError('write', error);
+  }
+}
+
 /** Which half of a copy failed. */
 export class CopyError extends Error {
   readonly operation: 'read' | 'write';

@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks';
 import type { OnError } from '../backend.ts';
 import type { ErrorAction, JobStatus, JobType } from '../events.ts';
 import type { BlockGraph, Drainable } from '../graph.ts';
@@ -14,6 +15,9 @@ export interface JobOptions {
   /** Bytes a second; 0 for no limit. */
   readonly speed?: number;
 }
+
+/** A job lets the event loop turn, and with it the guest, this often. */
+const TURN_MS = 2;
 
 /** Thrown inside a job to unwind it when it is cancelled. */
 export class JobCancelled extends Error {}
@@ -51,7 +55,9 @@ export abstract class Job implements Drainable {
   protected cancelled = false;
   /** The client wants a job that is ready to come to its end. */
   protected completing = false;
-  readonly #wake = new WaitQueue();
+  #turned = 0;
+  /** Ends the wait that the job is in. */
+  #waker: () => void = () => {};
   readonly #quiet = new WaitQueue();
   readonly #finalized = new WaitQueue();
   #finished: Promise<void> = Promise.resolve();
@@ -190,12 +196,18 @@ export abstract class Job implements Drainable {
    * @throws JobCancelled where the job is to end
    */
   protected async pausePoint(): Promise<void> {
-    await new Promise<void>(resolve => setImmediate(resolve));
+    const now = performance.now();
+    if (now - this.#turned > TURN_MS) {
+      await new Promise<void>(resolve => setImmediate(resolve));
+      this.#turned = performance.now();
+    }
     while (this.paused && !this.cancelled) {
       const wasReady = this.ready;
       this.#become(wasReady ? 'standby' : 'paused');
       this.#park();
-      await this.#wake.wait();
+      await new Promise<void>(resolve => {
+        this.#waker = resolve;
+      });
       this.#parked = false;
       if (!this.paused) this.#become(wasReady ? 'ready' : 'running');
     }
@@ -205,14 +217,11 @@ export abstract class Job implements Drainable {
   /** Waits, but not beyond a pause or the end of the job. */
   protected async sleep(ms: number): Promise<void> {
     this.#park();
-    const waking = this.#wake.wait();
     let timer: NodeJS.Timeout | undefined;
-    await Promise.race([
-      waking,
-      new Promise<void>(resolve => {
-        timer = setTimeout(resolve, ms);
-      }),
-    ]);
+    await new Promise<void>(resolve => {
+      this.#waker = resolve;
+      timer = setTimeout(resolve, ms);
+    });
     clearTimeout(timer);
     this.#parked = false;
     await this.pausePoint();
@@ -255,7 +264,7 @@ export abstract class Job implements Drainable {
     this.#check('pause');
     if (this.#userPaused) throw new BlockError('Job is already paused');
     this.#userPaused = true;
-    this.#wake.wakeAll();
+    this.#waker();
   }
 
   resume(): void {
@@ -263,21 +272,21 @@ export abstract class Job implements Drainable {
     if (!this.#userPaused) throw new BlockError("Can't resume a job that was not paused");
     this.#userPaused = false;
     this.ioStatus = 'ok';
-    this.#wake.wakeAll();
+    this.#waker();
   }
 
   setSpeed(speed: number): void {
     this.#check('set-speed');
     if (speed < 0) throw new BlockError("Parameter 'speed' expects a non-negative value");
     this.speed = speed;
-    this.#wake.wakeAll();
+    this.#waker();
   }
 
   cancel(_force: boolean): void {
     this.#check('cancel');
     this.cancelled = true;
     this.#userPaused = false;
-    this.#wake.wakeAll();
+    this.#waker();
     this.#finalized.wakeAll();
   }
 
@@ -285,7 +294,7 @@ export abstract class Job implements Drainable {
     this.#check('complete');
     if (this.paused || this.cancelled) throw new BlockError(`The active block job '${this.id}' cannot be completed`);
     this.completing = true;
-    this.#wake.wakeAll();
+    this.#waker();
   }
 
   finalize(): void {
@@ -302,13 +311,13 @@ export abstract class Job implements Drainable {
 
   async quiesce(): Promise<void> {
     this.#pauses++;
-    this.#wake.wakeAll();
+    this.#waker();
     while (!this.#parked) await this.#quiet.wait();
   }
 
   unquiesce(): void {
     this.#pauses--;
-    if (this.#pauses === 0) this.#wake.wakeAll();
+    if (this.#pauses === 0) this.#waker();
   }
 }
 

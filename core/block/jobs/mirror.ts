@@ -4,7 +4,7 @@ import type { BlockGraph } from '../graph.ts';
 import { BlockError } from '../io-error.ts';
 import type { BlockNode } from '../node.ts';
 import { reopen } from '../reopen.ts';
-import { allocatedAbove, CHUNK, CopyError, copyRange } from './copy.ts';
+import { allocatedAbove, CHUNK, CopyError, copyRange, zeroRange } from './copy.ts';
 import { Holds } from './hold.ts';
 import { Job, type JobOptions } from './job.ts';
 
@@ -117,11 +117,19 @@ export class MirrorJob extends Job {
   /** @returns the bytes that were dealt with */
   async #copyFrom(at: number): Promise<number> {
     const { source, target, unmap, onSourceError = 'report', onTargetError = 'report' } = this.#options;
-    const bytes = Math.min(this.#bitmap.nextClean(at), at + CHUNK, source.length) - at;
-    // First the mark goes, then the data is read: what is written meanwhile is marked again.
-    this.#bitmap.reset(at, bytes);
+    const { granularity } = this.#bitmap;
+    const run = Math.min(this.#bitmap.nextClean(at), source.length) - at;
+    // First the marks go, then the source is looked at: what is written meanwhile is marked again.
+    this.#bitmap.reset(at, run);
+    const found = await allocatedAbove(source, undefined, at, run);
+    const zero = !found.allocated || found.zero;
+    const whole = Math.max(granularity, found.bytes - (found.bytes % granularity));
+    const bytes = Math.min(run, zero ? whole : CHUNK);
+    if (run > bytes) this.#bitmap.set(at + bytes, run - bytes);
     try {
-      await copyRange(source, target, at, bytes, { unmap: unmap !== false });
+      await (zero && found.bytes >= bytes
+        ? zeroRange(target, at, bytes, unmap !== false)
+        : copyRange(source, target, at, bytes, { unmap: unmap !== false }));
     } catch (error) {
       if (!(error instanceof CopyError)) throw error;
       const action = await this.failedRequest(
