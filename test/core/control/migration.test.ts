@@ -1,9 +1,8 @@
-import { once } from 'node:events';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { RunningProgram } from './program.ts';
+import { RunningProgram, runToEnd } from './program.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'southbridge-'));
 
@@ -48,16 +47,16 @@ t.test('an altered or short stream is a named error', async t => {
   const good = readFileSync(join(folder, 'state'));
   const altered = Buffer.from(good);
   altered[altered.length - 100] = (altered[altered.length - 100] ?? 0) ^ 1;
-  for (const [name, bytes] of [
-    ['altered', altered],
-    ['short', good.subarray(0, good.length - 200)],
-    ['foreign', Buffer.from('QEVM....................')],
+  for (const [name, bytes, message] of [
+    ['altered', altered, /was altered: a checksum is wrong/],
+    ['short', good.subarray(0, good.length - 200), /ends early/],
+    ['foreign', Buffer.from('QEVM....................'), /is not a saved state of this program/],
   ] as const) {
     const path = join(folder, name);
     writeFileSync(path, bytes);
-    const program = await RunningProgram.start('-machine', 'pc', '-m', '16', '-incoming', `file:${path}`);
-    const [code] = (await once(program.process, 'exit')) as [number];
+    const { code, errors } = await runToEnd('-machine', 'pc', '-m', '16', '-incoming', `file:${path}`);
     t.equal(code, 1, name);
+    t.match(errors, message);
   }
 });
 

@@ -115,3 +115,16 @@ async function listen(path: string): Promise<Server> {
   await once(server, 'listening');
   return server;
 }
+
+/** Runs the program with nothing connected until it ends by itself; returns its exit status and what it said. */
+export async function runToEnd(...args: string[]): Promise<{ code: number | null; errors: string }> {
+  const child = spawn(process.execPath, [ENTRY, '-display', 'none', ...args, '-accel', 'qtest'], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let errors = '';
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    errors += text;
+  });
+  const [code] = (await once(child, 'close')) as [number | null];
+  return { code, errors };
+}

@@ -1,0 +1,63 @@
+import { rmSync, writeFileSync } from 'node:fs';
+import { type CommandLine, located } from '../options/command-line.ts';
+import { OptionError } from '../options/opts.ts';
+import type { Program } from '../program.ts';
+import { at } from './at.ts';
+
+/**
+ * What clients wait for: the character devices and the monitors on them. All else is loaded and built while they read the
+ * greeting; their commands wait until it is there.
+ */
+export async function startEarly(program: Program): Promise<void> {
+  const { line } = program;
+  writePidfile(program, line);
+  handleSignals(program);
+  for (const { opts, location } of line.opts('chardev')) await at(location, () => program.chars.addOpts(opts));
+  let index = 0;
+  for (const { name, value, location } of line.given) {
+    if (name !== 'monitor' && name !== 'qmp' && name !== 'qmp-pretty') continue;
+    await at(location, async () => {
+      const added = await program.chars.addCompat(`compat_monitor${index++}`, value);
+      if (added === undefined) return;
+      if (name === 'monitor') await program.addHmp(added.id);
+      else await program.addQmp(added.id, name === 'qmp-pretty');
+    });
+  }
+  for (const { opts, location } of line.opts('mon')) {
+    await at(location, async () => {
+      const mode = opts.string('mode') ?? 'readline';
+      const id = opts.string('chardev');
+      if (mode !== 'readline' && mode !== 'control') throw new OptionError(`unknown monitor mode "${mode}"`);
+      if (id === undefined || program.chars.get(id) === undefined) throw new OptionError(`chardev "${id}" not found`);
+      if (mode === 'control') await program.addQmp(id, opts.bool('pretty') ?? false);
+      else await program.addHmp(id);
+    });
+  }
+}
+
+function writePidfile(program: Program, line: CommandLine): void {
+  const given = line.all('pidfile').at(-1);
+  if (given === undefined) return;
+  located(given.location, () => {
+    try {
+      writeFileSync(given.value, `${process.pid}\n`, { mode: 0o600 });
+    } catch (cause) {
+      throw new OptionError(`cannot create PID file: ${cause instanceof Error ? cause.message : String(cause)}`);
+    }
+  });
+  program.resources.push({ dispose: () => rmSync(given.value, { force: true }) });
+}
+
+function handleSignals(program: Program): void {
+  for (const [signal, number] of [
+    ['SIGTERM', 15],
+    ['SIGINT', 2],
+    ['SIGHUP', 1],
+  ] as const) {
+    process.on(signal, () => {
+      program.report.plain(`terminating on signal ${number}`);
+      program.quit('host-signal');
+    });
+  }
+  process.on('SIGPIPE', () => undefined);
+}
