@@ -39,6 +39,14 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
     'virtio-blk-device virtio-blk-pci virtio-blk-pci-transitional virtio-blk-pci-non-transitional',
     () => import('./virtio-blk.ts'),
   ],
+  [
+    'virtio-net-device virtio-net-pci virtio-net-pci-transitional virtio-net-pci-non-transitional',
+    () => import('./virtio-net.ts'),
+  ],
+  [
+    'virtio-rng-device virtio-rng-pci virtio-rng-pci-transitional virtio-rng-pci-non-transitional',
+    () => import('./virtio-rng.ts'),
+  ],
   ['vmgenid', () => import('./vmgenid.ts')],
 ];
 

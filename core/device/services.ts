@@ -11,6 +11,8 @@ export type ShutdownCause =
 
 /** The machine's power, as its devices may ask for it. All take effect once the access under way is finished. */
 export interface SystemControl {
+  /** Whether the guest runs; while it does not, devices leave its memory alone. */
+  readonly running: boolean;
   requestReset(cause: ShutdownCause): void;
   /** @param exitCode the process's exit status where the guest chooses one (isa-debug-exit) */
   requestShutdown(cause: ShutdownCause, exitCode?: number): void;
