@@ -16,6 +16,7 @@ import { type Piix3, piix3 } from '../devices/piix3.ts';
 import { PCI_HOTPLUG_BASE, piix4Pm } from '../devices/piix4-pm.ts';
 import { i8042 } from '../devices/i8042.ts';
 import { port92 } from '../devices/port92.ts';
+import { vga } from '../devices/vga/vga.ts';
 import { smbusEeprom } from '../devices/smbus-eeprom.ts';
 import { installPcFirmware } from './firmware/install.ts';
 import { PIIX4_PM } from './firmware/pc-firmware.ts';
@@ -112,6 +113,8 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   config.parallels.forEach((chardev, index) => {
     if (chardev !== undefined) isa.plug(isaParallel, { index }, { chardev });
   });
+
+  if (config.vga === 'std') machine.adoptRam(pci.plug(vga).videoMemory);
 
   const pm = pci.plug(piix4Pm, { addr: '01.3' }, { smb_io_base: SMBUS_BASE });
   const sci = isa.irq(SCI_IRQ, 'sci');

@@ -1,5 +1,6 @@
 import type { HostClock, RealtimeClock, VirtualClock } from '../clock/clock.ts';
 import type { InputHub } from '../display/input.ts';
+import type { DisplayHub } from '../display/screen.ts';
 import type { TraceHub } from '../trace/trace.ts';
 import type { DeviceTypeInfo } from './device-type.ts';
 import type { BackendLookup } from './property.ts';
@@ -49,6 +50,8 @@ export interface DeviceServices {
   readonly system: SystemControl;
   /** Keyboards and pointers register here for what a person does. */
   readonly input: InputHub;
+  /** Display adapters register here for who looks at them. */
+  readonly displays: DisplayHub;
   /** The contents of a ROM image by its file name, searched as QEMU does; throws a named error where there is none. */
   romImage(name: string): Uint8Array;
   /** Uniform in [0, 1); seeded, so that a run can be repeated. */

@@ -9,6 +9,7 @@ import type { BackendLookup } from '../device/property.ts';
 import type { DeviceServices } from '../device/services.ts';
 import { SystemBus } from '../device/system-bus.ts';
 import { InputHub } from '../display/input.ts';
+import { DisplayHub } from '../display/screen.ts';
 import { SouthbridgeError } from '../errors.ts';
 import type { IrqLine } from '../irq/line.ts';
 import { AddressSpace, type RamListener } from '../memory/address-space.ts';
@@ -105,6 +106,7 @@ export class Machine {
       globals: type => globalProperties(parts.config.globals, type),
       system: this.power,
       input: new InputHub(),
+      displays: new DisplayHub(),
       romImage: parts.romImage ?? noRom,
       random: parts.random ?? Math.random,
     };

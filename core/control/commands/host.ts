@@ -1,4 +1,7 @@
 import { closeSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { Device } from '../../device/device.ts';
+import { portablePixmap } from '../../display/screen.ts';
 import { readLinear } from '../debug/translate.ts';
 import type { Program } from '../program.ts';
 import { QmpError } from '../qapi/error.ts';
@@ -86,8 +89,13 @@ export function hostCommands(program: Program): Handlers<QmpSession> {
         buffer.set(bytes);
       });
     },
-    screendump: () => {
-      throw new QmpError('There is no console to take a screendump from');
+    screendump: async ({ filename, device, format }) => {
+      const screen = program.machine.services.displays.screens.find(
+        each => device === undefined || (each instanceof Device && each.id === device),
+      );
+      if (screen === undefined) throw new QmpError('There is no console to take a screendump from');
+      if (format !== undefined && format !== 'ppm') throw new QmpError('screendump writes PPM only');
+      await writeFile(filename, portablePixmap(screen.picture()));
     },
   };
 }
