@@ -1,4 +1,4 @@
-import type { CpuHost } from '../cpu/resolve.ts';
+import type { CpuHost, ResolvedCpu } from '../cpu/resolve.ts';
 import type { GuestRam } from '../memory/guest-ram.ts';
 import type { CpuState } from './cpu-state.ts';
 
@@ -137,6 +137,18 @@ export interface SpeakerChannel {
   readonly frequency: number;
 }
 
+/** What a vCPU says it is, where the accelerator can tell it. */
+export interface CpuIdentity {
+  readonly cpu: ResolvedCpu;
+  readonly apicId: number;
+  /** Dies in a socket, cores in a die, threads in a core. */
+  readonly topology: { readonly dies: number; readonly cores: number; readonly threads: number };
+  /** Bits of a physical address. */
+  readonly physicalBits: number;
+  /** Whether the guest may use the host's performance counters. */
+  readonly hostPmu: boolean;
+}
+
 export interface VmOptions {
   readonly bus: GuestBus;
   readonly clock: DeadlineSource;
@@ -147,7 +159,10 @@ export interface VmOptions {
   readonly pit?: boolean;
   /** Needed where `irqchip` is false. */
   readonly interrupts?: InterruptSource;
+  /** What the CPUs are until `setIdentity` says it. */
   readonly cpuModel?: string;
+  /** The APIC ID of each CPU; by default its number. */
+  readonly apicIds?: readonly number[];
   /** Bytes of RAM below 4 GiB; the wasm accelerator keeps guest RAM inside its own memory. */
   readonly lowRam: number;
   /** Only where {@link AcceleratorCaps.icount} is true. */
@@ -216,6 +231,8 @@ export interface Vcpu {
   readonly halted: boolean;
   readState(): CpuState;
   writeState(state: CpuState): void;
+  /** Makes the CPU what its model and the user's wishes say. Once, before it first runs. */
+  setIdentity?(identity: CpuIdentity): void;
   /** Puts the vCPU under a debugger, or with undefined takes it out again. */
   setDebug?(options: DebugOptions | undefined): void;
   /** The guest-physical address of a linear one; undefined where nothing is mapped there. */

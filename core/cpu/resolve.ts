@@ -30,6 +30,10 @@ export interface CpuHost {
   supports(word: FeatureWord, bit: number): boolean;
   /** True where the host's CPU runs the guest: KVM. */
   readonly isHostCpu: boolean;
+  /** Who the host's CPU is: `host` and `max` are the same, and every model has its vendor. */
+  readonly identity?: Pick<ResolvedCpu, 'vendor' | 'family' | 'model' | 'stepping' | 'modelId'>;
+  /** What the accelerator switches on or off for all models but `host`, `max` and `base`. */
+  readonly defaults?: ReadonlyMap<string, boolean>;
 }
 
 /** No CPU at all: everything may be claimed. */
@@ -98,6 +102,12 @@ export function resolveCpu(settings: CpuSettings, host: CpuHost): ResolvedCpu {
   const { model } = settings;
   const features = new Set(model.features);
   if (model.name !== 'base' && !model.everything) features.add('hypervisor');
+  if (model.name !== 'base' && !model.everything) {
+    for (const [name, on] of host.defaults ?? []) {
+      if (on) features.add(name);
+      else features.delete(name);
+    }
+  }
   if (model.everything) addEverything(features, host, settings.migratable ?? true);
   for (const [name, on] of settings.features) {
     if (on) features.add(name);
@@ -113,12 +123,13 @@ export function resolveCpu(settings: CpuSettings, host: CpuHost): ResolvedCpu {
   if (!host.isHostCpu) for (const name of namesIn('4000_0001.EAX')) features.delete(name);
   const levels = raiseLevels(settings, features);
   filter(features, filtered, host);
+  const identity = model.everything ? { ...model, ...host.identity } : model;
   return {
-    vendor: settings.vendor ?? model.vendor,
-    family: settings.family ?? model.family,
-    model: settings.modelNumber ?? model.model,
-    stepping: settings.stepping ?? model.stepping,
-    modelId: settings.modelId ?? model.modelId,
+    vendor: settings.vendor ?? host.identity?.vendor ?? model.vendor,
+    family: settings.family ?? identity.family,
+    model: settings.modelNumber ?? identity.model,
+    stepping: settings.stepping ?? identity.stepping,
+    modelId: settings.modelId ?? identity.modelId,
     ...levels,
     features,
     filtered,

@@ -1,3 +1,4 @@
+import type { CpuIdentity } from '../accel/accelerator.ts';
 import { type CpuOption, parseCpuOption } from '../cpu/option.ts';
 import type { CpuHost } from '../cpu/resolve.ts';
 import { checkedPlace, placeOfApicId } from '../cpu/topology.ts';
@@ -45,6 +46,19 @@ export class MachineCpus {
   /** The CPUs that are plugged in, in the order of their numbers. */
   get plugged(): readonly CpuSlot[] {
     return this.slots.slots.filter(slot => slot.cpu !== undefined);
+  }
+
+  /** The APIC IDs of the CPUs that are there from the start. */
+  get apicIds(): readonly number[] {
+    return this.slots.slots.slice(0, this.#topology.cpus).map(slot => slot.apicId);
+  }
+
+  /** What the accelerator is to make of CPU number `index`; undefined where there is none. */
+  identityOf(index: number): CpuIdentity | undefined {
+    const cpu = this.slots.slots[index]?.cpu;
+    if (cpu === undefined) return undefined;
+    const { resolved, apicId, physicalBits, props } = cpu;
+    return { cpu: resolved, apicId, topology: this.#topology, physicalBits, hostPmu: props.pmu };
   }
 
   /** Makes the CPUs that are there from the start. @throws SouthbridgeError where the model and its properties do not fit */

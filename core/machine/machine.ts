@@ -17,11 +17,11 @@ import { type GuestRam, SharedRam } from '../memory/guest-ram.ts';
 import { MemoryRegion } from '../memory/memory-region.ts';
 import { PORT_COUNT, PortSpace } from '../memory/port-space.ts';
 import { TraceHub } from '../trace/trace.ts';
-import { MachineClocks } from './deadlines.ts';
 import { MachineCpus } from './cpus.ts';
-import { Numa } from './numa.ts';
+import { MachineClocks } from './deadlines.ts';
 import type { MachineConfig } from './machine-config.ts';
 import type { MachineType } from './machine-type.ts';
+import { Numa } from './numa.ts';
 import { PowerControl } from './power-control.ts';
 import type { RunState } from './run-state.ts';
 
@@ -85,13 +85,16 @@ export class Machine {
     this.type = parts.type;
     this.config = parts.config;
     this.accelerator = parts.accelerator;
-    this.acceleratorIrqchip = parts.accelerator.caps.irqchip === 'always' || (parts.accelerator.caps.irqchip === 'optional' && (parts.kernelIrqchip ?? true));
+    this.acceleratorIrqchip =
+      parts.accelerator.caps.irqchip === 'always' ||
+      (parts.accelerator.caps.irqchip === 'optional' && (parts.kernelIrqchip ?? true));
     this.trace = parts.trace ?? new TraceHub();
     const hostClock = new HostClock();
     this.clocks = new MachineClocks(new VirtualClock(), hostClock, new RealtimeClock());
     this.trace.now = () => this.clocks.virtual.now();
     this.object = this.root.addChild('machine', new MachineObject(parts.type));
-    for (const name of ['peripheral', 'peripheral-anon', 'unattached']) this.object.addChild(name, new ObjectNode('container'));
+    for (const name of ['peripheral', 'peripheral-anon', 'unattached'])
+      this.object.addChild(name, new ObjectNode('container'));
     this.root.addChild('objects', new ObjectNode('container'));
     this.root.addChild('chardevs', new ObjectNode('container'));
     this.memory = new AddressSpace('memory', this.memoryRoot);
@@ -110,7 +113,16 @@ export class Machine {
       romImage: parts.romImage ?? noRom,
       random: parts.random ?? Math.random,
     };
-    this.system = this.#unattached().addChild('sysbus', new SystemBus({ services: this.services, home: this.#home(), memory: this.memoryRoot, io: this.ioRoot, dmaSpace: this.memory }));
+    this.system = this.#unattached().addChild(
+      'sysbus',
+      new SystemBus({
+        services: this.services,
+        home: this.#home(),
+        memory: this.memoryRoot,
+        io: this.ioRoot,
+        dmaSpace: this.memory,
+      }),
+    );
     this.cpus = new MachineCpus(parts.config.cpuModel ?? parts.type.defaultCpuModel, parts.config.cpus);
     this.numa = new Numa({
       cpus: this.cpus.slots,
@@ -126,7 +138,8 @@ export class Machine {
   }
 
   get vm(): Vm {
-    if (this.#vm === undefined) throw new SouthbridgeError('ERR_MACHINE_STATE', 'the machine has no CPUs yet', 'build() comes first');
+    if (this.#vm === undefined)
+      throw new SouthbridgeError('ERR_MACHINE_STATE', 'the machine has no CPUs yet', 'build() comes first');
     return this.#vm;
   }
 
@@ -148,11 +161,16 @@ export class Machine {
         irqchip: this.acceleratorIrqchip,
         interrupts: this.#interrupts,
         cpuModel: this.cpus.option.cpu.name,
+        apicIds: this.cpus.apicIds,
         lowRam: this.type.lowRam(this.config),
         stopped: stop => this.#stopped(stop),
       });
       if (this.type.hasCpus || this.config.cpuModel !== undefined) {
         this.cpus.populate({ services: this.services, home: this.home, host: this.vm.cpuHost ?? ANY_CPU });
+        for (const vcpu of this.vm.vcpus) {
+          const identity = this.cpus.identityOf(vcpu.index);
+          if (identity !== undefined) vcpu.setIdentity?.(identity);
+        }
       }
       this.type.build(this);
       this.cpus.finish();
@@ -233,7 +251,9 @@ export class Machine {
 
   /** The device of that id or path. */
   findDevice(idOrPath: string): Device | undefined {
-    const node = idOrPath.startsWith('/') ? this.root.resolve(idOrPath) : this.object.child('peripheral')?.child(idOrPath);
+    const node = idOrPath.startsWith('/')
+      ? this.root.resolve(idOrPath)
+      : this.object.child('peripheral')?.child(idOrPath);
     return node instanceof Device ? node : undefined;
   }
 
@@ -276,7 +296,8 @@ export class Machine {
     return {
       adopt: device => {
         if (device.parent !== undefined) return;
-        const folder = device.id !== undefined ? 'peripheral' : device.bus.hotplugging ? 'peripheral-anon' : 'unattached';
+        const folder =
+          device.id !== undefined ? 'peripheral' : device.bus.hotplugging ? 'peripheral-anon' : 'unattached';
         (this.object.child(folder) ?? this.object).addChild(device.id ?? 'device[*]', device);
       },
       disown: device => device.parent?.removeChild(device),
@@ -294,10 +315,15 @@ export class Machine {
   }
 
   #mapMsi(): void {
-    const region = MemoryRegion.io('apic-msi', MSI_SIZE, {
-      read: () => 0,
-      write: (offset, _size, value) => this.vm.injectMsi(MSI_BASE + offset, value),
-    }, { valid: { min: 1, max: 4 }, impl: { min: 1, max: 4 } });
+    const region = MemoryRegion.io(
+      'apic-msi',
+      MSI_SIZE,
+      {
+        read: () => 0,
+        write: (offset, _size, value) => this.vm.injectMsi(MSI_BASE + offset, value),
+      },
+      { valid: { min: 1, max: 4 }, impl: { min: 1, max: 4 } },
+    );
     this.memoryRoot.add(region, MSI_BASE, ABOVE_ALL);
   }
 
@@ -354,7 +380,8 @@ class MachineObject extends ObjectNode {
 function globalProperties(globals: MachineConfig['globals'], type: DeviceTypeInfo): Record<string, string> {
   const result: Record<string, string> = {};
   for (const { driver, property, value } of globals) {
-    if ((driver === type.type || type.parents.includes(driver)) && Object.hasOwn(type.properties, property)) result[property] = value;
+    if ((driver === type.type || type.parents.includes(driver)) && Object.hasOwn(type.properties, property))
+      result[property] = value;
   }
   return result;
 }

@@ -1,5 +1,6 @@
-import type { CpuHost } from '../../cpu/resolve.ts';
-import { didYouMean, SouthbridgeError } from '../../errors.ts';
+import { featureWord } from '../../cpu/features.ts';
+import { type CpuHost, cpuWord, type ResolvedCpu } from '../../cpu/resolve.ts';
+import type { CpuIdentity } from '../accelerator.ts';
 
 /** One CPUID leaf as KVM takes it (struct kvm_cpuid_entry2). */
 export interface CpuidEntry {
@@ -17,158 +18,180 @@ const ENTRY_SIZE = 40;
 const HEADER_SIZE = 8;
 const INDEXED = 1;
 
-export const CPU_MODELS = ['qemu64', 'max', 'host'] as const;
-export type CpuModel = (typeof CPU_MODELS)[number];
+const KVM_LEAF = 0x4000_0000;
+const KVM_FEATURES_LEAF = 0x4000_0001;
+const VIRTUAL_BITS = 48;
+const VIRTUAL_BITS_LA57 = 57;
 
-/** What a CPU model depends on besides the host. */
-export interface CpuTopology {
-  readonly apicId: number;
-  /** Cores of the one socket. */
-  readonly cpus: number;
-  readonly irqchip: boolean;
-}
+const bits = (...positions: number[]): number => positions.reduce((mask, position) => mask | (1 << position), 0);
 
-/** @throws SouthbridgeError ERR_CPU_MODEL where there is no such model */
-export function cpuModel(name: string): CpuModel {
-  const model = CPU_MODELS.find(candidate => candidate === name);
-  if (model !== undefined) return model;
-  throw new SouthbridgeError(
-    'ERR_CPU_MODEL',
-    `unable to find CPU model '${name}'`,
-    didYouMean(name, CPU_MODELS, '-cpu help'),
-  );
-}
+/** Bits that KVM's list leaves to its user, because they depend on the interrupt controllers or on nothing at all. */
+const X2APIC = bits(21);
+const TSC_DEADLINE = bits(24);
+const HYPERVISOR = bits(31);
+const ARAT = bits(2);
+const HTT = bits(28);
+const CMP_LEGACY = bits(1);
+/** The bits of 1:EDX that AMD repeats in 8000_0001:EDX (AMD APM volume 3, appendix E). */
+const AMD_ALIASES = 0x0183_f3ff;
 
-/** The leaves that a guest sees. `supported` is what KVM can virtualize here: no model has more. */
-export function cpuidOf(model: CpuModel, supported: readonly CpuidEntry[], topology: CpuTopology): CpuidEntry[] {
-  return model === 'qemu64' ? qemu64(supported, topology) : hostModel(supported, topology);
-}
+/** What QEMU switches on and off for guests of KVM whatever their model, unless that is `max`, `host` or `base`. */
+const KVM_DEFAULTS: readonly (readonly [feature: string, on: boolean])[] = [
+  ...['kvmclock', 'kvm-nopiodelay', 'kvm-asyncpf', 'kvm-steal-time', 'kvm-pv-eoi', 'kvmclock-stable-bit'].map(
+    name => [name, true] as const,
+  ),
+  ...['kvm-msi-ext-dest-id', 'acpi', 'monitor', 'svm'].map(name => [name, false] as const),
+];
 
 /** What KVM can virtualize here, as the CPU models ask for it. */
-export function cpuHostOf(supported: readonly CpuidEntry[]): CpuHost {
+export function cpuHostOf(supported: readonly CpuidEntry[], irqchip: boolean): CpuHost {
   const registers = { EAX: 'eax', EBX: 'ebx', ECX: 'ecx', EDX: 'edx' } as const;
   return {
     isHostCpu: true,
+    identity: identityOf(supported),
+    defaults: new Map([...KVM_DEFAULTS, ['x2apic', irqchip] as const]),
     supports({ cpuid }, bit) {
       if (cpuid === undefined) return false;
-      const entry = supported.find(
-        ({ leaf, index }) => leaf === cpuid.leaf && (cpuid.subleaf === undefined || index === cpuid.subleaf),
-      );
-      return entry !== undefined && ((entry[registers[cpuid.register]] >>> bit) & 1) === 1;
+      const { leaf: number, subleaf, register } = cpuid;
+      const entry = find(supported, number, subleaf ?? 0);
+      let value = entry[registers[register]];
+      if (number === 1 && register === 'ECX') {
+        value = irqchip ? value | X2APIC | TSC_DEADLINE : value & ~(X2APIC | TSC_DEADLINE);
+        value |= HYPERVISOR;
+      } else if (number === 6 && register === 'EAX') {
+        value |= ARAT;
+      } else if (number === 0x8000_0001 && register === 'EDX') {
+        value |= find(supported, 1, 0).edx & AMD_ALIASES;
+      }
+      return ((value >>> bit) & 1) === 1;
     },
   };
 }
 
-const bits = (...positions: number[]): number => positions.reduce((mask, position) => mask | (1 << position), 0);
-
-/** CPUID.1:EDX and ECX, 8000_0001:EDX and ECX, 4000_0001:EAX (Intel SDM volume 2A, CPUID; AMD APM volume 3, appendix E). */
-const HTT = 28;
-const FEATURES_EDX = bits(0, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 19, 23, 24, 25, 26);
-const FEATURES_ECX = bits(0, 13);
-const X2APIC = bits(21);
-const HYPERVISOR = bits(31);
-const TSC_DEADLINE = bits(24);
-const AMD_EDX = bits(11, 20, 29);
-/** The bits of 1:EDX that AMD repeats in 8000_0001:EDX. */
-const AMD_ALIASES = 0x0183_f3ff;
-const AMD_ECX_LAHF = bits(0);
-const AMD_ECX_CMP_LEGACY = bits(1);
-/** kvmclock, no PIO delay, kvmclock2, async page faults, steal time, PV EOI, stable kvmclock. */
-const KVM_FEATURES = bits(0, 1, 3, 4, 5, 6, 24);
-const KVM_LEAF = 0x4000_0000;
-const KVM_FEATURES_LEAF = 0x4000_0001;
-const PHYSICAL_BITS = 40;
-const VIRTUAL_BITS = 48;
-
-/** Family 15, model 107, stepping 1. */
-const QEMU64_VERSION = (0xf << 8) | (0x6 << 16) | (0xb << 4) | 1;
-const QEMU64_NAME = 'QEMU Virtual CPU version 2.5+';
-
-function qemu64(supported: readonly CpuidEntry[], topology: CpuTopology): CpuidEntry[] {
-  const { apicId, cpus } = topology;
-  const host = (leaf: number): CpuidEntry => find(supported, leaf, 0);
-  const vendor = host(0);
-  const amd = text([vendor.ebx, vendor.edx, vendor.ecx]) === 'AuthenticAMD';
-  const multicore = cpus > 1;
-  const edx = FEATURES_EDX & host(1).edx;
-  const ecx = ((FEATURES_ECX | (topology.irqchip ? X2APIC : 0)) & host(1).ecx) | HYPERVISOR;
-  const cores = multicore ? cpus << 16 : 0;
-  const extendedEcx = AMD_ECX_LAHF & host(0x8000_0001).ecx;
-  const extendedEdx = (AMD_EDX | (amd ? edx & AMD_ALIASES : 0)) & host(0x8000_0001).edx;
-  const name = words(QEMU64_NAME.padEnd(48, '\0'));
-  const entries: CpuidEntry[] = [
-    leaf(0, 0xd, vendor.ebx, vendor.ecx, vendor.edx),
-    leaf(1, QEMU64_VERSION, (apicId << 24) | cores | (8 << 8), ecx, edx | (multicore ? bits(HTT) : 0)),
-    ...(amd ? [leaf(2, 0, 0, 0, 0)] : [leaf(2, 1, 0, 0x4d, 0x2c_307d), ...deterministicCaches(cpus)]),
-    leaf(5, 0, 0, 3, 0),
-    indexed(7, 0, 0, 0, 0, 0),
-    ...topologyLeaves(apicId, cpus),
-    indexed(0xd, 0, 0, 0, 0, 0),
-    leaf(0x8000_0000, 0x8000_000a | 0, vendor.ebx, vendor.ecx, vendor.edx),
-    leaf(0x8000_0001, QEMU64_VERSION, 0, extendedEcx | (multicore && amd ? AMD_ECX_CMP_LEGACY : 0), extendedEdx),
-    leaf(0x8000_0002, ...quad(name, 0)),
-    leaf(0x8000_0003, ...quad(name, 4)),
-    leaf(0x8000_0004, ...quad(name, 8)),
-    leaf(0x8000_0005, 0x01ff_01ff, 0x01ff_01ff, 0x4002_0140, 0x4002_0140),
-    leaf(0x8000_0006, 0, 0x4200_4200, 0x0200_8140, 0x0080_8140),
-    leaf(0x8000_0008, PHYSICAL_BITS | (VIRTUAL_BITS << 8), 0, multicore ? cpus - 1 : 0, 0),
-  ];
-  return [...entries, ...kvmLeaves(supported)];
+function identityOf(supported: readonly CpuidEntry[]): NonNullable<CpuHost['identity']> {
+  const { ebx, ecx, edx } = find(supported, 0, 0);
+  const { eax } = find(supported, 1, 0);
+  const family = (eax >>> 8) & 0xf;
+  const name = [2, 3, 4].flatMap(index => {
+    const part = find(supported, 0x8000_0000 + index, 0);
+    return [part.eax, part.ebx, part.ecx, part.edx];
+  });
+  return {
+    vendor: text([ebx, edx, ecx]),
+    family: family === 0xf ? family + ((eax >>> 20) & 0xff) : family,
+    model: ((eax >>> 4) & 0xf) | ((eax >>> 12) & 0xf0),
+    stepping: eax & 0xf,
+    modelId: text(name).replace(/\0.*$/s, ''),
+  };
 }
 
-/** CPUID.4 of an Intel host: 32 KiB L1s, 4 MiB L2, 16 MiB L3, lines of 64 bytes. */
-function deterministicCaches(cpus: number): CpuidEntry[] {
-  const cores = (ceilingPowerOf2(cpus) - 1) << 26;
+/** CPUID.1:EAX: family, model and stepping with their extensions. */
+export function signatureOf({ family, model, stepping }: Pick<ResolvedCpu, 'family' | 'model' | 'stepping'>): number {
+  const familyBits = family > 0xf ? (0xf << 8) | ((family - 0xf) << 20) : family << 8;
+  return familyBits | ((model & 0xf) << 4) | ((model >> 4) << 16) | stepping;
+}
+
+/**
+ * The leaves that a guest finds (Intel SDM volume 2A, CPUID; AMD APM volume 3, appendix E). Sizes that belong to the host's
+ * own silicon, those of XSAVE components, come from `supported`, what KVM can virtualize here.
+ */
+export function cpuidOf(identity: CpuIdentity, supported: readonly CpuidEntry[]): CpuidEntry[] {
+  const { cpu, apicId, topology, physicalBits } = identity;
+  const word = (key: string): number => {
+    const found = featureWord(key);
+    return found === undefined ? 0 : cpuWord(cpu, found);
+  };
+  const vendor = words(cpu.vendor.padEnd(12, '\0'));
+  const [vendorB = 0, vendorD = 0, vendorC = 0] = vendor;
+  const amd = cpu.vendor === 'AuthenticAMD';
+  const intel = cpu.vendor === 'GenuineIntel';
+  const threads = topology.cores * topology.threads;
+  const several = threads > 1;
+  const signature = signatureOf(cpu);
+  const packageBits = width(topology.threads) + width(topology.cores) + width(topology.dies);
+  const lineSize = 8 << 8;
+  const modelId = words(cpu.modelId.slice(0, 48).padEnd(48, '\0'));
+  const virtualBits = cpu.features.has('la57') ? VIRTUAL_BITS_LA57 : VIRTUAL_BITS;
+  const basic: CpuidEntry[] = [
+    leaf(0, cpu.level, vendorB, vendorC, vendorD),
+    leaf(
+      1,
+      signature,
+      (apicId << 24) | (several ? threads << 16 : 0) | lineSize,
+      word('1.ECX'),
+      word('1.EDX') | (several ? HTT : 0),
+    ),
+    ...(amd ? [] : [leaf(2, 1, 0, 0x4d, 0x2c_307d), ...deterministicCaches(topology)]),
+    leaf(5, 0, 0, 3, 0),
+    leaf(6, word('6.EAX'), 0, 0, 0),
+    indexed(7, 0, cpu.levelFunc7, word('7:0.EBX'), word('7:0.ECX'), word('7:0.EDX')),
+    ...(cpu.levelFunc7 > 0 ? [indexed(7, 1, word('7:1.EAX'), 0, 0, 0)] : []),
+    ...(identity.hostPmu ? [find(supported, 0xa, 0)] : []),
+    indexed(0xb, 0, width(topology.threads), topology.threads, 0x100, apicId),
+    indexed(0xb, 1, packageBits, threads, 0x201, apicId),
+    indexed(0xb, 2, 0, 0, 2, apicId),
+    ...extendedState(word('D:0.EAX'), word('D:0.EDX'), word('D:1.EAX'), supported),
+    ...(cpu.features.has('amx-tile') ? supported.filter(entry => entry.leaf === 0x1d || entry.leaf === 0x1e) : []),
+  ].filter(entry => entry.leaf <= cpu.level);
+  const l1 = 0x4002_0140;
+  const l1Tlb = 0x01ff_01ff;
+  const extended: CpuidEntry[] = [
+    leaf(0x8000_0000, cpu.xlevel, vendorB, vendorC, vendorD),
+    leaf(
+      0x8000_0001,
+      signature,
+      0,
+      word('8000_0001.ECX') | (several && !intel ? CMP_LEGACY : 0),
+      word('8000_0001.EDX'),
+    ),
+    ...[2, 3, 4].map(index => leaf(0x8000_0000 + index, ...quad(modelId, 4 * (index - 2)))),
+    leaf(0x8000_0005, l1Tlb, l1Tlb, l1, l1),
+    leaf(0x8000_0006, 0, 0x4200_4200, 0x0200_8140, 0x0080_8140),
+    leaf(0x8000_0007, 0, 0, 0, word('8000_0007.EDX')),
+    leaf(
+      0x8000_0008,
+      cpu.features.has('lm') ? physicalBits | (virtualBits << 8) : physicalBits,
+      word('8000_0008.EBX'),
+      several ? (packageBits << 12) | (threads - 1) : 0,
+      0,
+    ),
+    ...(cpu.features.has('svm') ? [leaf(0x8000_000a, 1, 0x10, 0, word('8000_000A.EDX'))] : []),
+  ].filter(entry => entry.leaf <= cpu.xlevel);
+  return [...basic, ...extended, ...hypervisorLeaves(word('4000_0001.EAX'), word('4000_0001.EDX'), supported)];
+}
+
+/** CPUID.4 as QEMU's models have it: 32 KiB L1s, 4 MiB L2, 16 MiB L3, lines of 64 bytes. */
+function deterministicCaches({ dies, cores }: CpuIdentity['topology']): CpuidEntry[] {
+  const inPackage = (ceilingPowerOf2(cores) - 1) << 26;
+  const sharedBy = (ceilingPowerOf2(dies * cores) - 1) << 14;
   const ways = (count: number): number => ((count - 1) << 22) | 63;
   return [
-    indexed(4, 0, 0x121 | cores, ways(8), 63, 1),
-    indexed(4, 1, 0x122 | cores, ways(8), 63, 1),
-    indexed(4, 2, 0x143 | cores, ways(16), 4095, 1),
-    indexed(4, 3, 0x163 | cores | ((ceilingPowerOf2(cpus) - 1) << 14), ways(16), 16383, 6),
+    indexed(4, 0, 0x121 | inPackage, ways(8), 63, 1),
+    indexed(4, 1, 0x122 | inPackage, ways(8), 63, 1),
+    indexed(4, 2, 0x143 | inPackage, ways(16), 4095, 1),
+    indexed(4, 3, 0x163 | inPackage | sharedBy, ways(16), 16383, 6),
     indexed(4, 4, 0, 0, 0, 0),
   ];
 }
 
-/** CPUID.0B: one thread a core, all cores in one package. */
-function topologyLeaves(apicId: number, cpus: number): CpuidEntry[] {
-  const shift = Math.ceil(Math.log2(cpus));
-  return [
-    indexed(0xb, 0, 0, 1, 0x100, apicId),
-    indexed(0xb, 1, shift, cpus, 0x201, apicId),
-    indexed(0xb, 2, 0, 0, 2, apicId),
-  ];
+/** CPUID.0D: which state XSAVE keeps and where (Intel SDM volume 1, section 13.2). KVM keeps EBX up to date with XCR0. */
+function extendedState(low: number, high: number, features: number, supported: readonly CpuidEntry[]): CpuidEntry[] {
+  if (low === 0) return [indexed(0xd, 0, 0, 0, 0, 0)];
+  const components = supported.filter(
+    entry => entry.leaf === 0xd && entry.index > 1 && ((low >>> entry.index) & 1) === 1,
+  );
+  const legacySize = 576;
+  const size = components.reduce((end, { eax, ebx }) => Math.max(end, eax + ebx), legacySize);
+  return [indexed(0xd, 0, low, size, size, high), indexed(0xd, 1, features, 0, 0, 0), ...components];
 }
 
-function kvmLeaves(supported: readonly CpuidEntry[]): CpuidEntry[] {
+function hypervisorLeaves(eax: number, edx: number, supported: readonly CpuidEntry[]): CpuidEntry[] {
   const signature = find(supported, KVM_LEAF, 0);
   if (signature.ebx === 0) return [];
   return [
     leaf(KVM_LEAF, KVM_FEATURES_LEAF, signature.ebx, signature.ecx, signature.edx),
-    leaf(KVM_FEATURES_LEAF, find(supported, KVM_FEATURES_LEAF, 0).eax & KVM_FEATURES, 0, 0, 0),
+    leaf(KVM_FEATURES_LEAF, eax, 0, 0, edx),
   ];
-}
-
-/** `host` and `max`: all that KVM can virtualize, with this machine's topology. */
-function hostModel(supported: readonly CpuidEntry[], topology: CpuTopology): CpuidEntry[] {
-  const { apicId, cpus, irqchip } = topology;
-  const entries: CpuidEntry[] = [];
-  for (const entry of supported) {
-    if (entry.leaf === 0xb || entry.leaf === 0x1f) continue;
-    if (entry.leaf === 1) {
-      const ebx = (entry.ebx & 0xff00) | (apicId << 24) | (cpus > 1 ? cpus << 16 : 0);
-      const timers = irqchip ? TSC_DEADLINE | X2APIC : 0;
-      const ecx = (irqchip ? entry.ecx | timers : entry.ecx & ~(TSC_DEADLINE | X2APIC)) | HYPERVISOR;
-      entries.push({ ...entry, ebx, ecx, edx: cpus > 1 ? entry.edx | bits(HTT) : entry.edx & ~bits(HTT) });
-    } else if (entry.leaf === 4) {
-      const cores = entry.eax & 31 ? (ceilingPowerOf2(cpus) - 1) << 26 : 0;
-      entries.push({ ...entry, eax: (entry.eax & 0x3fff) | cores });
-    } else if (entry.leaf === 0x8000_0008) {
-      entries.push({ ...entry, ecx: cpus > 1 ? cpus - 1 : 0 });
-    } else {
-      entries.push(entry);
-    }
-  }
-  return [...entries, ...topologyLeaves(apicId, cpus)];
 }
 
 function find(entries: readonly CpuidEntry[], leafNumber: number, index: number): CpuidEntry {
@@ -184,7 +207,8 @@ function indexed(number: number, index: number, eax: number, ebx: number, ecx: n
   return { leaf: number, index, flags: INDEXED, eax, ebx, ecx, edx };
 }
 
-const ceilingPowerOf2 = (count: number): number => 2 ** Math.ceil(Math.log2(count));
+const width = (count: number): number => Math.ceil(Math.log2(count));
+const ceilingPowerOf2 = (count: number): number => 2 ** width(count);
 
 function words(string: string): number[] {
   const bytes = Buffer.from(string, 'latin1');

@@ -1,9 +1,9 @@
 import { SouthbridgeError } from '../../errors.ts';
-import type { DebugOptions, Vcpu } from '../accelerator.ts';
+import type { CpuIdentity, DebugOptions, Vcpu } from '../accelerator.ts';
 import type { CpuState } from '../cpu-state.ts';
 import * as abi from './abi.ts';
 import type { Addon, NativeVcpu, NativeVm } from './addon.ts';
-import { type CpuidEntry, type CpuModel, cpuidOf, encodeCpuid } from './cpuid.ts';
+import { type CpuidEntry, cpuidOf, encodeCpuid, signatureOf } from './cpuid.ts';
 import { encodeGuestDebug } from './guest-debug.ts';
 import { decodeRegs, decodeSregs, encodeRegs, encodeSregs, REGS_SIZE, SREGS_SIZE } from './registers.ts';
 
@@ -17,6 +17,8 @@ export interface VcpuHost {
   readonly native: NativeVm;
   readonly addon: Addon;
   readonly irqchip: boolean;
+  /** What KVM can virtualize here. */
+  readonly supportedCpuid: readonly CpuidEntry[];
   /** MSRs that this kernel lists as guest state. */
   readonly msrs: readonly number[];
   /** Brings this vCPU out of the guest with no instruction half done, for the length of `action`. */
@@ -60,21 +62,24 @@ export class KvmVcpu implements Vcpu {
   readonly #host: VcpuHost;
   #powerOn: RawVcpuState | undefined;
 
-  constructor(host: VcpuHost, index: number) {
+  constructor(host: VcpuHost, index: number, apicId: number) {
     this.index = index;
     this.#host = host;
-    this.native = new host.addon.KvmVcpu(host.native, index);
+    // KVM takes a vCPU's id for its APIC ID.
+    this.native = new host.addon.KvmVcpu(host.native, apicId);
   }
 
-  /** Sets the CPU model up; what the vCPU's state is then is what a reset brings back. */
-  powerUp(model: CpuModel, supported: readonly CpuidEntry[], cpus: number): void {
-    const entries = cpuidOf(model, supported, { apicId: this.index, cpus, irqchip: this.#host.irqchip });
-    this.native.ioctl(abi.KVM_SET_CPUID2, encodeCpuid(entries));
-    const state = this.readRaw();
+  setIdentity(identity: CpuIdentity): void {
+    this.#host.settled(this, () => this.powerUp(identity));
+  }
+
+  /** Tells the vCPU who it is; what its state is then is what a reset brings back. */
+  powerUp(identity: CpuIdentity): void {
+    this.native.ioctl(abi.KVM_SET_CPUID2, encodeCpuid(cpuidOf(identity, this.#host.supportedCpuid)));
+    const state = this.#powerOn ?? this.readRaw();
     // RDX holds the processor's signature (Intel SDM volume 3, table 9-1).
-    const signature = entries.find(entry => entry.leaf === 1)?.eax ?? 0;
     const regs = Uint8Array.from(state.regs);
-    new DataView(regs.buffer).setBigUint64(8 * 3, BigInt(signature >>> 0), true);
+    new DataView(regs.buffer).setBigUint64(8 * 3, BigInt(signatureOf(identity.cpu) >>> 0), true);
     this.#powerOn = { ...state, regs };
     this.writeRaw(this.#powerOn);
   }

@@ -1,4 +1,5 @@
-import type { CpuHost } from '../../cpu/resolve.ts';
+import { cpuModelNamed } from '../../cpu/model.ts';
+import { type CpuHost, resolveCpu } from '../../cpu/resolve.ts';
 import { SouthbridgeError } from '../../errors.ts';
 import type { GuestRam } from '../../memory/guest-ram.ts';
 import type {
@@ -17,7 +18,7 @@ import { codeReport, registersReport } from '../registers-report.ts';
 import * as abi from './abi.ts';
 import { type Addon, loadAddon, type NativeVm } from './addon.ts';
 import { ignoringSystemErrors, KernelChips } from './chips.ts';
-import { type CpuidEntry, cpuHostOf, cpuidTable, cpuModel, decodeCpuid } from './cpuid.ts';
+import { type CpuidEntry, cpuHostOf, cpuidTable, decodeCpuid } from './cpuid.ts';
 import { decodeDebugExit } from './guest-debug.ts';
 import { CoalescedWrites, registerIoeventfd } from './io-offload.ts';
 import { IrqRoutes } from './irq-routes.ts';
@@ -32,6 +33,8 @@ import { KvmVcpu, RAW_SIZES, type VcpuHost } from './vcpu.ts';
 const IDENTITY_MAP = 0xfeff_c000;
 const TSS = 0xfeff_d000;
 const CPUID_ROOM = 256;
+/** Of a physical address, where nobody says it: QEMU's default. */
+const PHYSICAL_BITS = 40;
 /** struct kvm_pit_config with KVM_PIT_SPEAKER_DUMMY: the kernel answers port 61h from the counters that it has. */
 const PIT_CONFIG = Uint8Array.of(1, ...new Uint8Array(63));
 
@@ -39,6 +42,7 @@ const PIT_CONFIG = Uint8Array.of(1, ...new Uint8Array(63));
 export class KvmVm implements Vm, VcpuHost, RunLoopHost {
   /** What the host's CPU has, and KVM passes on. */
   readonly cpuHost: CpuHost;
+  readonly supportedCpuid: readonly CpuidEntry[];
   readonly addon: Addon = loadAddon();
   readonly native: NativeVm;
   readonly irqchip: boolean;
@@ -71,7 +75,7 @@ export class KvmVm implements Vm, VcpuHost, RunLoopHost {
       options.stopped(stop);
     };
     checkOptions(options);
-    const model = cpuModel(options.cpuModel ?? 'qemu64');
+    const { model } = cpuModelNamed(options.cpuModel ?? 'qemu64');
     const pit = options.irqchip && options.pit !== false;
     this.native = this.#create(pit);
     this.#memory = new MemorySlots(this.native);
@@ -79,11 +83,19 @@ export class KvmVm implements Vm, VcpuHost, RunLoopHost {
     this.#routes = options.irqchip ? new IrqRoutes(this.native) : undefined;
     if (pit) this.speaker = new KvmSpeaker(this.native);
     this.msrs = readMsrIndices(this.native);
-    const supported = readSupportedCpuid(this.native);
-    this.cpuHost = cpuHostOf(supported);
-    this.#cpus = Array.from({ length: options.cpus }, (_, index) => new KvmVcpu(this, index));
+    this.supportedCpuid = readSupportedCpuid(this.native);
+    this.cpuHost = cpuHostOf(this.supportedCpuid, options.irqchip);
+    this.#cpus = Array.from(
+      { length: options.cpus },
+      (_, index) => new KvmVcpu(this, index, options.apicIds?.[index] ?? index),
+    );
     this.vcpus = this.#cpus;
-    for (const cpu of this.#cpus) cpu.powerUp(model, supported, options.cpus);
+    const cpu = resolveCpu({ model, features: new Map() }, this.cpuHost);
+    const topology = { dies: 1, cores: options.cpus, threads: 1 };
+    for (const vcpu of this.#cpus) {
+      const apicId = options.apicIds?.[vcpu.index] ?? vcpu.index;
+      vcpu.powerUp({ cpu, apicId, topology, physicalBits: PHYSICAL_BITS, hostPmu: false });
+    }
     const [boot, ...others] = this.#cpus;
     if (boot === undefined) throw new SouthbridgeError('ERR_VM_CPUS', 'a machine needs at least one CPU');
     this.coalesced = new CoalescedWrites(this.native, boot.native.page, options.bus);

@@ -11,16 +11,19 @@ const APIC_BASE = 0x1b;
 const X2APIC_ICR = 0x830;
 const INIT = 0x4500;
 const SIPI_AT_2000 = 0x4602;
-/** CPU 0 turns its x2APIC on, starts CPU 1 at 0000:2000 (Intel SDM volume 3, section 9.4.4) and writes port 90h for ever. */
-const BOOT = code`
-  ${wrmsr(APIC_BASE, 0xfee0_0d00, 0)} ${wrmsr(X2APIC_ICR, INIT, 1)} ${wrmsr(X2APIC_ICR, SIPI_AT_2000, 1)}
+/**
+ * CPU 0 turns its x2APIC on, starts the CPU with that APIC ID at 0000:2000 (Intel SDM volume 3, section 9.4.4) and writes
+ * port 90h for ever.
+ */
+const boot = (apicId: number): number[] => code`
+  ${wrmsr(APIC_BASE, 0xfee0_0d00, 0)} ${wrmsr(X2APIC_ICR, INIT, apicId)} ${wrmsr(X2APIC_ICR, SIPI_AT_2000, apicId)}
   e6 90 eb fc  ; out 90h, al; jmp $-2
 `;
 /** CPU 1: in al, 91h; out 92h, al; for ever. */
 const SECOND = [0xe4, 0x91, 0xe6, 0x92, 0xeb, 0xfa];
 
 t.test('two CPUs run side by side, stop together and go on', { skip: noKvm }, async t => {
-  const guest = lab(BOOT, { cpus: 2 });
+  const guest = lab(boot(1), { cpus: 2 });
   t.teardown(() => guest.vm.dispose());
   guest.ram.bytes.set(SECOND, 0x2000);
   guest.bus.reads.set(0x91, 0x5c);
@@ -40,7 +43,7 @@ t.test('two CPUs run side by side, stop together and go on', { skip: noKvm }, as
 });
 
 t.test('state can be read and an NMI sent while both run', { skip: noKvm }, async t => {
-  const guest = lab(BOOT, { cpus: 2 });
+  const guest = lab(boot(1), { cpus: 2 });
   t.teardown(() => guest.vm.dispose());
   guest.ram.bytes.set(SECOND, 0x2000);
   guest.ram.bytes.set([0, 0x21, 0, 0], 4 * 2);
@@ -57,7 +60,7 @@ t.test('state can be read and an NMI sent while both run', { skip: noKvm }, asyn
 });
 
 t.test('a CPU that resets the machine from an exit starts it all over', { skip: noKvm }, async t => {
-  const guest = lab(BOOT, { cpus: 2 });
+  const guest = lab(boot(1), { cpus: 2 });
   t.teardown(() => guest.vm.dispose());
   guest.ram.bytes.set(SECOND, 0x2000);
   guest.vm.start();
@@ -73,5 +76,14 @@ t.test('a CPU that resets the machine from an exit starts it all over', { skip: 
   }
   await guest.seen(at(0x92), 2);
   guest.vm.pause();
+  t.equal(guest.vm.vcpus[1]?.readState().cs.base, 0x2000n);
+});
+
+t.test('a CPU answers to the APIC ID that its place gives it', { skip: noKvm }, async t => {
+  const guest = lab(boot(4), { cpus: 2, apicIds: [0, 4] });
+  t.teardown(() => guest.vm.dispose());
+  guest.ram.bytes.set(SECOND, 0x2000);
+  guest.vm.start();
+  await guest.seen(at(0x92), 3);
   t.equal(guest.vm.vcpus[1]?.readState().cs.base, 0x2000n);
 });
