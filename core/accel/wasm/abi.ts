@@ -42,8 +42,9 @@ export const GDTR_BASE = 576;
 export const CR = 580;
 export const CPL = 612;
 export const HALTED = 616;
-/** The page that instructions come from, as linear address and as distance to the physical one; -1 for unknown. */
+/** The page that instructions come from, and what its linear and physical address differ by; -1 for unknown. */
 export const CODE_PAGE = 620;
+export const CODE_DISTANCE = 624;
 export const PREFIXES = 648;
 /** Instructions retired, modulo 2^32; compiled code adds its share when it returns. */
 export const INSTRUCTION_COUNTER = 664;
@@ -214,6 +215,18 @@ const EXPORTED = [
   'jit_clear_cache_js',
   'codegen_finalize_finished',
   'set_jit_config',
+  'safe_read8_slow_jit',
+  'safe_read16_slow_jit',
+  'safe_read_write8_slow_jit',
+  'safe_read_write16_slow_jit',
+] as const;
+
+/** What compiled code calls to read where it cannot read directly, and how many bytes. */
+export const JIT_READS = [
+  ['safe_read8_slow_jit', 1],
+  ['safe_read16_slow_jit', 2],
+  ['safe_read_write8_slow_jit', 1],
+  ['safe_read_write16_slow_jit', 2],
 ] as const;
 
 /** The exported functions in use here. */

@@ -12,6 +12,11 @@ export class BusPort implements BusImports {
   /** Takes memory accesses instead of the bus, while set. */
   memory: Pick<GuestBus, 'memoryRead' | 'memoryWrite'>;
   readonly #failed: (error: unknown) => void;
+  /** Whether a byte that is read is the first of a word. */
+  isWord: () => boolean = () => false;
+  /** The second byte of the word whose first was just read, and where it is. */
+  #secondAt = -1;
+  #second = 0;
 
   constructor(bus: GuestBus, failed: (error: unknown) => void) {
     this.#bus = bus;
@@ -38,7 +43,16 @@ export class BusPort implements BusImports {
     this.#portWrite(port, 4, value >>> 0);
   }
   mmap_read8(address: number): number {
-    return this.#memoryRead(address >>> 0, 1);
+    address >>>= 0;
+    if (address === this.#secondAt) {
+      this.#secondAt = -1;
+      return this.#second;
+    }
+    if ((address & 1) !== 0 || !this.isWord()) return this.#memoryRead(address, 1);
+    const word = this.#memoryRead(address, 2);
+    this.#secondAt = address + 1;
+    this.#second = (word >>> 8) & 0xff;
+    return word & 0xff;
   }
   mmap_read32(address: number): number {
     return this.#memoryRead(address >>> 0, 4);

@@ -49,6 +49,7 @@ export interface Instruction {
   /** 0x0fxx for the two-byte map. */
   readonly opcode: number;
   readonly repeated: boolean;
+  readonly operand32: boolean;
 }
 
 /** Measures the instruction that starts `code`, which holds at least {@link MAX_LENGTH} bytes, in 16 or 32-bit code. */
@@ -106,7 +107,7 @@ export function measure(code: Uint8Array, bits32: boolean): Instruction {
       if (reg < 2) at += operand;
       break;
   }
-  return { length: Math.min(at, MAX_LENGTH), opcodeAt, opcode, repeated };
+  return { length: Math.min(at, MAX_LENGTH), opcodeAt, opcode, repeated, operand32 };
 }
 
 /** ModRM, SIB and displacement (Intel SDM volume 2, section 2.1.5). */

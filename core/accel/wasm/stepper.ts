@@ -50,7 +50,7 @@ export class Stepper implements Pick<GuestBus, 'memoryRead' | 'memoryWrite'> {
   readonly #ram: GuestMemory;
   readonly #bus: GuestBus;
   readonly #onStop: () => void;
-  #instruction: Instruction = { length: 0, opcodeAt: 0, opcode: 0, repeated: false };
+  #instruction: Instruction = { length: 0, opcodeAt: 0, opcode: 0, repeated: false, operand32: false };
   #start = 0;
   #counterAtStart = 0;
   #executed = 0;

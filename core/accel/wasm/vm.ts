@@ -14,6 +14,7 @@ import { GuestDebug } from './guest-debug.ts';
 import { GuestMemory } from './guest-memory.ts';
 import { DELIVERY_NMI, Irqchip } from './irqchip.ts';
 import { translate } from './paging.ts';
+import { ReadWidth } from './read-width.ts';
 import { decodeState, encodeState } from './vm-state.ts';
 import { VmTime } from './vm-time.ts';
 
@@ -219,6 +220,9 @@ export class WasmVm implements Vm {
       },
     });
     const memory = new CoreMemory(instance.memory);
+    const reads = new ReadWidth(memory, () => this.#ram.base);
+    reads.watch(instance);
+    this.#bus.isWord = () => reads.isWord;
     const cpu = new WasmCpu(instance.core, memory, () => this.#ram.base);
     const engine: Engine = { instance, core: instance.core, memory, code: new CompiledCode(instance), cpu };
     abi.checkLayout(instance);

@@ -77,11 +77,50 @@ t.test('runs from the reset vector and reaches ports and memory at their own siz
     { kind: 'in', address: 0x402, size: 4 },
     { kind: 'out', address: 0x402, size: 4, value: 0xf000_0001 },
     { kind: 'write', address: 0xa_0010, size: 4, value: 0xf000_0001 },
-    { kind: 'read', address: 0xa_0010, size: 1 },
-    { kind: 'read', address: 0xa_0011, size: 1 },
+    { kind: 'read', address: 0xa_0010, size: 2 },
     { kind: 'out', address: 0x99, size: 1, value: 0x77 },
   ]);
-  t.equal(bus.accesses.length, 9);
+  t.equal(bus.accesses.length, 8);
+  vm.dispose();
+});
+
+t.test('words outside RAM are read as words, by compiled code too', async t => {
+  // 60000 times: mov ax, [10h]; movzx eax, byte [12h]; add bx, [14h]; each is compiled before long.
+  const { vm, bus, seen } = lab([
+    CLI,
+    0x68,
+    0x00,
+    0xa0,
+    0x1f,
+    0xb9,
+    0x60,
+    0xea,
+    0xa1,
+    0x10,
+    0,
+    0x66,
+    0x0f,
+    0xb6,
+    0x06,
+    0x12,
+    0,
+    0x03,
+    0x1e,
+    0x14,
+    0,
+    0xe2,
+    0xf1,
+    0xe6,
+    0x80,
+    HLT,
+  ]);
+  const done = seen(({ address }) => address === 0x80);
+  vm.start();
+  await done;
+  const sizes = new Set(
+    bus.accesses.filter(({ kind }) => kind === 'read').map(({ address, size }) => `${address & 0xff}:${size}`),
+  );
+  t.same([...sizes], ['16:2', '18:1', '20:2']);
   vm.dispose();
 });
 
