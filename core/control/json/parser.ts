@@ -120,8 +120,11 @@ class TokenParser {
   }
 }
 
+/** QEMU's messages end here, whatever a client sent. */
+const MAX_MESSAGE = 1023;
+
 function fail(message: string): never {
-  throw new JsonSyntaxError(`JSON parse error, ${message}`);
+  throw new JsonSyntaxError(`JSON parse error, ${message.slice(0, MAX_MESSAGE)}`);
 }
 
 /** int64 where it fits, else uint64, else a double, as QEMU keeps numbers. */

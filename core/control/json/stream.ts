@@ -5,6 +5,8 @@ import type { Json } from './value.ts';
 export const MAX_TOKEN_BYTES = 64 * 2 ** 20;
 export const MAX_TOKENS = 2 * 2 ** 20;
 export const MAX_NESTING = 1024;
+/** How much of a wrong token an error repeats, in bytes. */
+const MAX_STRAY = 4096;
 
 /** Receives each value, or the error in its place, in the order of the text. */
 export interface JsonSink {
@@ -187,7 +189,7 @@ export class JsonStream {
   }
 
   #stray(chunk: Buffer, start: number, end: number): void {
-    const text = this.#text(chunk, start, end).toString('latin1');
+    const text = this.#text(chunk, start, end).toString('latin1', 0, MAX_STRAY);
     this.#dropToken();
     this.#state = State.RECOVERY;
     const terminator = text.indexOf('\0');
