@@ -1,50 +1,114 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { SouthbridgeError } from '../errors.ts';
-import { StreamChardev } from './stream.ts';
+import { closeSync, constants, readSync, writeSync } from 'node:fs';
+import { hostCalls } from '../host/calls.ts';
+import { FdWatcher, READABLE, WRITABLE } from '../host/event-fd.ts';
+import { isSystemError } from '../host/native.ts';
+import { openPty, type Pty } from '../host/terminal.ts';
+import { Chardev } from './chardev.ts';
 
-/**
- * Opens a pseudo-terminal, prints the name of its user's side, and copies between it and its own standard input and
- * output. Node has no call for it; socat does.
- */
-const OPENER = ['-dd', 'PTY,rawer,wait-slave=0', 'STDIO'];
+const CHUNK = 4096;
 
 /** A pseudo-terminal: another program opens the terminal that `filename` names. */
-export class PtyChardev extends StreamChardev {
-  #process: ChildProcess | undefined;
-  #slave = '';
+export class PtyChardev extends Chardev {
+  readonly #input = Buffer.alloc(CHUNK);
+  #pty: Pty | undefined;
+  #watcher: FdWatcher | undefined;
+  #paused = false;
+  #blocked = false;
+  /** Replies that the terminal had no room for. */
+  #queued: Buffer = Buffer.alloc(0);
 
   override get filename(): string {
-    return `pty:${this.#slave}`;
+    return `pty:${this.#pty?.path ?? ''}`;
   }
 
   override open(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const child = spawn('socat', OPENER, { stdio: ['pipe', 'pipe', 'pipe'] });
-      this.#process = child;
-      let log = '';
-      child.once('error', cause => {
-        reject(
-          new SouthbridgeError('ERR_CHARDEV', 'Failed to create PTY: socat is not installed', 'apt install socat', {
-            cause,
-          }),
-        );
-      });
-      child.stderr.on('data', (chunk: Buffer) => {
-        if (this.#slave !== '') return;
-        log += chunk.toString('latin1');
-        const match = /PTY is (\S+)/.exec(log);
-        if (match?.[1] === undefined) return;
-        this.#slave = match[1];
-        process.stderr.write(`char device redirected to ${this.#slave} (label ${this.label})\n`);
-        this.connect(child.stdout, child.stdin);
-        resolve();
-      });
-    });
+    const pty = openPty();
+    this.#pty = pty;
+    hostCalls().statusFlags(pty.master, hostCalls().statusFlags(pty.master) | constants.O_NONBLOCK);
+    this.#watcher = new FdWatcher(pty.master, events => this.#ready(events));
+    this.#watch();
+    process.stderr.write(`char device redirected to ${pty.path} (label ${this.label})\n`);
+    this.opened();
+    return Promise.resolve();
+  }
+
+  protected override transmit(bytes: Uint8Array): number {
+    if (this.#queued.length > 0) {
+      this.#blocked = true;
+      this.#watch();
+      return 0;
+    }
+    const taken = this.#write(bytes);
+    if (taken < bytes.length) {
+      this.#blocked = true;
+      this.#watch();
+    }
+    return taken;
+  }
+
+  protected override transmitAll(text: string | Uint8Array): void {
+    const bytes = Buffer.from(text);
+    const taken = this.#queued.length > 0 ? 0 : this.#write(bytes);
+    if (taken === bytes.length) return;
+    this.#queued = Buffer.concat([this.#queued, bytes.subarray(taken)]);
+    this.#watch();
+  }
+
+  protected override pauseInput(): void {
+    this.#paused = true;
+    this.#watch();
+  }
+
+  protected override resumeInput(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.#watch();
   }
 
   override dispose(): void {
-    this.disconnect();
-    this.#process?.kill();
-    this.#process = undefined;
+    this.#watcher?.close();
+    this.#watcher = undefined;
+    if (this.#pty === undefined) return;
+    closeSync(this.#pty.master);
+    closeSync(this.#pty.slave);
+    this.#pty = undefined;
+  }
+
+  #watch(): void {
+    this.#watcher?.watch((this.#paused ? 0 : READABLE) | (this.#blocked || this.#queued.length > 0 ? WRITABLE : 0));
+  }
+
+  #ready(events: number): void {
+    if (events < 0 || this.#pty === undefined) return;
+    if ((events & READABLE) !== 0) this.#read(this.#pty.master);
+    if ((events & WRITABLE) !== 0) this.#drain();
+  }
+
+  #read(fd: number): void {
+    try {
+      const count = readSync(fd, this.#input);
+      if (count > 0) this.push(Buffer.from(this.#input.subarray(0, count)));
+    } catch (error) {
+      if (!isSystemError(error) || (error.code !== 'EAGAIN' && error.code !== 'EIO')) throw error;
+    }
+  }
+
+  #drain(): void {
+    if (this.#queued.length > 0) this.#queued = this.#queued.subarray(this.#write(this.#queued));
+    if (this.#queued.length === 0 && this.#blocked) {
+      this.#blocked = false;
+      this.drained();
+    }
+    this.#watch();
+  }
+
+  #write(bytes: Uint8Array): number {
+    if (this.#pty === undefined) return bytes.length;
+    try {
+      return writeSync(this.#pty.master, bytes);
+    } catch (error) {
+      if (isSystemError(error) && error.code === 'EAGAIN') return 0;
+      throw error;
+    }
   }
 }

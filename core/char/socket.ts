@@ -1,5 +1,6 @@
 import { rmSync } from 'node:fs';
 import { connect, createServer, type ListenOptions, type NetConnectOpts, type Server, Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { SouthbridgeError } from '../errors.ts';
 import { StreamChardev } from './stream.ts';
 import { TELNET_GREETING, TelnetFilter } from './telnet.ts';
@@ -16,6 +17,19 @@ export type SocketAddress =
     }
   | { readonly type: 'fd'; readonly fd: number };
 
+/** The two ends of a connection. */
+type Addresses = {
+  readonly [end in 'localAddress' | 'localPort' | 'remoteAddress' | 'remotePort']?: string | number | undefined;
+};
+
+/** A stream that file descriptors can come over. */
+export interface FdReceiver {
+  takeFds(): number[];
+}
+
+const isFdReceiver = (value: unknown): value is FdReceiver =>
+  typeof value === 'object' && value !== null && 'takeFds' in value;
+
 export interface SocketOptions {
   readonly address: SocketAddress;
   readonly server: boolean;
@@ -25,6 +39,8 @@ export interface SocketOptions {
   readonly nodelay: boolean;
   /** Seconds until a client tries again; 0: never. */
   readonly reconnect: number;
+  /** Puts another stream in a client's place: one that takes file descriptors. */
+  upgrade?(socket: Socket): (Duplex & FdReceiver) | undefined;
   /** Told where a server waits for its first client. */
   waiting?(filename: string): void;
 }
@@ -33,7 +49,8 @@ export interface SocketOptions {
 export class SocketChardev extends StreamChardev {
   readonly #options: SocketOptions;
   #server: Server | undefined;
-  #socket: Socket | undefined;
+  #socket: Duplex | undefined;
+  #addresses: Addresses = {};
   #retry: NodeJS.Timeout | undefined;
   #telnet: TelnetFilter | undefined;
   #firstClient: (() => void) | undefined;
@@ -55,8 +72,9 @@ export class SocketChardev extends StreamChardev {
       const port = this.#boundPort() ?? address.port;
       return `disconnected:${protocol}:${address.host}:${port}${role}`;
     }
-    const here = `${bracketed(socket.localAddress)}:${socket.localPort}`;
-    return `${protocol}:${here}${role} <-> ${bracketed(socket.remoteAddress)}:${socket.remotePort}`;
+    const { localAddress, localPort, remoteAddress, remotePort } = this.#addresses;
+    const here = `${bracketed(localAddress)}:${localPort}`;
+    return `${protocol}:${here}${role} <-> ${bracketed(remoteAddress)}:${remotePort}`;
   }
 
   override async open(): Promise<void> {
@@ -109,8 +127,7 @@ export class SocketChardev extends StreamChardev {
     this.#socket = undefined;
     super.hungUp();
     if (this.#disposed) return;
-    if (this.#server !== undefined) this.#server.maxConnections = 1;
-    else if (this.#options.reconnect > 0) this.#scheduleRetry();
+    if (this.#server === undefined && this.#options.reconnect > 0) this.#scheduleRetry();
   }
 
   #boundPort(): string | undefined {
@@ -142,19 +159,27 @@ export class SocketChardev extends StreamChardev {
   readonly #waiting: Socket[] = [];
 
   #accept(socket: Socket): void {
-    this.#socket = socket;
+    const { localAddress, localPort, remoteAddress, remotePort } = socket;
+    this.#addresses = { localAddress, localPort, remoteAddress, remotePort };
     if (this.#options.nodelay) socket.setNoDelay(true);
+    const peer = this.#options.upgrade?.(socket) ?? socket;
+    this.#socket = peer;
     if (this.#options.telnet) {
-      socket.write(TELNET_GREETING);
+      peer.write(TELNET_GREETING);
       this.#telnet = new TelnetFilter(() => this.sendBreak());
     }
-    this.connect(socket, socket);
+    this.connect(peer, peer);
     this.#firstClient?.();
     this.#firstClient = undefined;
-    socket.once('close', () => {
+    peer.once('close', () => {
       const next = this.#waiting.shift();
       if (next !== undefined && !this.#disposed) this.#accept(next.resume());
     });
+  }
+
+  override takeFds(): number[] {
+    const socket: unknown = this.#socket;
+    return isFdReceiver(socket) ? socket.takeFds() : [];
   }
 
   async #connectOnce(): Promise<void> {
@@ -176,7 +201,8 @@ export class SocketChardev extends StreamChardev {
   }
 }
 
-const bracketed = (host: string | undefined): string => (host?.includes(':') ? `[${host}]` : (host ?? ''));
+const bracketed = (host: string | number | undefined): string =>
+  String(host).includes(':') ? `[${host}]` : String(host ?? '');
 
 function abstractPath(path: string, tight: boolean | undefined): string {
   const name = `\0${path}`;

@@ -1,4 +1,6 @@
+import type { Socket } from 'node:net';
 import type { Chardev } from '../../char/chardev.ts';
+import type { FdSocket } from '../../char/fd-socket.ts';
 import type { MuxActions, MuxChardev } from '../../char/mux.ts';
 import { SouthbridgeError } from '../../errors.ts';
 import { OptionError, type Opts } from '../options/opts.ts';
@@ -7,6 +9,23 @@ import { type ChardevSpec, optsFromCompat, specFromOpts } from './spec.ts';
 
 /** How long the end of the program waits for a client to take its last replies. */
 const FLUSH_MS = 500;
+
+/** Servers of protocols that never pass file descriptors. */
+const SERVERS = new Set(['qtest', 'gdb']);
+
+/** Where the native addon is, monitors on unix sockets take file descriptors; without it everything else works. */
+async function fdReceiver(): Promise<((socket: Socket) => FdSocket | undefined) | undefined> {
+  const [{ FdSocket: Receiver }, { loadNative }] = await Promise.all([
+    import('../../char/fd-socket.ts'),
+    import('../../host/native.ts'),
+  ]);
+  try {
+    loadNative();
+  } catch {
+    return undefined;
+  }
+  return socket => Receiver.adopt(socket);
+}
 
 interface Entry {
   readonly chardev: Chardev;
@@ -139,7 +158,9 @@ export class CharManager {
       case 'socket': {
         const { SocketChardev } = await import('../../char/socket.ts');
         const waiting = (filename: string): void => this.#host.info(`QEMU waiting for connection on: ${filename}`);
-        return new SocketChardev(id, { ...spec, waiting });
+        const upgrade =
+          spec.server && spec.address.type !== 'inet' && !SERVERS.has(id) ? await fdReceiver() : undefined;
+        return new SocketChardev(id, { ...spec, waiting, ...(upgrade !== undefined && { upgrade }) });
       }
       case 'stdio': {
         if (this.#host.daemonized) throw new OptionError('cannot use stdio with -daemonize');
