@@ -2,6 +2,7 @@ import { blkdebugDriver } from './blkdebug.ts';
 import { fileDriver, hostDeviceDriver } from './file.ts';
 import { copyOnReadDriver, throttleDriver } from './filters.ts';
 import { BlockGraph } from './graph.ts';
+import { nbdDriver } from './nbd/client.ts';
 import { nullAioDriver, nullCoDriver } from './null.ts';
 import { qcow2Driver } from './qcow2/driver.ts';
 import { rawDriver } from './raw.ts';
@@ -13,6 +14,7 @@ export function blockGraph(): BlockGraph {
     hostDeviceDriver,
     nullCoDriver,
     nullAioDriver,
+    nbdDriver,
     qcow2Driver,
     rawDriver,
     blkdebugDriver,

@@ -2,6 +2,7 @@ import type { Program } from '../program.ts';
 import { CommandTable } from '../qmp/catalog.ts';
 import type { QmpSession } from '../qmp/monitor.ts';
 import { blockCommands } from './block.ts';
+import { blockExportCommands } from './block-export.ts';
 import { blockJobCommands } from './block-jobs.ts';
 import { charCommands } from './char.ts';
 import { controlCommands } from './control.ts';
@@ -28,6 +29,7 @@ export function commandTable(program: Program): CommandTable<QmpSession> {
     .add(objectCommands(program))
     .add(blockCommands(program))
     .add(blockJobCommands(program))
+    .add(blockExportCommands(program))
     .add(hostCommands(program))
     .add(migrationCommands(program))
     .add(inputCommands(program));
