@@ -10,6 +10,7 @@ import { at } from './at.ts';
  */
 export async function startEarly(program: Program): Promise<void> {
   const { line } = program;
+  stayAlive(program);
   writePidfile(program, line);
   handleSignals(program);
   for (const { opts, location } of line.opts('chardev')) await at(location, () => program.chars.addOpts(opts));
@@ -33,6 +34,12 @@ export async function startEarly(program: Program): Promise<void> {
       else await program.addHmp(id);
     });
   }
+}
+
+/** A machine without clients, timers and CPUs is still one: only `quit`, a signal or the guest ends the program. */
+function stayAlive(program: Program): void {
+  const timer = setInterval(() => undefined, 2 ** 30);
+  program.resources.push({ dispose: () => clearInterval(timer) });
 }
 
 function writePidfile(program: Program, line: CommandLine): void {
