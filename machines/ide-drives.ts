@@ -1,7 +1,6 @@
 import type { DriveConfig } from '../core/machine/machine-config.ts';
-import { ideCd } from '../devices/ide/cd-drive.ts';
-import { ideHd } from '../devices/ide/disk.ts';
 import type { IdeBus } from '../devices/ide/ide-bus.ts';
+import { ideCd, ideHd } from '../devices/ide/ide-drive.ts';
 
 /** Plugs in the drives of `-drive if=ide`, `-hda`, `-cdrom` and the default CD-ROM. */
 export function plugIdeDrives(drives: readonly DriveConfig[], buses: readonly IdeBus[]): void {

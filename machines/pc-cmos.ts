@@ -1,8 +1,8 @@
 import { SouthbridgeError } from '../core/errors.ts';
 import type { Machine } from '../core/machine/machine.ts';
 import type { FloppyController } from '../devices/floppy/fdc.ts';
-import { IdeDisk } from '../devices/ide/disk.ts';
 import type { IdeBus } from '../devices/ide/ide-bus.ts';
+import { IdeDisk } from '../devices/ide/ide-drive.ts';
 import type { Mc146818Rtc } from '../devices/mc146818rtc.ts';
 import type { PcRamLayout } from './pc-memory.ts';
 

@@ -3,7 +3,7 @@ import { type PropValues, prop } from '../core/device/property.ts';
 import type { Machine } from '../core/machine/machine.ts';
 import { machineType } from '../core/machine/machine-type.ts';
 import type { IntxRouter } from '../core/pci/pci-bus.ts';
-import { piix3Ide } from '../devices/ide/piix3-ide.ts';
+import { piix3Ide } from '../devices/ide/piix-ide.ts';
 import { fwCfgIo } from '../devices/fw-cfg.ts';
 import { i440fx, i440fxHost } from '../devices/i440fx.ts';
 import { i8257 } from '../devices/i8257.ts';
@@ -28,7 +28,6 @@ import { PcInterrupts } from './pc-interrupts.ts';
 import { i440fxRamLayout, mapPcFirmware, mapPcRam } from './pc-memory.ts';
 
 const SCI_IRQ = 9;
-const IDE_IRQS = [14, 15] as const;
 /** Inputs that the HPET can reach on i440FX: only the timer's own. */
 const HPET_ROUTES = 1 << 2;
 const SMBUS_BASE = 0xb100;
@@ -122,10 +121,6 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   for (let index = 0; index < EEPROM_COUNT; index++) pm.smbus.plug(smbusEeprom, { address: EEPROM_BASE + index });
 
   const ide = pci.plug(piix3Ide, { addr: '01.1' });
-  for (const [number, irq] of IDE_IRQS.entries()) {
-    const input = isa.irq(irq, `ide.${number}`);
-    ide.interrupts[number]?.connect(level => input.set(level));
-  }
   plugIdeDrives(config.drives, ide.ideBuses);
   const floppies = plugFloppies(machine, isa);
   installDiskTypes(machine, rtc, ide.ideBuses, () => floppies ?? findFloppies(machine));

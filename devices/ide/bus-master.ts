@@ -1,133 +1,184 @@
 import type { Dma } from '../../core/memory/dma.ts';
-import { bit, type RegisterHooks, type Registers, r8, r32, registerMap } from '../../core/register/register.ts';
-import type { IdeDrive } from './drive.ts';
-import type { IdeDma } from './host.ts';
+import type { IoHandler } from '../../core/memory/memory-region.ts';
+import { field, type StateValues } from '../../core/state/fields.ts';
+import type { AtaChannel } from './channel.ts';
+import type { AtaTransport } from './transport.ts';
+import type { AtaUnit } from './unit.ts';
 
-/** The registers of one channel (82371SB datasheet, section 2.7; "Programming Interface for Bus Master IDE Controller", 1.0). */
-export const busMasterRegisters = registerMap('bmide', {
-  BMICX: r8(0, { SSBM: bit(0), RWCON: bit(3) }),
-  BMISX: r8(2, { BMIDEA: bit(0, 'ro'), ERROR: bit(1, 'w1c'), INT: bit(2, 'w1c'), DMA0CAP: bit(5), DMA1CAP: bit(6) }),
-  BMIDTPX: r32(4),
-});
+/** Registers of a channel (Programming Interface for Bus Master IDE Controller 1.0, section 2). */
+const REG = { COMMAND: 0, STATUS: 2, DESCRIPTORS: 4 } as const;
+const COMMAND = { START: 0x01, TO_MEMORY: 0x08 } as const;
+const STATUS = { ACTIVE: 0x01, ERROR: 0x02, INTERRUPT: 0x04, DRIVES_CAPABLE: 0x60 } as const;
 
 const PRD_SIZE = 8;
 const PRD_END = 0x8000_0000;
-/** A descriptor table does not cross a page of 4 KiB by more than this: runaway tables end here. */
-const MAX_PRDS = 4096 / PRD_SIZE;
-const FULL = 0x1_0000;
+const PRD_LENGTH = 0xfffe;
+const PRD_FULL = 0x1_0000;
+/** A table must not cross 64 KiB; this one ends after a page in any case. */
+const MAX_TABLE = 4096;
+
+export const busMasterState = {
+  command: field.u8(),
+  status: field.u8(),
+  /** Physical address of the descriptor table. */
+  table: field.u32(),
+  /** A command waits for the engine, or uses it. */
+  waiting: field.bool(),
+  // Where in the table, and in the current region, the transfer is
+  next: field.number(),
+  last: field.bool(),
+  address: field.u32(),
+  left: field.u32(),
+};
 
 /** One channel's DMA engine: walks a table of physical region descriptors. */
-export class BusMaster implements IdeDma {
-  #regs: Registers<typeof busMasterRegisters> | undefined;
+export class BusMaster implements AtaTransport {
+  readonly s: StateValues<typeof busMasterState>;
   readonly #dma: Dma;
-  #waiting: (() => void) | undefined;
-  #drive: IdeDrive | undefined;
-  /** Where in the table the next part begins: an entry, and how much of it is used. */
-  #entry = 0;
-  #used = 0;
-  /** The stretches of the part that was prepared. */
-  readonly #addresses: number[] = [];
-  readonly #lengths: number[] = [];
+  readonly #descriptor = new Uint8Array(PRD_SIZE);
+  readonly #view = new DataView(this.#descriptor.buffer);
+  #channel: AtaChannel | undefined;
 
-  constructor(dma: Dma) {
+  constructor(dma: Dma, state: StateValues<typeof busMasterState>) {
     this.#dma = dma;
+    this.s = state;
   }
 
-  /** What the register bank of this engine does. */
-  readonly hooks: RegisterHooks<typeof busMasterRegisters> = {
-    BMICX: { write: (value, previous) => this.#control(value, previous) },
-    BMIDTPX: { write: value => (value & ~3) >>> 0 },
+  serve(channel: AtaChannel): void {
+    this.#channel = channel;
+  }
+
+  readonly registers: IoHandler = {
+    read: (offset, size) => {
+      const { s } = this;
+      if (offset >= REG.DESCRIPTORS) return readPart(s.table, offset - REG.DESCRIPTORS, size);
+      if (size !== 1) return size === 2 ? 0xffff : 0xffff_ffff;
+      return offset === REG.COMMAND ? s.command : offset === REG.STATUS ? s.status : 0xff;
+    },
+    write: (offset, size, value) => {
+      const { s } = this;
+      if (offset >= REG.DESCRIPTORS) {
+        s.table = (writePart(s.table, offset - REG.DESCRIPTORS, size, value) & ~3) >>> 0;
+      } else if (size === 1 && offset === REG.COMMAND) {
+        this.#writeCommand(value);
+      } else if (size === 1 && offset === REG.STATUS) {
+        const kept = s.status & ~value & (STATUS.ERROR | STATUS.INTERRUPT);
+        s.status = (value & STATUS.DRIVES_CAPABLE) | (s.status & STATUS.ACTIVE) | kept;
+      }
+    },
   };
 
-  bind(regs: Registers<typeof busMasterRegisters>): void {
-    this.#regs = regs;
-  }
-
-  get #r(): Registers<typeof busMasterRegisters> {
-    if (this.#regs === undefined) throw new TypeError('the bus master has no registers yet');
-    return this.#regs;
-  }
-
-  reset(): void {
-    this.#waiting = undefined;
-    this.#drive = undefined;
-  }
-
-  /** The drive raised INTRQ. */
-  interrupt(): void {
-    this.#r.BMISX.INT = true;
-  }
-
-  ready(drive: IdeDrive, run: () => void): void {
-    this.#drive = drive;
-    this.#waiting = run;
-    if (this.#r.BMISX.BMIDEA) run();
-  }
-
-  #control(value: number, previous: number): number {
-    const start = (value & 1) !== 0;
-    if (start !== ((previous & 1) !== 0)) {
-      if (start) {
-        [this.#entry, this.#used] = [0, 0];
-        if (!this.#r.BMISX.BMIDEA) {
-          this.#r.BMISX.BMIDEA = true;
-          this.#waiting?.();
-        }
-      } else {
-        // What is under way is dropped; the drive stays busy until software resets it (section 2.1.2).
-        this.#drive?.cancelRequests();
-        this.#r.BMISX.BMIDEA = false;
-      }
+  #writeCommand(value: number): void {
+    const { s } = this;
+    const start = (value & COMMAND.START) !== 0;
+    const started = (s.command & COMMAND.START) !== 0;
+    s.command = value & (COMMAND.START | COMMAND.TO_MEMORY);
+    if (start === started) return;
+    const unit = this.#channel?.selected;
+    if (!start) {
+      unit?.dmaStopped();
+      s.status &= ~STATUS.ACTIVE;
+      return;
     }
-    return value & 0x09;
+    s.next = s.table;
+    if ((s.status & STATUS.ACTIVE) !== 0) return;
+    s.status |= STATUS.ACTIVE;
+    if (s.waiting) unit?.dmaStarted();
   }
 
-  prepare(limit: number): number {
-    this.#addresses.length = 0;
-    this.#lengths.length = 0;
+  /** INTRQ, which the status register keeps. */
+  interrupt(): void {
+    this.s.status |= STATUS.INTERRUPT;
+  }
+
+  // The drive's side
+
+  startDma(unit: AtaUnit): void {
+    const { s } = this;
+    s.waiting = true;
+    s.last = false;
+    s.address = 0;
+    s.left = 0;
+    if ((s.status & STATUS.ACTIVE) !== 0) unit.dmaStarted();
+  }
+
+  /** Takes the next region where the current one is used up. False at the end of the table. */
+  #fetch(): boolean {
+    const { s } = this;
+    if (s.left > 0) return true;
+    if (s.last || s.next - s.table >= MAX_TABLE) return false;
+    if (!this.#dma.read(s.next, this.#descriptor)) this.#descriptor.fill(0);
+    const control = this.#view.getUint32(4, true);
+    s.next += PRD_SIZE;
+    s.address = this.#view.getUint32(0, true);
+    s.left = control & PRD_LENGTH || PRD_FULL;
+    s.last = (control & PRD_END) !== 0;
+    return true;
+  }
+
+  prepare(unit: AtaUnit, limit: number): number {
+    const { s } = this;
+    unit.list.clear();
     let described = 0;
-    let taken = 0;
-    for (let index = this.#entry; index < MAX_PRDS; index++) {
-      const at = this.#r.BMIDTPX.value + index * PRD_SIZE;
-      // An engine that may not master the bus finds descriptors of zeros.
-      const address = this.#dma.enabled ? (this.#dma.read32(at) & ~1) >>> 0 : 0;
-      const control = this.#dma.enabled ? this.#dma.read32(at + 4) : 0;
-      const skip = index === this.#entry ? this.#used : 0;
-      const length = ((control & 0xfffe) === 0 ? FULL : control & 0xfffe) - skip;
-      const use = Math.min(length, limit - taken);
-      if (use > 0) {
-        this.#addresses.push(address + skip);
-        this.#lengths.push(use);
-        taken += use;
-        if (taken === limit) [this.#entry, this.#used] = [index, skip + use];
-      }
-      described += length;
-      if ((control & PRD_END) !== 0) break;
+    while (this.#fetch()) {
+      unit.list.add(s.address, Math.min(limit - unit.list.length, s.left));
+      described += s.left;
+      s.left = 0;
     }
     return described;
   }
 
-  toMemory(source: Uint8Array, length: number): boolean {
-    return this.#each(length, (address, at, size) => this.#dma.write(address, source, at, size));
-  }
+  commit(): void {}
 
-  fromMemory(target: Uint8Array, length: number): boolean {
-    return this.#each(length, (address, at, size) => this.#dma.read(address, target, at, size));
-  }
-
-  #each(length: number, move: (address: number, at: number, size: number) => boolean): boolean {
-    let done = 0;
-    let whole = true;
-    for (let index = 0; index < this.#addresses.length && done < length; index++) {
-      const size = Math.min(this.#lengths[index] ?? 0, length - done);
-      whole = move(this.#addresses[index] ?? 0, done, size) && whole;
-      done += size;
+  copyOut(unit: AtaUnit, at: number, length: number): boolean {
+    const { s } = this;
+    while (length > 0) {
+      if (!this.#fetch()) return false;
+      const size = Math.min(length, s.left);
+      this.#dma.write(s.address, unit.s.buffer, at, size);
+      s.address = (s.address + size) >>> 0;
+      s.left -= size;
+      at += size;
+      length -= size;
     }
-    return whole;
+    return true;
   }
 
-  done(more: boolean): void {
-    this.#waiting = undefined;
-    this.#r.BMISX.BMIDEA = more;
+  setInactive(more: boolean): void {
+    const { s } = this;
+    s.waiting = false;
+    if (more) s.status |= STATUS.ACTIVE;
+    else s.status &= ~STATUS.ACTIVE;
   }
+
+  commandDone(): void {}
+
+  restartDma(): void {
+    this.s.next = this.s.table;
+  }
+
+  restart(): void {}
+
+  reset(): void {
+    const { s } = this;
+    s.command = 0;
+    s.status = 0;
+    s.table = 0;
+    s.waiting = false;
+    s.next = 0;
+    s.last = false;
+    s.address = 0;
+    s.left = 0;
+  }
+}
+
+function readPart(value: number, offset: number, size: number): number {
+  const part = value >>> (8 * offset);
+  return size === 4 ? part : part & (size === 2 ? 0xffff : 0xff);
+}
+
+function writePart(before: number, offset: number, size: number, value: number): number {
+  if (size === 4) return value >>> 0;
+  const mask = (size === 2 ? 0xffff : 0xff) << (8 * offset);
+  return ((before & ~mask) | ((value << (8 * offset)) & mask)) >>> 0;
 }

@@ -1,119 +1,153 @@
+import type { Dma } from '../../core/memory/dma.ts';
 import type { IoHandler } from '../../core/memory/memory-region.ts';
 import { field, type StateValues } from '../../core/state/fields.ts';
-import type { IdeDrive } from './drive.ts';
-import type { IdeBus } from './ide-bus.ts';
-import { COMMAND, CONTROL, DEVICE, REG, STATUS } from './task-file.ts';
+import { CONTROL, DEVICE, REG } from './task-file.ts';
+import { type AtaTransport, RETRIES, type Retry } from './transport.ts';
+import { AtaUnit, type UnitState } from './unit.ts';
 
-/** What a cable's registers keep by themselves; the rest is the drives'. */
-export const channelState = { control: field.u8(), selected: field.u8(), device: field.u8(DEVICE.OBSOLETE) };
+export const channelState = {
+  control: field.u8(),
+  selected: field.u8(),
+  /** What is to be tried again once the machine goes on. */
+  retry: field.oneOf(RETRIES, 'none'),
+  retryLba: field.number(),
+  retryCount: field.u32(),
+};
 
-/** The two register blocks of a parallel ATA cable: the command block of 8 ports and the control port. */
-export class IdeChannel {
-  readonly #bus: IdeBus;
-  readonly #s: StateValues<typeof channelState>;
+interface ChannelParts {
+  readonly transport: AtaTransport;
+  readonly dma: Dma;
+  readonly state: StateValues<typeof channelState>;
+  readonly units: readonly [UnitState, UnitState];
+  /** The level of INTRQ. */
+  readonly irq: (level: boolean) => void;
+  readonly queueDepth?: number;
+}
 
-  constructor(bus: IdeBus, state: StateValues<typeof channelState>) {
-    this.#bus = bus;
-    this.#s = state;
+/** One cable with places for two drives: the registers that both see, and INTRQ. */
+export class AtaChannel {
+  readonly transport: AtaTransport;
+  readonly s: StateValues<typeof channelState>;
+  readonly units: readonly [AtaUnit, AtaUnit];
+  readonly #irq: (level: boolean) => void;
+
+  constructor({ transport, dma, state, units, irq, queueDepth = 0 }: ChannelParts) {
+    this.transport = transport;
+    this.s = state;
+    this.#irq = irq;
+    this.units = [new AtaUnit(this, 0, units[0], dma, queueDepth), new AtaUnit(this, 1, units[1], dma, queueDepth)];
   }
 
-  /** Whether the drive's interrupt gets through: nIEN masks it (ATA/ATAPI-6, section 7.8). */
-  get interruptsEnabled(): boolean {
-    return (this.#s.control & CONTROL.NIEN) === 0;
+  get selected(): AtaUnit {
+    return this.units[this.s.selected === 0 ? 0 : 1];
   }
 
-  get selected(): IdeDrive | undefined {
-    return this.#bus.drives[this.#s.selected];
-  }
-
+  /** Without drives the bus reads as 0, which is how firmware finds out. */
   get #empty(): boolean {
-    return this.#bus.drives[0] === undefined && this.#bus.drives[1] === undefined;
+    return !this.units[0].present && !this.units[1].present;
   }
 
   reset(): void {
-    this.#s.control = 0;
-    this.#s.selected = 0;
-    this.#s.device = DEVICE.OBSOLETE;
+    this.s.selected = 0;
+    this.s.control = 0;
+    this.s.retry = 'none';
+    for (const unit of this.units) unit.reset();
+    this.transport.reset();
+  }
+
+  /** INTRQ, unless nIEN masks it (ATA/ATAPI-6, section 7.8). */
+  raiseIrq(): void {
+    if ((this.s.control & CONTROL.NIEN) === 0) this.#irq(true);
   }
 
   readonly commandBlock: IoHandler = {
-    read: (offset, size) =>
-      offset === REG.DATA ? (this.selected?.readData(size === 1 ? 2 : size) ?? 0) : this.#read(offset),
+    read: (offset, size) => {
+      if (size === 1) return this.readRegister(offset);
+      return offset === REG.DATA ? this.selected.readData(size) : size === 2 ? 0xffff : 0xffff_ffff;
+    },
     write: (offset, size, value) => {
-      if (offset === REG.DATA) this.selected?.writeData(size, value);
-      else this.#write(offset, value);
+      if (size === 1) this.writeRegister(offset, value);
+      else if (offset === REG.DATA) this.selected.writeData(size, value);
     },
   };
 
+  /** Alternate Status and Device Control (sections 7.3 and 7.8). */
   readonly controlPort: IoHandler = {
-    read: () => this.#status(),
-    write: (_offset, _size, value) => this.#writeControl(value & 0xff),
+    read: () => this.alternateStatus,
+    write: (_offset, _size, value) => this.writeControl(value),
   };
 
-  #read(offset: number): number {
-    if (offset === REG.STATUS) {
-      this.selected?.lowerIrq();
-      return this.#status();
-    }
-    if (this.#empty) return 0;
-    const drive = this.selected;
-    // Drive 0 answers for itself where it is missing, with the register file that the cable keeps.
-    if (drive === undefined) return offset === REG.DEVICE ? this.#s.device : 0;
-    return drive.readRegister(offset, (this.#s.control & CONTROL.HOB) !== 0);
+  get alternateStatus(): number {
+    const { selected } = this;
+    return this.#empty || (selected.index !== 0 && !selected.present) ? 0 : selected.s.status;
   }
 
-  #status(): number {
-    if (this.#empty) return 0;
-    return this.selected?.s.status ?? 0;
-  }
-
-  #write(offset: number, value: number): void {
-    if (offset === REG.STATUS) {
-      this.#command(value);
-      return;
-    }
-    if (this.selected?.busyOrData) return;
-    this.#s.control &= ~CONTROL.HOB;
-    // Both drives see every write.
-    for (const drive of this.#bus.drives) drive?.writeRegister(offset, value);
-    if (offset !== REG.DEVICE) return;
-    this.#s.device = value | DEVICE.OBSOLETE;
-    this.#s.selected = (value & DEVICE.DEV) !== 0 ? 1 : 0;
-  }
-
-  #command(command: number): void {
-    this.#s.control &= ~CONTROL.HOB;
-    if (command === COMMAND.EXECUTE_DIAGNOSTIC) {
-      // Both drives test themselves, and drive 0 answers (section 9.4).
-      for (const drive of this.#bus.drives) if (drive !== undefined && drive !== this.selected) drive.diagnose();
-      this.selected?.issue(command);
-      this.#select(0);
-      return;
-    }
-    this.selected?.issue(command);
-  }
-
-  #select(unit: 0 | 1): void {
-    this.#s.selected = unit;
-    this.#s.device = (this.#s.device & ~DEVICE.DEV) | (unit === 1 ? DEVICE.DEV : 0);
-    for (const drive of this.#bus.drives) drive?.showUnit(unit);
-  }
-
-  #writeControl(value: number): void {
-    const before = this.#s.control;
-    this.#s.control = value;
-    const drives = this.#bus.drives;
-    if ((value & ~before & CONTROL.SRST) !== 0) {
-      for (const drive of drives) {
-        if (drive === undefined) continue;
-        drive.resetTaskFile(true);
-        drive.s.status |= STATUS.BSY;
-        drive.lowerIrq();
+  readRegister(register: number): number {
+    const { selected } = this;
+    switch (register) {
+      case REG.DATA:
+        // Some boot loaders read the buffer by bytes; each takes a word.
+        return selected.readData(2) & 0xff;
+      case REG.STATUS: {
+        const status = this.alternateStatus;
+        this.#irq(false);
+        return status;
       }
-      this.#s.selected = 0;
-      this.#s.device = DEVICE.OBSOLETE;
-    } else if ((before & ~value & CONTROL.SRST) !== 0) {
-      for (const drive of drives) drive?.diagnose();
+      case REG.ERROR:
+        if (selected.index !== 0 && !selected.present) return 0;
     }
+    return this.#empty ? 0 : selected.readRegister(register, (this.s.control & CONTROL.HOB) !== 0);
+  }
+
+  /** Both drives see every write; the Command register is the selected one's. */
+  writeRegister(register: number, value: number): void {
+    const { s } = this;
+    if (register !== REG.STATUS && this.selected.busy) return;
+    s.control &= ~CONTROL.HOB;
+    if (register === REG.STATUS) {
+      this.#irq(false);
+      this.selected.issue(value);
+      return;
+    }
+    for (const unit of this.units) unit.writeRegister(register, value);
+    if (register === REG.DEVICE) s.selected = (value & DEVICE.DEV) === 0 ? 0 : 1;
+  }
+
+  writeControl(value: number): void {
+    const { s } = this;
+    const starts = (value & ~s.control & CONTROL.SRST) !== 0;
+    s.control = value & 0xff;
+    if (!starts) return;
+    for (const unit of this.units) unit.softwareReset();
+    // The reset takes no time.
+    s.control &= ~CONTROL.SRST;
+  }
+
+  // Requests to be tried again
+
+  rememberForRetry(unit: AtaUnit): void {
+    this.s.retryLba = unit.lba;
+    this.s.retryCount = unit.s.count;
+  }
+
+  recallForRetry(unit: AtaUnit): void {
+    unit.lba = this.s.retryLba;
+    unit.s.count = this.s.retryCount;
+  }
+
+  forgetRetry(): void {
+    this.s.retryLba = 0;
+    this.s.retryCount = 0;
+  }
+
+  retryLater(kind: Retry): void {
+    this.s.retry = kind;
+  }
+
+  /** The machine goes on. */
+  resumed(): void {
+    const kind = this.s.retry;
+    this.s.retry = 'none';
+    this.selected.retry(kind);
   }
 }

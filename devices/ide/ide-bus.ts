@@ -2,33 +2,34 @@ import { Bus, type DeviceHome } from '../../core/device/bus.ts';
 import type { Device } from '../../core/device/device.ts';
 import type { DeviceServices } from '../../core/device/services.ts';
 import { SouthbridgeError } from '../../core/errors.ts';
-import { IdeDrive } from './drive.ts';
-import type { IdeHost } from './host.ts';
+import type { AtaChannel } from './channel.ts';
+import { IdeDrive } from './ide-drive.ts';
 
 export interface IdeBusParts {
   readonly services: DeviceServices;
   readonly home: DeviceHome;
   readonly owner: Device;
-  readonly host: IdeHost;
-  /** Number of drives that there may be: 2 on a cable, 1 on a SATA port. */
+  readonly channel: AtaChannel;
+  /** Drives that there may be: 2 on a cable, 1 on a SATA port. */
   readonly units: 1 | 2;
   readonly number: number;
 }
 
 /** A cable for up to two drives, or a SATA link for one. */
 export class IdeBus extends Bus {
-  readonly host: IdeHost;
+  readonly channel: AtaChannel;
   readonly units: number;
   readonly number: number;
   readonly #drives: (IdeDrive | undefined)[] = [undefined, undefined];
 
   constructor(busName: string, parts: IdeBusParts) {
     super('IDE', busName, parts);
-    this.host = parts.host;
+    this.channel = parts.channel;
     this.units = parts.units;
     this.number = parts.number;
   }
 
+  /** The drives by their unit numbers. */
   get drives(): readonly (IdeDrive | undefined)[] {
     return this.#drives;
   }
@@ -39,17 +40,16 @@ export class IdeBus extends Bus {
 
   protected override attached(device: Device): void {
     if (!(device instanceof IdeDrive)) return;
-    const wanted = device.requestedUnit;
-    const unit = wanted < 0 ? this.#drives.indexOf(undefined) : wanted;
-    if (unit < 0 || unit >= this.units) {
+    const unit = device.requestedUnit ?? (this.#drives[0] === undefined ? 0 : 1);
+    if (unit >= this.units) {
       throw new SouthbridgeError(
         'ERR_BUS_ADDRESS',
-        wanted < 0 ? 'IDE unit is in use' : `Can't create IDE unit ${unit}, bus supports only ${this.units} units`,
+        `Can't create IDE unit ${unit}, bus supports only ${this.units} units`,
       );
     }
     if (this.#drives[unit] !== undefined) throw new SouthbridgeError('ERR_BUS_ADDRESS', `IDE unit ${unit} is in use`);
     this.#drives[unit] = device;
-    device.connectTo(this.host, this.number, unit);
+    device.place(this.channel, this.number, unit === 0 ? 0 : 1);
   }
 
   protected override detached(device: Device): void {

@@ -1,7 +1,12 @@
-/** IDENTIFY DEVICE and IDENTIFY PACKET DEVICE data (ATA/ATAPI-6, sections 8.15 and 8.16). */
+/** IDENTIFY DEVICE and IDENTIFY PACKET DEVICE data (ATA/ATAPI-6, sections 8.15 and 8.16); word numbers are theirs. */
 import { MAX_MULTIPLE, SECTOR } from './task-file.ts';
 
-const WORDS = 256;
+const MAX_LBA28 = 2 ** 28 - 1;
+/** Modes 0 to 2 of single word and multiword DMA, 0 to 5 of Ultra DMA; the selected one is 8 bits higher. */
+const SINGLE_WORD_MODES = 0x07;
+const MULTIWORD_MODES = 0x07;
+const ULTRA_MODES = 0x3f;
+const ULTRA_5_SELECTED = 1 << 13;
 
 export interface DriveIdentity {
   readonly serial: string;
@@ -12,113 +17,130 @@ export interface DriveIdentity {
   readonly queueDepth: number;
 }
 
-export interface DiskFacts extends DriveIdentity {
-  readonly sectors: number;
+export interface DiskIdentity extends DriveIdentity {
+  readonly sectorCount: number;
   readonly cylinders: number;
   readonly heads: number;
   readonly sectorsPerTrack: number;
   readonly multiple: number;
   readonly writeCache: boolean;
   readonly trim: boolean;
+  /** In words 217: 0 not reported, 1 no rotation, else per minute. */
   readonly rotationRate: number;
   /** log2 of logical sectors in a physical one. */
   readonly physicalExponent: number;
-  /** Words 62, 63 and 88: modes supported, and the one that is selected. */
-  readonly modes: readonly [singleWord: number, multiword: number, ultra: number];
 }
 
-/** Bytes of a string swapped in pairs and padded with blanks, as ATA has them. */
-function putString(words: Uint16Array, at: number, text: string, bytes: number): void {
-  const padded = text.padEnd(bytes, ' ').slice(0, bytes);
-  for (let index = 0; index < bytes / 2; index++) {
-    words[at + index] = (padded.charCodeAt(2 * index) << 8) | (padded.charCodeAt(2 * index + 1) & 0xff);
-  }
+function put(data: Uint8Array, word: number, value: number): void {
+  data[2 * word] = value;
+  data[2 * word + 1] = value >>> 8;
 }
 
-function putIdentity(words: Uint16Array, identity: DriveIdentity): void {
-  putString(words, 10, identity.serial, 20);
-  words[20] = 3;
-  words[21] = 512;
-  words[22] = 4;
-  putString(words, 23, identity.version, 8);
-  putString(words, 27, identity.model, 40);
-  words[48] = 1;
-  if (identity.queueDepth > 0) {
-    words[75] = identity.queueDepth - 1;
-    words[76] = 1 << 8;
+function put32(data: Uint8Array, word: number, value: number): void {
+  put(data, word, value);
+  put(data, word + 1, value >>> 16);
+}
+
+/** Bytes of a string swapped in pairs and padded with blanks. */
+function putString(data: Uint8Array, word: number, text: string, bytes: number): void {
+  for (let index = 0; index < bytes; index++)
+    data[(2 * word + index) ^ 1] = index < text.length ? text.charCodeAt(index) : 0x20;
+}
+
+function putDrive(data: Uint8Array, drive: DriveIdentity): void {
+  data.fill(0);
+  putString(data, 10, drive.serial, 20);
+  put(data, 20, 3);
+  put(data, 21, 512);
+  put(data, 22, 4);
+  putString(data, 23, drive.version, 8);
+  putString(data, 27, drive.model, 40);
+  put(data, 48, 1);
+  put(data, 53, 7);
+  put(data, 62, SINGLE_WORD_MODES);
+  put(data, 63, MULTIWORD_MODES);
+  put(data, 64, 3);
+  if (drive.queueDepth > 0) {
+    put(data, 75, drive.queueDepth - 1);
+    put(data, 76, 1 << 8);
   }
+  put(data, 88, ULTRA_MODES | ULTRA_5_SELECTED);
   for (let index = 0; index < 4; index++)
-    words[108 + index] = Number((identity.wwn >> BigInt(48 - 16 * index)) & 0xffffn);
+    put(data, 108 + index, Number((drive.wwn >> BigInt(48 - 16 * index)) & 0xffffn));
 }
 
-function put32(words: Uint16Array, at: number, value: number): void {
-  words[at] = value;
-  words[at + 1] = value / 0x1_0000;
+export function identifyDisk(data: Uint8Array, disk: DiskIdentity): void {
+  const { cylinders, heads, sectorsPerTrack } = disk;
+  const hasWwn = disk.wwn === 0n ? 0 : 1 << 8;
+  putDrive(data, disk);
+  put(data, 0, 0x0040);
+  put(data, 1, cylinders);
+  put(data, 3, heads);
+  put(data, 4, SECTOR * sectorsPerTrack);
+  put(data, 5, SECTOR);
+  put(data, 6, sectorsPerTrack);
+  put(data, 47, 0x8000 | MAX_MULTIPLE);
+  put(data, 49, (1 << 11) | (1 << 9) | (1 << 8));
+  put(data, 51, 0x200);
+  put(data, 52, 0x200);
+  put(data, 54, cylinders);
+  put(data, 55, heads);
+  put(data, 56, sectorsPerTrack);
+  put32(data, 57, cylinders * heads * sectorsPerTrack);
+  if (disk.multiple > 0) put(data, 59, 0x100 | disk.multiple);
+  for (let word = 65; word <= 68; word++) put(data, word, 120);
+  if (disk.trim) put(data, 69, 1 << 14);
+  put(data, 80, 0xf0);
+  put(data, 81, 0x16);
+  put(data, 82, (1 << 14) | (1 << 5) | 1);
+  put(data, 83, (1 << 14) | (1 << 13) | (1 << 12) | (1 << 10));
+  put(data, 84, (1 << 14) | hasWwn);
+  setWriteCache(data, disk.writeCache);
+  put(data, 86, (1 << 13) | (1 << 12) | (1 << 10));
+  put(data, 87, (1 << 14) | hasWwn);
+  put(data, 93, (1 << 14) | (1 << 13) | 1);
+  put(data, 106, 0x6000 | disk.physicalExponent);
+  if (disk.trim) put(data, 169, 1);
+  put(data, 217, disk.rotationRate);
+  putSize(data, disk.sectorCount);
 }
 
-export function identifyDisk(facts: DiskFacts): Uint16Array {
-  const words = new Uint16Array(WORDS);
-  putIdentity(words, facts);
-  const { cylinders, heads, sectorsPerTrack } = facts;
-  words[0] = 0x0040;
-  words[1] = cylinders;
-  words[3] = heads;
-  words[4] = SECTOR * sectorsPerTrack;
-  words[5] = SECTOR;
-  words[6] = sectorsPerTrack;
-  words[47] = 0x8000 | MAX_MULTIPLE;
-  words[49] = (1 << 11) | (1 << 9) | (1 << 8);
-  words[51] = 0x200;
-  words[52] = 0x200;
-  words[53] = 7;
-  words[54] = cylinders;
-  words[55] = heads;
-  words[56] = sectorsPerTrack;
-  put32(words, 57, cylinders * heads * sectorsPerTrack);
-  if (facts.multiple > 0) words[59] = 0x100 | facts.multiple;
-  put32(words, 60, Math.min(facts.sectors, 2 ** 28 - 1));
-  [words[62], words[63], words[88]] = facts.modes;
-  words[64] = 3;
-  words.fill(120, 65, 69);
-  if (facts.trim) words[69] = 1 << 14;
-  words[80] = 0xf0;
-  words[81] = 0x16;
-  const wwn = facts.wwn === 0n ? 0 : 1 << 8;
-  const cache = facts.writeCache ? 1 << 5 : 0;
-  words[82] = (1 << 14) | (1 << 5) | 1;
-  words[83] = (1 << 14) | (1 << 13) | (1 << 12) | (1 << 10);
-  words[84] = (1 << 14) | wwn;
-  words[85] = (1 << 14) | cache | 1;
-  words[86] = (1 << 13) | (1 << 12) | (1 << 10);
-  words[87] = (1 << 14) | wwn;
-  words[93] = 1 | (1 << 14) | 0x2000;
-  put32(words, 100, facts.sectors % 2 ** 32);
-  put32(words, 102, Math.floor(facts.sectors / 2 ** 32));
-  words[106] = 0x6000 | facts.physicalExponent;
-  if (facts.trim) words[169] = 1;
-  words[217] = facts.rotationRate;
-  return words;
-}
-
-export function identifyPacketDevice(identity: DriveIdentity, modes: DiskFacts['modes']): Uint16Array {
-  const words = new Uint16Array(WORDS);
-  putIdentity(words, identity);
+export function identifyPacketDevice(data: Uint8Array, drive: DriveIdentity): void {
+  putDrive(data, drive);
   // A removable CD-ROM that answers within 50 us and takes packets of 12 bytes.
-  words[0] = (2 << 14) | (5 << 8) | (1 << 7) | (2 << 5);
-  words[49] = (1 << 9) | (1 << 8);
-  words[53] = 7;
-  [words[62], words[63], words[88]] = modes;
-  words[64] = 3;
-  words[65] = 0xb4;
-  words[66] = 0xb4;
-  words[67] = 0x12c;
-  words[68] = 0xb4;
-  words[71] = 30;
-  words[72] = 30;
-  words[80] = 0x1e;
-  if (identity.wwn !== 0n) {
-    words[84] = 1 << 8;
-    words[87] = 1 << 8;
-  }
-  return words;
+  put(data, 0, (2 << 14) | (5 << 8) | (1 << 7) | (2 << 5));
+  put(data, 49, (1 << 9) | (1 << 8));
+  put(data, 65, 180);
+  put(data, 66, 180);
+  put(data, 67, 300);
+  put(data, 68, 180);
+  put(data, 71, 30);
+  put(data, 72, 30);
+  put(data, 80, 0x1e);
+  if (drive.wwn === 0n) return;
+  put(data, 84, 1 << 8);
+  put(data, 87, 1 << 8);
+}
+
+/** Words 60 and 61, and 100 to 103: sectors that can be addressed with 28 and with 48 bits. */
+export function putSize(data: Uint8Array, sectors: number): void {
+  put32(data, 60, Math.min(sectors, MAX_LBA28));
+  put32(data, 100, sectors % 2 ** 32);
+  put32(data, 102, Math.floor(sectors / 2 ** 32));
+}
+
+/** Word 85: SMART is enabled, and the write cache may be. */
+export function setWriteCache(data: Uint8Array, enabled: boolean): void {
+  put(data, 85, (1 << 14) | (enabled ? 1 << 5 : 0) | 1);
+}
+
+/** SET FEATURES, set transfer mode (table 44): PIO, single word, multiword or Ultra DMA. False for none of them. */
+export function setModes(data: Uint8Array, mode: number): boolean {
+  const kind = mode >> 3;
+  if (kind !== 0 && kind !== 1 && kind !== 2 && kind !== 4 && kind !== 8) return false;
+  const selected = 1 << ((mode & 7) + 8);
+  put(data, 62, SINGLE_WORD_MODES | (kind === 2 ? selected : 0));
+  put(data, 63, MULTIWORD_MODES | (kind === 4 ? selected : 0));
+  put(data, 88, ULTRA_MODES | (kind === 8 ? selected : 0));
+  return true;
 }

@@ -46,10 +46,15 @@ interface TaskFile {
 
 /** A disk's self-monitoring: a healthy one's. */
 export class Smart {
-  readonly #s: StateValues<typeof smartState>;
+  readonly #state: () => StateValues<typeof smartState>;
 
-  constructor(state: StateValues<typeof smartState>) {
-    this.#s = state;
+  /** @param state gives the state as it is now: loading a snapshot replaces it */
+  constructor(state: () => StateValues<typeof smartState>) {
+    this.#state = state;
+  }
+
+  get #s(): StateValues<typeof smartState> {
+    return this.#state();
   }
 
   /** The sector that answers, or whether the subcommand is done or not known. */
@@ -69,9 +74,9 @@ export class Smart {
       case SUBCOMMAND.STATUS:
         return 'done';
       case SUBCOMMAND.READ_THRESHOLDS:
-        return this.#sector(bytes =>
-          ATTRIBUTES.forEach(([id = 0, ...rest], index) => bytes.set([id, rest[10] ?? 0], 2 + 12 * index)),
-        );
+        return this.#sector(bytes => {
+          for (const [index, [id = 0, ...rest]] of ATTRIBUTES.entries()) bytes.set([id, rest[10] ?? 0], 2 + 12 * index);
+        });
       case SUBCOMMAND.READ_DATA:
         return this.#sector(bytes => this.#putData(bytes));
       case SUBCOMMAND.READ_LOG:
@@ -95,7 +100,7 @@ export class Smart {
   /** Device SMART data structure (table 49). */
   #putData(bytes: Uint8Array): void {
     const s = this.#s;
-    ATTRIBUTES.forEach((attribute, index) => bytes.set(attribute.slice(0, 11), 2 + 12 * index));
+    for (const [index, attribute] of ATTRIBUTES.entries()) bytes.set(attribute.slice(0, 11), 2 + 12 * index);
     bytes[362] = 0x02 | (s.autosave ? 0x80 : 0);
     bytes[363] = s.selfTests === 0 ? 0 : (s.log[3 + (s.selfTests - 1) * SELF_TEST_ENTRY] ?? 0);
     bytes.set([0x20, 0x01], 364);

@@ -17,7 +17,9 @@ export const REG = {
 /** Section 7.15. */
 export const STATUS = { ERR: 0x01, INDEX: 0x02, DRQ: 0x08, DSC: 0x10, DF: 0x20, DRDY: 0x40, BSY: 0x80 } as const;
 /** Section 7.9. */
-export const ERROR = { ABRT: 0x04, IDNF: 0x10, UNC: 0x40, ICRC: 0x80 } as const;
+export const ERROR = { ABRT: 0x04, MCR: 0x08, IDNF: 0x10, MC: 0x20, UNC: 0x40, ICRC: 0x80 } as const;
+/** Interrupt reason of packet commands, in the Count register (section 7.6 and 8.23). */
+export const REASON = { CD: 0x01, IO: 0x02, MASK: 0x07 } as const;
 /** Section 7.7. */
 export const DEVICE = { HEAD: 0x0f, DEV: 0x10, LBA: 0x40, OBSOLETE: 0xa0 } as const;
 /** Section 7.8. */
@@ -74,9 +76,7 @@ export const COMMAND = {
   FLUSH_CACHE: 0xe7,
   FLUSH_CACHE_EXT: 0xea,
   IDENTIFY: 0xec,
+  SECURITY_FREEZE_LOCK: 0xf5,
   SET_FEATURES: 0xef,
   READ_NATIVE_MAX: 0xf8,
 } as const;
-
-/** A drive's signature after reset (section 9.12): what LBA Mid and High show. */
-export const SIGNATURE = { ATA: [0x00, 0x00], ATAPI: [0x14, 0xeb] } as const;

@@ -1,0 +1,108 @@
+import { IoVector } from '../../core/block/io-vector.ts';
+import type { Dma } from '../../core/memory/dma.ts';
+
+const NOTHING = new Uint8Array(0);
+/** A larger bounce buffer is given back when the transfer is over, in bytes. */
+const KEEP_LIMIT = 1 << 20;
+
+/**
+ * The memory of one DMA transfer: stretches of bus addresses in order. RAM that stays where it is goes to the backend
+ * without a copy; for all else (RAM that an accelerator may move, registers, addresses with nothing behind them) there is a
+ * bounce buffer.
+ */
+export class ScatterList {
+  readonly #dma: Dma;
+  readonly #addresses: number[] = [];
+  readonly #lengths: number[] = [];
+  readonly #vector = new IoVector();
+  #count = 0;
+  #length = 0;
+  #bounce: Uint8Array = NOTHING;
+  #bounced = false;
+
+  constructor(dma: Dma) {
+    this.#dma = dma;
+  }
+
+  /** Bytes of all stretches. */
+  get length(): number {
+    return this.#length;
+  }
+
+  clear(): void {
+    this.#count = 0;
+    this.#length = 0;
+  }
+
+  add(address: number, length: number): void {
+    if (length <= 0) return;
+    const last = this.#count - 1;
+    const before = this.#lengths[last] ?? 0;
+    if (last >= 0 && (this.#addresses[last] ?? 0) + before === address) {
+      this.#lengths[last] = before + length;
+    } else {
+      this.#addresses[this.#count] = address;
+      this.#lengths[this.#count] = length;
+      this.#count++;
+    }
+    this.#length += length;
+  }
+
+  /** The memory for a request: to be filled (`toMemory`), or with what is there now. Valid until {@link finish}. */
+  begin(toMemory: boolean): IoVector {
+    const vector = this.#vector.clear();
+    this.#bounced = !this.#map(vector, toMemory);
+    if (!this.#bounced) return vector;
+    if (this.#bounce.length < this.#length) this.#bounce = new Uint8Array(this.#length);
+    if (!toMemory) this.copyFrom(this.#bounce);
+    return vector.clear().add(this.#bounce, 0, this.#length);
+  }
+
+  /** The request of {@link begin} has filled the memory, or used it. */
+  finish(toMemory: boolean): void {
+    if (toMemory) {
+      if (this.#bounced) this.copyTo(this.#bounce);
+      else for (let at = 0; at < this.#count; at++) this.#dma.written(this.#addresses[at] ?? 0, this.#lengths[at] ?? 0);
+    }
+    if (this.#bounce.length > KEEP_LIMIT) this.#bounce = NOTHING;
+  }
+
+  /** Copies `length` bytes of `source` from `at` on to the memory. Returns how many found a place. */
+  copyTo(source: Uint8Array, at = 0, length: number = this.#length): number {
+    let done = 0;
+    for (let index = 0; index < this.#count && done < length; index++) {
+      const size = Math.min(this.#lengths[index] ?? 0, length - done);
+      this.#dma.write(this.#addresses[index] ?? 0, source, at + done, size);
+      done += size;
+    }
+    return done;
+  }
+
+  /** Copies memory to `target`; what cannot be read is 0. */
+  copyFrom(target: Uint8Array, at = 0, length: number = this.#length): number {
+    let done = 0;
+    for (let index = 0; index < this.#count && done < length; index++) {
+      const size = Math.min(this.#lengths[index] ?? 0, length - done);
+      if (!this.#dma.read(this.#addresses[index] ?? 0, target, at + done, size))
+        target.fill(0, at + done, at + done + size);
+      done += size;
+    }
+    return done;
+  }
+
+  /** Whether all of it is RAM that stays where it is: a view of memory that an accelerator grows would become stale. */
+  #map(vector: IoVector, write: boolean): boolean {
+    for (let index = 0; index < this.#count; index++) {
+      let address = this.#addresses[index] ?? 0;
+      let left = this.#lengths[index] ?? 0;
+      while (left > 0) {
+        const window = this.#dma.window(address, left, write);
+        if (window === undefined || !(window.bytes.buffer instanceof SharedArrayBuffer)) return false;
+        vector.add(window.bytes, window.offset, window.length);
+        address += window.length;
+        left -= window.length;
+      }
+    }
+    return true;
+  }
+}
