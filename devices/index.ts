@@ -38,6 +38,12 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
     'virtio-blk-device virtio-blk-pci virtio-blk-pci-transitional virtio-blk-pci-non-transitional',
     () => import('./virtio-blk.ts'),
   ],
+  ['virtconsole virtserialport', () => import('./virtio-console.ts')],
+  ['virtio-mmio', () => import('./virtio-mmio.ts')],
+  [
+    'virtio-serial-device virtio-serial-pci virtio-serial-pci-transitional virtio-serial-pci-non-transitional',
+    () => import('./virtio-serial.ts'),
+  ],
   [
     'virtio-net-device virtio-net-pci virtio-net-pci-transitional virtio-net-pci-non-transitional',
     () => import('./virtio-net.ts'),

@@ -1,0 +1,28 @@
+/** Offsets of the registers (virtio 1.2, section 4.2.2), and those of the legacy interface (section 4.2.4). */
+export const MMIO = {
+  MAGIC: 0x00,
+  VERSION: 0x04,
+  DEVICE_ID: 0x08,
+  VENDOR_ID: 0x0c,
+  DEVICE_FEATURES: 0x10,
+  DEVICE_FEATURES_SEL: 0x14,
+  DRIVER_FEATURES: 0x20,
+  DRIVER_FEATURES_SEL: 0x24,
+  GUEST_PAGE_SIZE: 0x28,
+  QUEUE_SEL: 0x30,
+  QUEUE_NUM_MAX: 0x34,
+  QUEUE_NUM: 0x38,
+  QUEUE_ALIGN: 0x3c,
+  QUEUE_PFN: 0x40,
+  QUEUE_READY: 0x44,
+  QUEUE_NOTIFY: 0x50,
+  INTERRUPT_STATUS: 0x60,
+  INTERRUPT_ACK: 0x64,
+  STATUS: 0x70,
+  /** The words of a queue's addresses: descriptor area, driver area, device area; low, then high. */
+  QUEUE_WORDS: [0x80, 0x84, 0x90, 0x94, 0xa0, 0xa4] as readonly number[],
+  SHM_LEN_LOW: 0xb0,
+  SHM_LEN_HIGH: 0xb4,
+  CONFIG_GENERATION: 0xfc,
+  CONFIG: 0x100,
+} as const;
