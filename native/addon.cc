@@ -4,6 +4,7 @@
 #include "kvm_vcpu.h"
 #include "kvm_vm.h"
 #include "scheduler.h"
+#include "slirp.h"
 
 namespace {
 
@@ -16,6 +17,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   southbridge::DefineSockets(env, exports);
   southbridge::DefineProcess(env, exports);
   exports.Set("FdPoll", southbridge::DefineFdPoll(env));
+  exports.Set("SlirpStack", southbridge::DefineSlirp(env));
   return exports;
 }
 

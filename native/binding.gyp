@@ -5,6 +5,7 @@
       'addon.cc', 'errors.cc', 'mapping.cc',
       'kvm_vm.cc', 'kvm_vcpu.cc', 'run.cc', 'scheduler.cc', 'vcpu_thread.cc', 'watcher.cc',
       'host_files.cc', 'host_terminals.cc', 'host_sockets.cc', 'host_process.cc', 'fd_poll.cc',
+      'slirp.cc', 'slirp_library.cc',
     ],
     'include_dirs': ["<!@(node -p \"require('node-addon-api').include\")"],
     'defines': ['NAPI_VERSION=9', 'NAPI_CPP_EXCEPTIONS', '_FILE_OFFSET_BITS=64'],
@@ -12,7 +13,7 @@
     'cflags_cc': ['-std=c++17', '-fexceptions', '-Wall', '-Wextra', '-Wno-unused-parameter', '-Wno-cast-function-type', '-fvisibility=hidden'],
     'cflags!': ['-O3'],
     'cflags': ['-O2'],
-    'libraries': ['-lutil'],
+    'libraries': ['-lutil', '-ldl'],
     'ldflags': ['-Wl,-z,relro,-z,now'],
   }],
 }

@@ -31,7 +31,23 @@ export interface HostCalls {
   closeOnExec(fd: number, on: boolean): void;
   changeRoot(path: string): void;
   lockAllMemory(onFault: boolean): void;
+  readonly SlirpStack: new (
+    config: object,
+    frameReady: (length: number) => void,
+    guestError: (message: string) => void,
+  ) => NativeSlirp;
   readonly FdPoll: new (fd: number, ready: (events: number) => void) => NativeFdPoll;
+}
+
+export interface NativeSlirp {
+  /** Where a frame for the guest is while `frameReady` is called. */
+  readonly frame: Uint8Array;
+  input(bytes: Uint8Array, length: number): void;
+  addHostForward(udp: boolean, hostAddress: string, hostPort: number, guestAddress: string, guestPort: number): boolean;
+  removeHostForward(udp: boolean, hostAddress: string, hostPort: number): boolean;
+  addGuestForward(kind: 'unix' | 'command', target: string, guestAddress: string, guestPort: number): boolean;
+  connectionInfo(): string;
+  close(): void;
 }
 
 export interface NativeFdPoll {
