@@ -116,17 +116,12 @@ export class FileNode extends BlockNode {
     setLocks(fd, LOCK_SHARED_BASE, unshared | (PERM_ALL & ~before.shared), PERM_ALL & ~before.shared);
     for (let bit = 1; bit <= PERM_ALL; bit <<= 1) {
       const position = 31 - Math.clz32(bit);
-      const taken =
-        (wanted.perm & bit) !== 0 && !canLock(fd, LOCK_SHARED_BASE + position, 1)
-          ? bit
-          : (unshared & bit) !== 0 && !canLock(fd, LOCK_PERM_BASE + position, 1)
-            ? bit
-            : 0;
-      if (taken === 0) continue;
+      const refused = (wanted.perm & bit) !== 0 && !canLock(fd, LOCK_SHARED_BASE + position, 1);
+      const disturbing = (unshared & bit) !== 0 && !canLock(fd, LOCK_PERM_BASE + position, 1);
+      if (!refused && !disturbing) continue;
       setLocks(fd, LOCK_PERM_BASE, before.perm, wanted.perm | before.perm);
       setLocks(fd, LOCK_SHARED_BASE, PERM_ALL & ~before.shared, unshared | (PERM_ALL & ~before.shared));
-      const byUs = (wanted.perm & bit) !== 0 && !canLock(fd, LOCK_SHARED_BASE + position, 1);
-      throw new BlockError(`Failed to get ${byUs ? '' : 'shared '}"${permNames(bit)}" lock`, {
+      throw new BlockError(`Failed to get ${refused ? '' : 'shared '}"${permNames(bit)}" lock`, {
         hint: `Is another process using the image [${path}]?`,
         code: 'ERR_BLOCK_LOCKED',
       });

@@ -656,7 +656,7 @@ export class Qcow2Node extends BlockNode {
     if (this.refcounts.quarantine.size === 0 && this.#freed.length === 0) return;
     yield* this.map.cache.flush();
     this.refcounts.release();
-    const freed = this.#freed;
+    const freed = joined(this.#freed);
     this.#freed = [];
     for (const { offset, bytes } of freed) {
       try {
@@ -797,4 +797,17 @@ export class Qcow2Node extends BlockNode {
   get hasLazyRefcounts(): boolean {
     return (this.image.header.compatible & compatible.LAZY_REFCOUNTS) !== 0;
   }
+}
+
+/** The same stretches in order, with neighbours made one. */
+function joined(
+  stretches: readonly { readonly offset: number; readonly bytes: number }[],
+): { offset: number; bytes: number }[] {
+  const result: { offset: number; bytes: number }[] = [];
+  for (const { offset, bytes } of [...stretches].sort((a, b) => a.offset - b.offset)) {
+    const last = result.at(-1);
+    if (last !== undefined && last.offset + last.bytes === offset) last.bytes += bytes;
+    else result.push({ offset, bytes });
+  }
+  return result;
 }

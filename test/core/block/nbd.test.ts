@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import net from 'node:net';
 import { promisify } from 'node:util';
 import t from 'tap';
+import { hostCalls } from '../../../core/block/host-calls.ts';
 import { IoVector } from '../../../core/block/io-vector.ts';
 import { NbdServer } from '../../../core/block/nbd/server.ts';
 import { BlockOptions } from '../../../core/block/options.ts';
@@ -113,6 +114,30 @@ t.test("we attach to QEMU's server", { skip: noQemuNbd }, async t => {
     { code: /^ERR_BLOCK_E/ },
     'a server that went away is an I/O error',
   );
+  await graph.close();
+});
+
+const noLocks = hostCalls().lockRange === undefined ? 'the native addon has not been built' : noQemuNbd;
+
+t.test('two processes do not write to one image', { skip: noLocks }, async t => {
+  const file = folder.file('locked.qcow2');
+  qemuImg('create', '-q', '-f', 'qcow2', file, '1M');
+  const { graph } = quietGraph();
+  const node = await openQcow2(graph, file);
+  const theirs = spawnSync('qemu-io', ['-c', 'quit', file], { encoding: 'utf8' });
+  t.match(theirs.stderr, /Failed to get (shared )?"write" lock/, 'QEMU sees our lock');
+  t.equal(spawnSync('qemu-img', ['info', '-U', file]).status, 0, 'and may look at it when told to');
+  await graph.released(node);
+  const server = spawn('qemu-nbd', ['-k', folder.file('lock.sock'), '-f', 'qcow2', '-t', file]);
+  while (!fs.existsSync(folder.file('lock.sock'))) await new Promise(resolve => setTimeout(resolve, 10));
+  await t.rejects(openQcow2(graph, file), {
+    code: 'ERR_BLOCK_LOCKED',
+    message: /^Failed to get (shared )?"write" lock$/,
+  });
+  t.same(graph.nodes(), []);
+  server.kill();
+  await new Promise(resolve => server.once('exit', resolve));
+  await graph.released(await openQcow2(graph, file));
   await graph.close();
 });
 
