@@ -23,6 +23,8 @@ export interface MachineTypeInfo {
   /** What the machine gets without `-nodefaults`. */
   readonly defaults: { readonly serial: boolean; readonly parallel: boolean; readonly floppy: boolean; readonly cdrom: boolean; readonly vga: string; readonly nic: string | undefined };
   readonly options: PropSet;
+  /** What an older version of the type differs in: device properties, as `-global` sets them. */
+  readonly globals: MachineConfig['globals'];
 }
 
 /** A machine type: make one with {@link machineType}. */
@@ -47,6 +49,7 @@ interface Definition<S extends PropSet> {
   readonly defaults?: Partial<MachineTypeInfo['defaults']>;
   /** What `-machine TYPE,name=value` takes. */
   readonly options?: S;
+  readonly globals?: MachineConfig['globals'];
   readonly lowRam?: (config: MachineConfig) => number;
   build(machine: Machine, options: PropValues<S>): void;
 }
@@ -69,6 +72,7 @@ export function machineType<S extends PropSet>(definition: Definition<S>): Machi
     parents: definition.parents ?? [],
     defaults: { serial: false, parallel: false, floppy: false, cdrom: false, vga: 'none', nic: undefined, ...definition.defaults },
     options,
+    globals: definition.globals ?? [],
     lowRam: definition.lowRam ?? (config => Math.min(config.ramSize, 0xe000_0000)),
     build(machine) {
       for (const name of Object.keys(machine.config.options)) {

@@ -106,7 +106,7 @@ export class Machine {
       realtimeClock: this.clocks.realtime,
       trace: this.trace,
       backends: parts.backends ?? NO_BACKENDS,
-      globals: type => globalProperties(parts.config.globals, type),
+      globals: type => globalProperties([...parts.type.globals, ...parts.config.globals], type),
       system: this.power,
       input: new InputHub(),
       displays: new DisplayHub(),

@@ -1,0 +1,111 @@
+/** What every PC has on its ISA bus, whatever the chipset: timers, clock, keyboard, DMA, serial and parallel ports. */
+import type { IsaBus } from '../core/bus/isa.ts';
+import { type PropValues, prop } from '../core/device/property.ts';
+import type { Machine } from '../core/machine/machine.ts';
+import type { IntxRouter } from '../core/pci/pci-bus.ts';
+import { i8042 } from '../devices/i8042.ts';
+import { i8254 } from '../devices/i8254.ts';
+import { i8257 } from '../devices/i8257.ts';
+import { isaParallel } from '../devices/isa-parallel.ts';
+import { isaSerial } from '../devices/isa-serial.ts';
+import { type Mc146818Rtc, mc146818rtc } from '../devices/mc146818rtc.ts';
+import { pcSpeaker } from '../devices/pc-speaker.ts';
+import { port92 } from '../devices/port92.ts';
+import { fillCmos, installBootOrder } from './pc-cmos.ts';
+import { plugHpet } from './pc-hpet.ts';
+import type { PcInterrupts } from './pc-interrupts.ts';
+import type { PcRamLayout } from './pc-memory.ts';
+
+/** Options of every PC (QEMU's `-machine pc,...`). */
+export const pcOptions = {
+  'max-ram-below-4g': prop.size({ default: 0 }),
+  acpi: prop.onOffAuto({ default: 'auto' }),
+  'fd-bootchk': prop.bool({ default: true, help: 'whether a floppy must have a boot signature' }),
+  hpet: prop.bool({ default: true }),
+  i8042: prop.bool({ default: true }),
+  pit: prop.bool({ default: true }),
+  sata: prop.bool({ default: true }),
+  smbus: prop.bool({ default: true }),
+  smm: prop.onOffAuto({ default: 'auto' }),
+  vmport: prop.onOffAuto({ default: 'auto' }),
+  usb: prop.bool({ default: false }),
+  graphics: prop.bool({ default: true }),
+  'dump-guest-core': prop.bool({ default: true }),
+  'mem-merge': prop.bool({ default: true }),
+  'kernel-irqchip': prop.string(),
+  'memory-backend': prop.string(),
+  nvdimm: prop.bool({ default: false }),
+  hmat: prop.bool({ default: false }),
+  'suppress-vmdesc': prop.bool({ default: false }),
+  'smbios-entry-point-type': prop.enum(['32', '64'], { default: '32', typeName: 'SmbiosEntryPointType' }),
+  'x-oem-id': prop.string(),
+  'x-oem-table-id': prop.string(),
+};
+
+/**
+ * Plugs it all in, and fills CMOS.
+ * @param hpetRoutes inputs of the I/O APIC that the HPET can reach
+ */
+export function plugBoard(
+  machine: Machine,
+  isa: IsaBus,
+  interrupts: PcInterrupts,
+  options: PropValues<typeof pcOptions>,
+  layout: PcRamLayout,
+  hpetRoutes: number,
+): Mc146818Rtc {
+  const { config } = machine;
+  const timers = options.hpet ? plugHpet(machine, isa, interrupts, hpetRoutes) : undefined;
+  const rtc = isa.plug(mc146818rtc, { base_year: 2000, 'x-clock': config.rtc.clock });
+  rtc.setTime(startTime(machine), () => Date.now());
+  fillCmos(rtc, layout, config.cpus.cpus);
+  installBootOrder(machine, rtc, options['fd-bootchk']);
+
+  timers?.takeRtc(rtc.interrupt);
+  if (!machine.acceleratorPit) {
+    const pit = isa.plug(i8254, { iobase: 0x40 });
+    const timerInput = isa.irq(0, 'pit');
+    pit.interrupt.connect(level => timerInput.set(level));
+    timers?.takePit(pit);
+    isa.plug(pcSpeaker).pit = pit;
+  }
+  plugDmaControllers(isa);
+  if (options.i8042) isa.plug(i8042);
+  isa.plug(port92);
+  config.serials.forEach((chardev, index) => {
+    if (chardev !== undefined) isa.plug(isaSerial, { index }, { chardev });
+  });
+
+  config.parallels.forEach((chardev, index) => {
+    if (chardev !== undefined) isa.plug(isaParallel, { index }, { chardev });
+  });
+  return rtc;
+}
+
+/** Channels 0 to 3 move bytes, 4 to 7 words. */
+function plugDmaControllers(isa: IsaBus): void {
+  const bytes = isa.plug(i8257, { base: 0x00, 'page-base': 0x80, 'pageh-base': 0x480, dshift: 0 });
+  const words = isa.plug(i8257, { base: 0xc0, 'page-base': 0x88, 'pageh-base': 0x488, dshift: 1 });
+  isa.dmaChannels = [...bytes.channels, ...words.channels];
+}
+
+/** The router of PCI interrupts is a device on the bus that it serves, so it comes after the bus. */
+export class LateRouter implements IntxRouter {
+  router: IntxRouter | undefined;
+
+  route(devfn: number, pin: number): number {
+    return this.router?.route(devfn, pin) ?? pin;
+  }
+
+  setIrq(input: number, level: boolean): void {
+    this.router?.setIrq(input, level);
+  }
+}
+
+/** What the real-time clock shows at the start, in milliseconds since 1970. */
+function startTime(machine: Machine): number {
+  const { base } = machine.config.rtc;
+  if (typeof base === 'number') return base;
+  const now = Date.now();
+  return base === 'utc' ? now : now - new Date(now).getTimezoneOffset() * 60_000;
+}
