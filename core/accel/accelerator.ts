@@ -220,10 +220,6 @@ export interface Vm {
   reset(): void;
   /** Releases every fd, thread and mapping. Idempotent. */
   dispose(): void;
-  /** The CPUs and the accelerator's own chips, whole, without RAM. The VM must not be running. */
-  saveState?(): Uint8Array;
-  /** @throws SouthbridgeError ERR_STATE_FORMAT where `state` is not one of {@link saveState}'s */
-  restoreState?(state: Uint8Array): void;
 }
 
 export interface Vcpu {
