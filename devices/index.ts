@@ -38,6 +38,10 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['pvpanic pvpanic-pci', () => import('./pvpanic.ts')],
   ['smbus-eeprom', () => import('./smbus-eeprom.ts')],
   [
+    'virtio-balloon-device virtio-balloon-pci virtio-balloon-pci-transitional virtio-balloon-pci-non-transitional',
+    () => import('./virtio-balloon.ts'),
+  ],
+  [
     'virtio-blk-device virtio-blk-pci virtio-blk-pci-transitional virtio-blk-pci-non-transitional',
     () => import('./virtio-blk.ts'),
   ],

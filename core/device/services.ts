@@ -54,6 +54,8 @@ export interface DeviceServices {
   readonly displays: DisplayHub;
   /** The contents of a ROM image by its file name, searched as QEMU does; throws a named error where there is none. */
   romImage(name: string): Uint8Array;
+  /** Bytes of RAM that the machine has (`-m`). */
+  readonly ramSize: number;
   /** Uniform in [0, 1); seeded, so that a run can be repeated. */
   random(): number;
 }

@@ -111,6 +111,7 @@ export class Machine {
       input: new InputHub(),
       displays: new DisplayHub(),
       romImage: parts.romImage ?? noRom,
+      ramSize: parts.config.ramSize,
       random: parts.random ?? Math.random,
     };
     this.system = this.#unattached().addChild(

@@ -61,8 +61,8 @@ export interface VirtioPciKind {
   readonly backend: DeviceType;
   /** Device id (virtio 1.2, section 5). */
   readonly virtioId: number;
-  /** PCI device id of a transitional function; undefined for kinds that came with version 1. */
-  readonly legacyId: number | undefined;
+  /** PCI device id of a transitional function (section 4.1.2.1). */
+  readonly legacyId: number;
   readonly class: number;
   /** MSI-X vectors by default, from the properties of both. */
   vectors(props: Readonly<Record<string, unknown>>): number;
@@ -141,6 +141,10 @@ export abstract class VirtioPci extends PciDevice<Props> implements VirtioTransp
     if (this.#modes.modern) this.#addModern(device);
     if (this.#vectors > 0) this.#addVectors(Math.min(this.#vectors, 2048));
     if (this.#modes.legacy) this.#addLegacy(device);
+    // What can be asked of the device can be asked of its function.
+    for (const property of device.properties) {
+      if (this.property(property.name) === undefined) this.defineProperty(property);
+    }
   }
 
   /** The driver has asked for a reset through either set of registers. */
@@ -306,9 +310,7 @@ function modesOf(context: DeviceContext<Props>, kind: VirtioPciKind): Modes {
   const below = bus.owner instanceof PciDevice && 'express' in bus && bus.express === true;
   if (kind.flavour === 'transitional') return { legacy: true, modern: true, express: false };
   const disableLegacy = props['disable-legacy'];
-  const legacy =
-    kind.flavour === 'generic' &&
-    (disableLegacy === 'off' || (disableLegacy === 'auto' && !below && kind.legacyId !== undefined));
+  const legacy = kind.flavour === 'generic' && (disableLegacy === 'off' || (disableLegacy === 'auto' && !below));
   const modern = kind.flavour === 'non-transitional' || !props['disable-modern'];
   return { legacy, modern, express: below && modern && !props['x-disable-pcie'] };
 }
@@ -322,7 +324,7 @@ function identityOf(kind: VirtioPciKind, modes: Modes): PciIdentity {
     ...(kind.rom !== undefined && { rom: kind.rom }),
   };
   // Legacy and transitional functions are known by their subsystem id (section 4.1.2.3).
-  if (modes.legacy && kind.legacyId !== undefined) {
+  if (modes.legacy) {
     return { ...common, device: kind.legacyId, revision: 0, subsystem: kind.virtioId };
   }
   return { ...common, device: MODERN_DEVICE_BASE + kind.virtioId, revision: 1 };

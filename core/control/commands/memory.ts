@@ -1,4 +1,6 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
+import type { Machine } from '../../machine/machine.ts';
+import { type Balloon, findBalloon } from '../../virtio/balloon.ts';
 import type { Program } from '../program.ts';
 import type { Value } from '../qapi/declare.ts';
 import { QmpError } from '../qapi/error.ts';
@@ -60,12 +62,17 @@ export function memoryCommands(program: Program): Handlers<QmpSession> {
         ];
       });
     },
-    'query-balloon': () => {
-      throw new QmpError('No balloon device has been activated', 'DeviceNotActive');
-    },
+    'query-balloon': () => ({ actual: balloonOf(program.machine).balloonBytes }),
     balloon: ({ value }) => {
+      const balloon = balloonOf(program.machine);
       if (Number(value) <= 0) throw new QmpError("Parameter 'target' expects a size");
-      throw new QmpError('No balloon device has been activated', 'DeviceNotActive');
+      balloon.balloonTo(Number(value));
     },
   };
+}
+
+function balloonOf(machine: Machine): Balloon {
+  const balloon = findBalloon(machine.devices());
+  if (balloon !== undefined) return balloon;
+  throw new QmpError('No balloon device has been activated', 'DeviceNotActive');
 }

@@ -162,7 +162,10 @@ export const INFO_COMMANDS: readonly HmpCommand[] = [
     const { status } = (await program.migration()).info;
     return status === undefined ? '' : `Migration status: ${status}\n`;
   }),
-  hmp('balloon', '', 'show balloon information', () => 'Error: No balloon device has been activated\n'),
+  hmp('balloon', '', 'show balloon information', async context => {
+    const { actual } = (await context.qmp('query-balloon')) as { actual: number };
+    return `balloon: actual=${Math.floor(actual / 2 ** 20)}\n`;
+  }),
   hmp('tpm', '', 'show the TPM device', () => 'TPM device not supported\n'),
   hmp('usb', '', 'show guest USB devices', () => 'USB support not enabled\n'),
   hmp('vnc', '', 'show the vnc server status', () => 'None\n'),
