@@ -1,0 +1,183 @@
+import { createSocket, type Socket as UdpSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { SouthbridgeError } from '../errors.ts';
+import { type NetBackend, NetClient, type NetReceiver } from './net-client.ts';
+
+/** `-netdev socket`: QEMU's NetdevSocketOptions (QAPI), one of `listen`, `connect`, `mcast` and `udp`. */
+export interface SocketNetOptions {
+  readonly listen?: string | undefined;
+  readonly connect?: string | undefined;
+  readonly mcast?: string | undefined;
+  readonly udp?: string | undefined;
+  readonly localaddr?: string | undefined;
+}
+
+const LARGEST_FRAME = 68 * 1024;
+const LENGTH_SIZE = 4;
+/** Bytes that may wait for the other side before frames are lost. */
+const SEND_LIMIT = 4 * 2 ** 20;
+
+interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** `host:port`; the host may be empty. @throws SouthbridgeError ERR_NETDEV with QEMU's text */
+function parseHostPort(text: string): HostPort {
+  const separator = text.lastIndexOf(':');
+  if (separator < 0)
+    throw new SouthbridgeError('ERR_NETDEV', `host address '${text}' doesn't contain ':' separating host from port`);
+  const port = text.slice(separator + 1);
+  if (!/^\d+$/.test(port) || Number(port) > 0xffff)
+    throw new SouthbridgeError('ERR_NETDEV', `port number '${port}' is invalid`);
+  return { host: text.slice(0, separator), port: Number(port) };
+}
+
+/**
+ * A wire to another QEMU or Southbridge. Over TCP each frame has its length before it, four bytes, the highest first; over
+ * UDP, also to a multicast group, each datagram is one frame.
+ */
+export class SocketNet implements NetBackend, NetReceiver {
+  readonly id: string;
+  readonly client: NetClient;
+  #server: Server | undefined;
+  #stream: Socket | undefined;
+  #udp: UdpSocket | undefined;
+  #peer: HostPort | undefined;
+  #pending: Buffer = Buffer.alloc(0);
+  readonly #length = Buffer.alloc(LENGTH_SIZE);
+
+  private constructor(id: string) {
+    this.id = id;
+    this.client = new NetClient(id, 'socket', this);
+  }
+
+  /** @throws SouthbridgeError ERR_NETDEV where the options do not fit together or the host refuses the address */
+  static async open(id: string, options: SocketNetOptions): Promise<SocketNet> {
+    const { listen, connect: target, mcast, udp, localaddr } = options;
+    if ([listen, target, mcast, udp].filter(option => option !== undefined).length !== 1) {
+      throw new SouthbridgeError('ERR_NETDEV', 'exactly one of listen=, connect=, mcast= or udp= is required');
+    }
+    if (localaddr !== undefined && mcast === undefined && udp === undefined) {
+      throw new SouthbridgeError('ERR_NETDEV', 'localaddr= is only valid with mcast= or udp=');
+    }
+    const net = new SocketNet(id);
+    try {
+      if (listen !== undefined) await net.#listen(parseHostPort(listen));
+      else if (target !== undefined) await net.#connect(parseHostPort(target));
+      else if (mcast !== undefined) await net.#joinGroup(parseHostPort(mcast), localaddr);
+      else if (udp !== undefined) {
+        if (localaddr === undefined) throw new SouthbridgeError('ERR_NETDEV', 'localaddr= is mandatory with udp=');
+        await net.#datagrams(parseHostPort(udp), parseHostPort(localaddr));
+      }
+      return net;
+    } catch (cause) {
+      net.dispose();
+      if (cause instanceof SouthbridgeError) throw cause;
+      throw new SouthbridgeError('ERR_NETDEV', cause instanceof Error ? cause.message : String(cause), undefined, {
+        cause,
+      });
+    }
+  }
+
+  canReceive(): boolean {
+    return true;
+  }
+
+  receive(frame: Uint8Array, length: number): boolean {
+    const stream = this.#stream;
+    if (stream !== undefined && stream.writableLength < SEND_LIMIT) {
+      this.#length.writeUInt32BE(length);
+      stream.write(Buffer.concat([this.#length, frame.subarray(0, length)]));
+    } else if (this.#udp !== undefined && this.#peer !== undefined) {
+      this.#udp.send(Buffer.from(frame.subarray(0, length)), this.#peer.port, this.#peer.host, () => {});
+    }
+    return true;
+  }
+
+  dispose(): void {
+    this.client.disconnect();
+    this.#server?.close();
+    this.#stream?.destroy();
+    this.#udp?.close();
+    this.#server = undefined;
+    this.#stream = undefined;
+    this.#udp = undefined;
+  }
+
+  async #listen(at: HostPort): Promise<void> {
+    const server = createServer(stream => {
+      // One at a time, as on a cable.
+      if (this.#stream !== undefined) stream.destroy();
+      else this.#adopt(stream);
+    });
+    this.#server = server;
+    server.listen(at.port, at.host === '' ? '0.0.0.0' : at.host);
+    await once(server, 'listening');
+    server.unref();
+    this.client.description = `listen=${at.host}:${at.port}`;
+  }
+
+  async #connect(to: HostPort): Promise<void> {
+    const stream = connect(to.port, to.host === '' ? '127.0.0.1' : to.host);
+    await once(stream, 'connect');
+    this.#adopt(stream);
+    this.client.description = `connect to ${to.host}:${to.port}`;
+  }
+
+  #adopt(stream: Socket): void {
+    this.#stream = stream;
+    this.#pending = Buffer.alloc(0);
+    stream.setNoDelay(true);
+    stream.unref();
+    stream.on('data', data => this.#streamData(data));
+    stream.on('error', () => {});
+    stream.on('close', () => {
+      if (this.#stream === stream) this.#stream = undefined;
+    });
+  }
+
+  #streamData(data: Buffer): void {
+    let bytes = this.#pending.length === 0 ? data : Buffer.concat([this.#pending, data]);
+    while (bytes.length >= LENGTH_SIZE) {
+      const length = bytes.readUInt32BE(0);
+      if (length > LARGEST_FRAME) {
+        this.#stream?.destroy();
+        return;
+      }
+      if (bytes.length < LENGTH_SIZE + length) break;
+      this.client.send(bytes.subarray(LENGTH_SIZE, LENGTH_SIZE + length), length);
+      bytes = bytes.subarray(LENGTH_SIZE + length);
+    }
+    this.#pending = Buffer.from(bytes);
+  }
+
+  async #joinGroup(group: HostPort, localAddress: string | undefined): Promise<void> {
+    const udp = createSocket({ type: 'udp4', reuseAddr: true });
+    this.#udp = udp;
+    udp.bind(group.port, group.host);
+    await once(udp, 'listening');
+    udp.addMembership(group.host, localAddress);
+    udp.setMulticastLoopback(true);
+    if (localAddress !== undefined) udp.setMulticastInterface(localAddress);
+    this.#takeDatagrams(udp, group);
+    this.client.description = `mcast=${group.host}:${group.port}`;
+  }
+
+  async #datagrams(peer: HostPort, local: HostPort): Promise<void> {
+    const udp = createSocket({ type: 'udp4', reuseAddr: true });
+    this.#udp = udp;
+    udp.bind(local.port, local.host === '' ? '0.0.0.0' : local.host);
+    await once(udp, 'listening');
+    this.#takeDatagrams(udp, peer);
+    this.client.description = `udp=${peer.host}:${peer.port}`;
+  }
+
+  #takeDatagrams(udp: UdpSocket, peer: HostPort): void {
+    this.#peer = peer;
+    udp.unref();
+    udp.on('error', () => {});
+    udp.on('message', message => this.client.send(message, message.length));
+  }
+}
