@@ -59,6 +59,8 @@ export class BlockBackend implements EdgeParent, Drainable {
   readOnlyIfEmpty = false;
   /** What -drive said for legacy users of it. */
   legacy: { readonly media: 'disk' | 'cdrom'; readonly serial?: string } | undefined;
+  /** The backend is no more. */
+  onClose: () => void = () => {};
   #root: Edge | undefined;
   #permissions: Permissions;
   #inFlight = 0;
@@ -185,6 +187,8 @@ export class BlockBackend implements EdgeParent, Drainable {
     if (this.device !== device) return;
     this.device = undefined;
     this.setPermissions({ perm: 0, shared: PERM_ALL });
+    // A -drive goes with the device that it was made for, and so does what was made for a node's device.
+    if (this.legacy !== undefined || this.name === '') void this.close();
   }
 
   /** Reads `bytes` bytes from `offset` on into `iov` from its byte `at` on. */
@@ -375,9 +379,10 @@ export class BlockBackend implements EdgeParent, Drainable {
   async close(): Promise<void> {
     this.throttle?.leave(this);
     this.throttle = undefined;
-    await this.remove();
     if (this.name !== '') this.graph.forgetBackend(this.name);
     this.graph.backends.delete(this);
+    this.onClose();
+    await this.remove();
     this.graph.drainables.delete(this);
   }
 }

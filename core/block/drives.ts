@@ -212,6 +212,7 @@ export class Drives {
     }
     const drive: Drive = { id, interface: type, bus, unit, media, backend, isDefault: defaults.isDefault ?? false };
     this.#drives.set(backend, drive);
+    backend.onClose = () => this.forget(backend);
     return drive;
   }
 

@@ -437,8 +437,7 @@ export abstract class BlockNode implements EdgeParent {
       if (toDisk) yield toDisk;
     }
     const below: Pending[] = [];
-    for (const edge of this.children.values())
-      if ((edge.perm & (perm.WRITE | perm.WRITE_UNCHANGED)) !== 0) below.push(edge.node.flush());
+    for (const [name, { node }] of this.children) if (name !== 'backing' || !node.readOnly) below.push(node.flush());
     yield* all(below);
     this.#flushedWrites = generation;
   }
