@@ -149,5 +149,6 @@ export class AtaChannel {
     const kind = this.s.retry;
     this.s.retry = 'none';
     this.selected.retry(kind);
+    this.transport.settled?.();
   }
 }

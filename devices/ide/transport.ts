@@ -35,4 +35,6 @@ export interface AtaTransport {
   /** Tries its own failed requests again (NCQ). */
   restart(): void;
   reset(): void;
+  /** A request has ended, and what came of it is done: the next command may begin. */
+  settled?(): void;
 }

@@ -588,6 +588,7 @@ export class AtaUnit {
       if (epoch !== this.#epoch) return;
       this.#requests--;
       then(error);
+      this.transport.settled?.();
     });
   }
 
