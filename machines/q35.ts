@@ -1,6 +1,7 @@
 import type { PropValues } from '../core/device/property.ts';
 import type { Machine } from '../core/machine/machine.ts';
 import { type MachineType, machineType } from '../core/machine/machine-type.ts';
+import { ich9Ahci } from '../devices/ahci/ahci.ts';
 import { fwCfgIo } from '../devices/fw-cfg.ts';
 import { ICH9_PCI_HOTPLUG_BASE, ich9Lpc } from '../devices/ich9/lpc.ts';
 import { ich9Smbus } from '../devices/ich9/smbus.ts';
@@ -10,6 +11,7 @@ import { vga } from '../devices/vga/vga.ts';
 import { installPcFirmware } from './firmware/install.ts';
 import { ICH9_PM } from './firmware/pc-firmware.ts';
 import { findFloppies, plugFloppies } from './floppies.ts';
+import { plugIdeDrives } from './ide-drives.ts';
 import { LateRouter, pcOptions, plugBoard } from './pc-board.ts';
 import { installDiskTypes } from './pc-cmos.ts';
 import { PcInterrupts } from './pc-interrupts.ts';
@@ -40,17 +42,24 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
 
   const lpc = pci.plug(ich9Lpc, { addr: '1f.0', multifunction: true });
   pirq.router = lpc;
-  const isa = lpc.wire({ memory: host.pciMemory, io: machine.ioRoot, dmaSpace: machine.memory, irqs: interrupts.lines });
+  const isa = lpc.wire({
+    memory: host.pciMemory,
+    io: machine.ioRoot,
+    dmaSpace: machine.memory,
+    irqs: interrupts.lines,
+  });
   interrupts.plugControllers(isa);
   interrupts.plugIoApic(host);
   const rtc = plugBoard(machine, isa, interrupts, options, layout, HPET_ROUTES);
   if (config.vga === 'std') machine.adoptRam(pci.plug(vga).videoMemory);
 
+  const sata = options.sata ? pci.plug(ich9Ahci, { addr: '1f.2', multifunction: true }).ideBuses : [];
+  plugIdeDrives(config.drives, sata);
   const smbus = options.smbus ? pci.plug(ich9Smbus, { addr: '1f.3', multifunction: true }).smbus : undefined;
   for (let index = 0; index < EEPROM_COUNT; index++) smbus?.plug(smbusEeprom, { address: EEPROM_BASE + index });
 
   const floppies = config.drives.some(drive => drive.interface === 'floppy') ? plugFloppies(machine, isa) : undefined;
-  installDiskTypes(machine, rtc, [], () => floppies ?? findFloppies(machine));
+  installDiskTypes(machine, rtc, sata.slice(0, 2), () => floppies ?? findFloppies(machine));
 
   const { props } = lpc;
   installPcFirmware({
@@ -86,7 +95,7 @@ function version(number: (typeof versions)[number][0]): MachineType {
     maxCpus: 288,
     defaultRamId: 'pc.ram',
     parents: ['generic-pc-machine', 'x86-machine'],
-    defaults: { serial: true, parallel: true, floppy: false, cdrom: true, vga: 'std', nic: 'e1000e' },
+    defaults: { serial: true, parallel: true, floppy: false, cdrom: true, vga: 'std', nic: 'e1000e', ideUnits: 1 },
     options: pcOptions,
     globals: versions.slice(0, index + 1).flatMap(([, globals]) => globals),
     lowRam: config => pcRamLayout(config.ramSize, LOW_RAM_LIMIT, LOW_RAM_SPLIT).below4g,

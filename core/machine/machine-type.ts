@@ -21,7 +21,7 @@ export interface MachineTypeInfo {
   /** Abstract QOM ancestors, nearest first, without `machine`. */
   readonly parents: readonly string[];
   /** What the machine gets without `-nodefaults`. */
-  readonly defaults: { readonly serial: boolean; readonly parallel: boolean; readonly floppy: boolean; readonly cdrom: boolean; readonly vga: string; readonly nic: string | undefined };
+  readonly defaults: { readonly serial: boolean; readonly parallel: boolean; readonly floppy: boolean; readonly cdrom: boolean; readonly vga: string; readonly nic: string | undefined; /** Drives that `-drive if=ide,index=` counts to a bus. */ readonly ideUnits: 1 | 2 };
   readonly options: PropSet;
   /** What an older version of the type differs in: device properties, as `-global` sets them. */
   readonly globals: MachineConfig['globals'];
@@ -70,7 +70,7 @@ export function machineType<S extends PropSet>(definition: Definition<S>): Machi
     defaultRam: definition.defaultRam ?? 128 * 2 ** 20,
     defaultRamId: definition.defaultRamId ?? 'ram',
     parents: definition.parents ?? [],
-    defaults: { serial: false, parallel: false, floppy: false, cdrom: false, vga: 'none', nic: undefined, ...definition.defaults },
+    defaults: { serial: false, parallel: false, floppy: false, cdrom: false, vga: 'none', nic: undefined, ideUnits: 2, ...definition.defaults },
     options,
     globals: definition.globals ?? [],
     lowRam: definition.lowRam ?? (config => Math.min(config.ramSize, 0xe000_0000)),

@@ -29,7 +29,11 @@ const SATA_REVISION = 0x10;
 
 /** The SATA controller of the ICH9 in AHCI mode: six ports. */
 export class Ich9Ahci extends PciDevice {
-  readonly #s = this.state(1, { ghc: field.u32(GHC.AHCI), IS: field.u32(), index: field.u32() }, { name: 'hba', onReset: 'keep' });
+  readonly #s = this.state(
+    1,
+    { ghc: field.u32(GHC.AHCI), IS: field.u32(), index: field.u32() },
+    { name: 'hba', onReset: 'keep' },
+  );
   readonly #ports: readonly AhciPort[];
   readonly ideBuses: readonly IdeBus[];
 
@@ -37,7 +41,16 @@ export class Ich9Ahci extends PciDevice {
     super(context);
     this.#ports = Array.from({ length: PORT_COUNT }, (_, number) => this.#makePort(number));
     this.ideBuses = this.#ports.map(({ channel }, number) =>
-      this.addBus(new IdeBus(`${this.#busPrefix}${number}`, { services: this.services, home: this.pciBus.home, owner: this, channel, units: 1, number })),
+      this.addBus(
+        new IdeBus(`${this.#busPrefix}${number}`, {
+          services: this.services,
+          home: this.pciBus.home,
+          owner: this,
+          channel,
+          units: 1,
+          number,
+        }),
+      ),
     );
     this.bar(MEMORY_BAR, this.shielded(this.#registers), { size: MEMORY_SIZE });
     this.bar(INDEX_BAR, this.shielded(this.#indexed), { size: INDEX_SIZE, space: 'io' });
@@ -63,7 +76,10 @@ export class Ich9Ahci extends PciDevice {
       dma: this.dma,
       state: this.state(1, portState, { name, ...keep }),
       channel: this.state(1, channelState, { name: `${name}.channel`, ...keep }),
-      units: [this.state(1, unitState, { name: `${name}.0`, ...keep }), this.state(1, unitState, { name: `${name}.1`, ...keep })],
+      units: [
+        this.state(1, unitState, { name: `${name}.0`, ...keep }),
+        this.state(1, unitState, { name: `${name}.1`, ...keep }),
+      ],
       queue: this.state(1, queueState, { name: `${name}.queue`, ...keep }),
       interruptsChanged: () => this.#updateInterrupt(),
     });
@@ -122,7 +138,8 @@ export class Ich9Ahci extends PciDevice {
   }
 
   readonly #indexed: IoHandler = {
-    read: (offset, size) => (offset === INDEX_AT ? this.#s.index : offset === DATA_AT ? this.#read(this.#s.index, size) : 0),
+    read: (offset, size) =>
+      offset === INDEX_AT ? this.#s.index : offset === DATA_AT ? this.#read(this.#s.index, size) : 0,
     write: (offset, _size, value) => {
       if (offset === INDEX_AT) this.#s.index = value & (MEMORY_SIZE - 1) & ~3;
       else if (offset === DATA_AT) this.#write(this.#s.index, value >>> 0);
@@ -165,6 +182,13 @@ export const ich9Ahci = deviceType({
   aliases: ['ahci'],
   summary: 'AHCI controller of the ICH9',
   category: 'storage',
-  pci: { vendor: 0x8086, device: 0x2922, revision: 0x02, class: 0x010601, pin: 'A', msi: { vectors: 1, offset: MSI_AT } },
+  pci: {
+    vendor: 0x8086,
+    device: 0x2922,
+    revision: 0x02,
+    class: 0x010601,
+    pin: 'A',
+    msi: { vectors: 1, offset: MSI_AT },
+  },
   create: Ich9Ahci,
 });

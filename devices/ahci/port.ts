@@ -1,19 +1,45 @@
 import type { Dma } from '../../core/memory/dma.ts';
 import { field, type StateValues } from '../../core/state/fields.ts';
-import { AtaChannel, channelState } from '../ide/channel.ts';
+import { AtaChannel, type channelState } from '../ide/channel.ts';
 import { CONTROL, STATUS } from '../ide/task-file.ts';
 import type { AtaTransport } from '../ide/transport.ts';
-import { type AtaUnit, unitState } from '../ide/unit.ts';
-import { CommandQueue, type QueueOwner, queueState } from './queue.ts';
-import {
-  COMMAND, DETECT, FIS, FIS_FLAG, FIS_SIZE, HEADER, INTERRUPT, INTERRUPT_ENABLES, isQueued, LINK_UP, NO_SIGNATURE, NO_TASK_FILE,
-  OPTION, PORT, RECEIVED, SLOTS, TABLE,
-} from './registers.ts';
+import type { AtaUnit, unitState } from '../ide/unit.ts';
+import { CommandQueue, type QueueOwner, type queueState } from './queue.ts';
 import { RegionTable } from './regions.ts';
+import {
+  COMMAND,
+  DETECT,
+  FIS,
+  FIS_FLAG,
+  FIS_SIZE,
+  HEADER,
+  INTERRUPT,
+  INTERRUPT_ENABLES,
+  isQueued,
+  LINK_UP,
+  NO_SIGNATURE,
+  NO_TASK_FILE,
+  OPTION,
+  PORT,
+  RECEIVED,
+  SLOTS,
+  TABLE,
+} from './registers.ts';
 
 export const portState = {
-  CLB: field.u32(), CLBU: field.u32(), FB: field.u32(), FBU: field.u32(), IS: field.u32(), IE: field.u32(),
-  CMD: field.u32(), TFD: field.u32(), SIG: field.u32(), SCTL: field.u32(), SERR: field.u32(), SACT: field.u32(), CI: field.u32(),
+  CLB: field.u32(),
+  CLBU: field.u32(),
+  FB: field.u32(),
+  FBU: field.u32(),
+  IS: field.u32(),
+  IE: field.u32(),
+  CMD: field.u32(),
+  TFD: field.u32(),
+  SIG: field.u32(),
+  SCTL: field.u32(),
+  SERR: field.u32(),
+  SACT: field.u32(),
+  CI: field.u32(),
   /** Where the command list and the received FIS were when their engines started. */
   list: field.number(),
   received: field.number(),
@@ -370,7 +396,8 @@ export class AhciPort implements AtaTransport, QueueOwner {
       return;
     }
     this.#loadTaskFile(fis);
-    if ((s.options & OPTION.ATAPI) !== 0) this.#unit.s.buffer.set(fis.subarray(TABLE.PACKET, TABLE.PACKET + TABLE.PACKET_SIZE));
+    if ((s.options & OPTION.ATAPI) !== 0)
+      this.#unit.s.buffer.set(fis.subarray(TABLE.PACKET, TABLE.PACKET + TABLE.PACKET_SIZE));
     s.inData = false;
     s.transferred = 0;
     this.#storeTransferred();
@@ -410,7 +437,8 @@ export class AhciPort implements AtaTransport, QueueOwner {
 
   /** A command that ended well leaves PxCI. */
   #clearIssue(slot: number): void {
-    if ((this.#unit.s.status & (STATUS.ERR | STATUS.BSY | STATUS.DRQ)) === 0) this.s.CI = (this.s.CI & ~(1 << slot)) >>> 0;
+    if ((this.#unit.s.status & (STATUS.ERR | STATUS.BSY | STATUS.DRQ)) === 0)
+      this.s.CI = (this.s.CI & ~(1 << slot)) >>> 0;
   }
 
   #storeTransferred(): void {

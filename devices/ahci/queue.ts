@@ -1,13 +1,13 @@
-import { IoVector } from '../../core/block/io-vector.ts';
 import { whenDone } from '../../core/block/backend.ts';
+import type { IoVector } from '../../core/block/io-vector.ts';
 import { writeFlag } from '../../core/block/node.ts';
 import type { Dma } from '../../core/memory/dma.ts';
 import { field, type StateValues } from '../../core/state/fields.ts';
 import { ScatterList } from '../ide/scatter-list.ts';
 import { ERROR, SECTOR, STATUS } from '../ide/task-file.ts';
 import type { AtaUnit } from '../ide/unit.ts';
-import { INTERRUPT, QUEUED, SLOTS } from './registers.ts';
 import { RegionTable } from './regions.ts';
+import { INTERRUPT, QUEUED, SLOTS } from './registers.ts';
 
 const FORCE_UNIT_ACCESS = 0x80;
 
@@ -66,7 +66,16 @@ export class CommandQueue {
 
   #entry(tag: number): Entry {
     const { entries } = this.#s;
-    const unused = (): Entry => ({ used: false, halted: false, command: 0, lba: 0, sectors: 0, forced: false, table: 0, regions: 0 });
+    const unused = (): Entry => ({
+      used: false,
+      halted: false,
+      command: 0,
+      lba: 0,
+      sectors: 0,
+      forced: false,
+      table: 0,
+      regions: 0,
+    });
     while (entries.length <= tag) entries.push(unused());
     return entries[tag] ?? unused();
   }
@@ -113,7 +122,9 @@ export class CommandQueue {
     const vector: IoVector = list.begin(read);
     const at = entry.lba * SECTOR;
     const epoch = this.#epoch;
-    const result = read ? backend.readv(at, vector) : backend.writev(at, vector, bytes, 0, entry.forced ? writeFlag.FUA : 0);
+    const result = read
+      ? backend.readv(at, vector)
+      : backend.writev(at, vector, bytes, 0, entry.forced ? writeFlag.FUA : 0);
     whenDone(result, error => {
       list.finish(read);
       if (epoch === this.#epoch) this.#done(tag, error);

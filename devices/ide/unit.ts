@@ -413,7 +413,8 @@ export class AtaUnit {
     const { s } = this;
     s.lba48 = lba48;
     if (lba48) s.count = (s.hobCount << 8) | (s.count & 0xff) || 0x1_0000;
-    else s.count = s.count & 0xff || 0x100;
+    // A SATA host gives 16 bits in any case.
+    else s.count ||= 0x100;
   }
 
   /** Moves on by `sectors` that are transferred. */

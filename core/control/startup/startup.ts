@@ -87,21 +87,22 @@ export class Startup {
     );
     const parallels = await this.#ports('parallel', defaults.parallel ? (nographic ? 'null' : 'vc') : undefined);
     const vga = line.last('vga') ?? (defaults.vga && !nographic ? type.defaults.vga : 'none');
-    const drives = await this.#drives(defaults);
+    const drives = await this.#drives(type, defaults);
     return { serials, parallels, drives, nics: [], vga };
   }
 
   /** `-blockdev`, `-drive` and the empty drives that a machine has by default. */
-  async #drives(defaults: Defaults): Promise<BackendParts['drives']> {
+  async #drives(type: MachineType, defaults: Defaults): Promise<BackendParts['drives']> {
     const line = this.#line;
     const nodes = line.object('blockdev');
     const given = line.opts('drive');
     if (nodes.length === 0 && given.length === 0 && !defaults.cdrom && !defaults.floppy) return [];
     const blocks = await this.#program.blocks();
+    blocks.drives.setUnitsPerBus('ide', type.defaults.ideUnits);
     for (const { value, location } of nodes) await at(location, () => blocks.addNode(value));
     for (const { opts, location } of given) await at(location, () => blocks.addDrive(opts));
-    const fallback = async (wanted: boolean, type: 'ide' | 'floppy', index: number, text: string): Promise<void> => {
-      if (wanted && blocks.drives.byIndex(type, index) === undefined)
+    const fallback = async (wanted: boolean, kind: 'ide' | 'floppy', index: number, text: string): Promise<void> => {
+      if (wanted && blocks.drives.byIndex(kind, index) === undefined)
         await blocks.addDrive(parseOpts(GROUPS.drive, text), true);
     };
     await fallback(defaults.cdrom, 'ide', 2, 'if=ide,index=2,media=cdrom');
