@@ -1,7 +1,7 @@
 import type { DirtyBitmap } from './dirty-bitmap.ts';
 import type { BlockDriver } from './driver.ts';
 import type { BlockGraph } from './graph.ts';
-import { BlockError, errno, IoError } from './io-error.ts';
+import { BlockError, errno, IoError, reason } from './io-error.ts';
 import { IoVector } from './io-vector.ts';
 import { all, type Maybe, type Pending, settle, start, type Task } from './pending.ts';
 import { Edge, type EdgeParent, type Permissions, perm, settlePermissions } from './permissions.ts';
@@ -558,11 +558,20 @@ export abstract class BlockNode implements EdgeParent {
     return undefined;
   }
 
+  /** There is nobody left to take an error: it is said, and the node goes all the same. */
+  async #flushAtLast(): Promise<void> {
+    try {
+      await this.flush();
+    } catch (error) {
+      this.graph.warn(`could not flush '${this.filename}': ${reason(error)}`);
+    }
+  }
+
   async close(): Promise<void> {
     if (this.closed) return;
     this.closed = true;
     try {
-      if (!this.readOnly) await this.flush();
+      if (!this.readOnly) await this.#flushAtLast();
       await this.pclose();
     } finally {
       for (const name of [...this.children.keys()]) {
