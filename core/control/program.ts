@@ -35,6 +35,8 @@ export class Program implements QmpHost {
   readonly chars: CharManager;
   readonly backends: Backends;
   readonly monitors: QmpMonitor[] = [];
+  /** Takes over a file descriptor that a client passed under a name (`getfd`). */
+  takeNamedFd: (name: string) => number | undefined = () => undefined;
   readonly resources: Resource[] = [];
   #machine: Machine | undefined;
   #accelerator: ChosenAccelerator | undefined;

@@ -22,9 +22,16 @@ function chunk(kind: number, contents: Buffer): Buffer {
   return Buffer.concat([header, contents]);
 }
 
-function manifest(machine: Machine): SavedRecord {
+/** What else a stream may carry. */
+export interface SaveOptions {
+  /** The machine's UUID, which must then be the other's too. */
+  readonly uuid?: boolean;
+}
+
+function manifest(machine: Machine, { uuid = false }: SaveOptions = {}): SavedRecord {
   return {
     machine: machine.type.type,
+    ...(uuid && { uuid: machine.config.uuid ?? '' }),
     accelerator: machine.accelerator.name,
     cpus: machine.cpus.plugged.length,
     ramSize: machine.config.ramSize,
@@ -38,9 +45,9 @@ function manifest(machine: Machine): SavedRecord {
  * The whole state of a stopped machine as a stream: a manifest, RAM without its zero pages, each device by its path, the
  * CPUs with the accelerator's own chips, and an end mark.
  */
-export function* saveMachine(machine: Machine): Generator<Buffer> {
+export function* saveMachine(machine: Machine, options: SaveOptions = {}): Generator<Buffer> {
   yield Buffer.concat([MAGIC, Buffer.from(Uint32Array.of(VERSION).buffer)]);
-  yield chunk(Chunk.MANIFEST, encodeValue(manifest(machine)));
+  yield chunk(Chunk.MANIFEST, encodeValue(manifest(machine, options)));
   for (const [index, ram] of machine.ram.entries()) {
     for (let offset = 0; offset < ram.size; offset += PIECE) {
       const length = Math.min(PIECE, ram.size - offset);
@@ -169,7 +176,8 @@ export class MachineLoader {
   }
 
   #check(saved: SavedRecord): void {
-    const here = manifest(this.#machine);
+    const here = manifest(this.#machine, { uuid: true });
+    if (saved['uuid'] !== undefined && saved['uuid'] !== here['uuid']) throw mismatch('UUID', saved['uuid'], here['uuid']);
     for (const [name, what] of [
       ['machine', 'machine type'],
       ['accelerator', 'accelerator'],

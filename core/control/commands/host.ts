@@ -27,6 +27,12 @@ export function hostCommands(program: Program): Handlers<QmpSession> {
     if (fd === undefined) throw new QmpError('No file descriptor supplied via SCM_RIGHTS');
     return fd;
   };
+  const take = (name: string): number | undefined => {
+    const fd = named.get(name);
+    named.delete(name);
+    return fd;
+  };
+  program.takeNamedFd = take;
   return {
     getfd: ({ fdname }, session) => {
       const fd = received(session);

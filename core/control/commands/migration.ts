@@ -72,7 +72,9 @@ export function migrationCommands(program: Program): Handlers<QmpSession> {
           throw new QmpError(`Capability '${capability}' is not supported by this program`);
       }
       for (const { capability, state } of given) capabilities.set(capability, state);
-      (await program.migration()).events = capabilities.get('events') ?? false;
+      const migration = await program.migration();
+      migration.events = capabilities.get('events') ?? false;
+      migration.validateUuid = capabilities.get('validate-uuid') ?? false;
     },
     'query-migrate-parameters': () => parameters,
     'migrate-set-parameters': given => {

@@ -76,6 +76,11 @@ export const HMP_COMMANDS: readonly HmpCommand[] = [
       return undefined;
     },
   ),
+  hmp('qemu-io', '[-d] [device] "[command]"', 'run a qemu-io command on a block device', async ({ program }, text) => {
+    const [device = '', ...command] = words(text).filter(word => word !== '-d');
+    const { qemuIo } = await import('../../block/qemu-io.ts');
+    return qemuIo((await program.blocks()).graph, device, command.join(' '));
+  }),
   hmp('screendump', 'filename [device [head]]', "save screen into PPM image 'filename'", async (context, text) => {
     await context.qmp('screendump', { filename: words(text)[0] ?? '' });
     return undefined;

@@ -47,9 +47,9 @@ export async function openSink(uri: MigrationUri): Promise<Sink> {
   switch (uri.kind) {
     case 'tcp':
     case 'unix': {
-      const socket = uri.kind === 'unix' ? connect(uri.path) : connect(uri.port, uri.host || 'localhost');
+      const socket = uri.kind === 'unix' ? connect({ path: uri.path, allowHalfOpen: true }) : connect({ port: uri.port, host: uri.host || 'localhost', allowHalfOpen: true });
       await once(socket, 'connect');
-      return { stream: socket, finished: () => ended(socket) };
+      return { stream: socket, finished: () => acknowledged(socket) };
     }
     case 'file': {
       const file = createWriteStream(uri.path);
@@ -65,6 +65,26 @@ export async function openSink(uri: MigrationUri): Promise<Sink> {
       return { stream: child.stdin, finished: () => childEnded(child) };
     }
   }
+}
+
+/** What the receiver sends back over a socket once it has taken the machine over. */
+const TAKEN_OVER = Buffer.from('taken over\n');
+
+/** The receiver's last word; only sockets can carry it. */
+export function acknowledge(stream: Readable): void {
+  if (stream instanceof Socket && stream.writable) stream.end(TAKEN_OVER);
+}
+
+/** Waits until the receiver says that it has the machine; without that the sender keeps it. */
+async function acknowledged(socket: Socket): Promise<void> {
+  let answer = Buffer.alloc(0);
+  const closed = once(socket, 'close');
+  socket.on('data', (chunk: Buffer) => {
+    answer = Buffer.concat([answer, chunk]);
+  });
+  socket.end();
+  await closed;
+  if (!answer.equals(TAKEN_OVER)) throw new QmpError('the destination did not take the machine over');
 }
 
 async function ended(stream: Writable): Promise<void> {
@@ -85,7 +105,7 @@ export async function openSource(uri: MigrationUri, listening: (description: str
   switch (uri.kind) {
     case 'tcp':
     case 'unix': {
-      const server = createServer();
+      const server = createServer({ allowHalfOpen: true });
       server.listen(uri.kind === 'unix' ? { path: uri.path } : { host: uri.host || '0.0.0.0', port: uri.port });
       await once(server, 'listening');
       listening(uri.kind === 'unix' ? uri.path : JSON.stringify(server.address()));

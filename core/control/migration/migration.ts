@@ -5,7 +5,7 @@ import type { Program } from '../program.ts';
 import type { Value } from '../qapi/declare.ts';
 import { QmpError } from '../qapi/error.ts';
 import type { MigrationInfo } from '../qapi/schema/migration.ts';
-import { type MigrationUri, openSink, openSource, parseUri } from './channel.ts';
+import { acknowledge, type MigrationUri, openSink, openSource, parseUri } from './channel.ts';
 
 type Info = Value<typeof MigrationInfo>;
 type Status = NonNullable<Info['status']>;
@@ -15,7 +15,8 @@ export class Migration {
   readonly #program: Program;
   /** `events`: whether MIGRATION events are sent. */
   events = false;
-  named: (name: string) => number | undefined = () => undefined;
+  /** `validate-uuid`: the other side must have the same UUID. */
+  validateUuid = false;
   #status: Status = 'none';
   #error: string | undefined;
   #startedAt = 0;
@@ -69,7 +70,7 @@ export class Migration {
     if (this.#program.runState === 'inmigrate') throw new QmpError('Guest is waiting for an incoming migration');
     if (this.#program.runState === 'postmigrate')
       throw new QmpError("Can't migrate the vm that was paused due to previous migration");
-    const target = parseUri(uri, this.named);
+    const target = parseUri(uri, name => this.#program.takeNamedFd(name));
     this.#error = undefined;
     this.#cancelled = false;
     this.#transferred = 0;
@@ -85,7 +86,7 @@ export class Migration {
   /** `-incoming`, `migrate-incoming`. The machine starts once the state is there, unless `-S` was given. */
   async receive(uri: string): Promise<void> {
     const { machine, report } = this.#program;
-    const source = parseUri(uri, this.named);
+    const source = parseUri(uri, name => this.#program.takeNamedFd(name));
     this.#set('setup');
     const stream = await openSource(source, where => {
       if (source.kind === 'tcp') report.info(`waiting for a migration on ${where}`);
@@ -93,7 +94,7 @@ export class Migration {
     this.#set('active');
     const loader = new MachineLoader(machine);
     try {
-      for await (const chunk of stream as AsyncIterable<Buffer>) {
+      for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
         loader.feed(chunk);
         if (loader.complete) break;
       }
@@ -101,10 +102,12 @@ export class Migration {
     } catch (error) {
       this.#error = error instanceof Error ? error.message : String(error);
       this.#set('failed');
+      stream.destroy();
       report.error(error);
       this.#program.exit(1);
       return;
     }
+    acknowledge(stream);
     this.#transferred = loader.transferred;
     this.#total = Math.round(performance.now() - this.#startedAt);
     this.#set('completed');
@@ -123,7 +126,7 @@ export class Migration {
       this.#set('active');
       const stoppedAt = performance.now();
       machine.stop('finish-migrate');
-      for (const piece of saveMachine(machine)) {
+      for (const piece of saveMachine(machine, { uuid: this.validateUuid })) {
         if (this.#cancelled) throw new QmpError('cancelled');
         this.#transferred += piece.length;
         if (!sink.stream.write(piece)) await Promise.race([once(sink.stream, 'drain'), failure]);

@@ -43,6 +43,20 @@ t.test('a machine goes on where its twin stopped', async t => {
   await twin.stop();
 });
 
+t.test('over a socket the source hears whether the machine arrived', async t => {
+  for (const fits of [true, false]) {
+    const path = join(folder, fits ? 'good.sock' : 'bad.sock');
+    const target = await RunningProgram.start('-machine', 'pc', '-m', fits ? '16' : '32', '-incoming', `unix:${path}`);
+    const source = await RunningProgram.start('-machine', 'pc', '-m', '16');
+    await source.execute('qmp_capabilities');
+    await source.execute('migrate', { uri: `unix:${path}` });
+    t.match(await settle(source), { status: fits ? 'completed' : 'failed' });
+    t.match(await source.execute('query-status'), { return: { status: fits ? 'postmigrate' : 'running' } });
+    await source.stop();
+    if (fits) await target.stop();
+  }
+});
+
 t.test('an altered or short stream is a named error', async t => {
   const good = readFileSync(join(folder, 'state'));
   const altered = Buffer.from(good);
