@@ -1,7 +1,15 @@
 import { SouthbridgeError } from '../errors.ts';
 
 /** What a saved state consists of: plain values that a codec can write without knowing the device. */
-export type SavedValue = number | bigint | boolean | string | Uint8Array | null | readonly SavedValue[] | { readonly [key: string]: SavedValue };
+export type SavedValue =
+  | number
+  | bigint
+  | boolean
+  | string
+  | Uint8Array
+  | null
+  | readonly SavedValue[]
+  | { readonly [key: string]: SavedValue };
 export type SavedRecord = { readonly [key: string]: SavedValue };
 
 /** One declared field: its initial value, and how it is checked on the way back in. */
@@ -13,11 +21,17 @@ export interface StateField<T> {
 }
 
 export type StateFields = Readonly<Record<string, StateField<unknown>>>;
-export type StateValues<F extends StateFields> = { -readonly [K in keyof F]: F[K] extends StateField<infer T> ? T : never };
+export type StateValues<F extends StateFields> = {
+  -readonly [K in keyof F]: F[K] extends StateField<infer T> ? T : never;
+};
 
 /** @throws SouthbridgeError ERR_STATE_VALUE */
 export function badState(where: string, expected: string): never {
-  throw new SouthbridgeError('ERR_STATE_VALUE', `the saved state of ${where} is not ${expected}`, 'the snapshot is damaged or was made by another version');
+  throw new SouthbridgeError(
+    'ERR_STATE_VALUE',
+    `the saved state of ${where} is not ${expected}`,
+    'the snapshot is damaged or was made by another version',
+  );
 }
 
 function unsigned(bits: number): (initial?: number) => StateField<number> {
@@ -26,7 +40,9 @@ function unsigned(bits: number): (initial?: number) => StateField<number> {
     initial: () => initial,
     save: value => value,
     load: (saved, where) =>
-      typeof saved === 'number' && Number.isInteger(saved) && saved >= 0 && saved <= max ? saved : badState(where, `an unsigned ${bits}-bit number`),
+      typeof saved === 'number' && Number.isInteger(saved) && saved >= 0 && saved <= max
+        ? saved
+        : badState(where, `an unsigned ${bits}-bit number`),
   });
 }
 
@@ -39,12 +55,16 @@ export const field = {
   number: (initial = 0): StateField<number> => ({
     initial: () => initial,
     save: value => (Number.isFinite(value) ? value : null),
-    load: (saved, where) => (saved === null ? Number.POSITIVE_INFINITY : typeof saved === 'number' ? saved : badState(where, 'a number')),
+    load: (saved, where) =>
+      saved === null ? Number.POSITIVE_INFINITY : typeof saved === 'number' ? saved : badState(where, 'a number'),
   }),
   u64: (initial = 0n): StateField<bigint> => ({
     initial: () => initial,
     save: value => value,
-    load: (saved, where) => (typeof saved === 'bigint' && BigInt.asUintN(64, saved) === saved ? saved : badState(where, 'an unsigned 64-bit number')),
+    load: (saved, where) =>
+      typeof saved === 'bigint' && BigInt.asUintN(64, saved) === saved
+        ? saved
+        : badState(where, 'an unsigned 64-bit number'),
   }),
   bool: (initial = false): StateField<boolean> => ({
     initial: () => initial,
@@ -66,13 +86,17 @@ export const field = {
   bytes: (length: number): StateField<Uint8Array> => ({
     initial: () => new Uint8Array(length),
     save: value => value.slice(),
-    load: (saved, where) => (saved instanceof Uint8Array && saved.length === length ? saved.slice() : badState(where, `${length} bytes`)),
+    load: (saved, where) =>
+      saved instanceof Uint8Array && saved.length === length ? saved.slice() : badState(where, `${length} bytes`),
   }),
   /** At most `maxLength` bytes: a queue's contents. */
   buffer: (maxLength: number): StateField<Uint8Array> => ({
     initial: () => new Uint8Array(0),
     save: value => value.slice(),
-    load: (saved, where) => (saved instanceof Uint8Array && saved.length <= maxLength ? saved.slice() : badState(where, `at most ${maxLength} bytes`)),
+    load: (saved, where) =>
+      saved instanceof Uint8Array && saved.length <= maxLength
+        ? saved.slice()
+        : badState(where, `at most ${maxLength} bytes`),
   }),
   /** Exactly `length` unsigned 32-bit words. */
   words: (length: number): StateField<Uint32Array> => ({
@@ -80,7 +104,9 @@ export const field = {
     save: value => [...value],
     load: (saved, where) => {
       if (!Array.isArray(saved) || saved.length !== length) return badState(where, `${length} words`);
-      return Uint32Array.from(saved, word => (typeof word === 'number' && word === word >>> 0 ? word : badState(where, `${length} words`)));
+      return Uint32Array.from(saved, word =>
+        typeof word === 'number' && word === word >>> 0 ? word : badState(where, `${length} words`),
+      );
     },
   }),
   /** At most `maxLength` values of one kind: a list of requests. */
@@ -88,7 +114,9 @@ export const field = {
     initial: () => [],
     save: value => value.map(item => element.save(item)),
     load: (saved, where) =>
-      Array.isArray(saved) && saved.length <= maxLength ? saved.map((item, index) => element.load(item, `${where}[${index}]`)) : badState(where, `a list of at most ${maxLength}`),
+      Array.isArray(saved) && saved.length <= maxLength
+        ? saved.map((item, index) => element.load(item, `${where}[${index}]`))
+        : badState(where, `a list of at most ${maxLength}`),
   }),
   record: <F extends StateFields>(fields: F): StateField<StateValues<F>> => ({
     initial: () => initialValues(fields),
@@ -106,18 +134,26 @@ export function saveValues<F extends StateFields>(fields: F, values: StateValues
 }
 
 /** Strict: every field must be there, valid, and no other. */
-export function loadValues<F extends StateFields>(fields: F, saved: SavedValue | undefined, where: string): StateValues<F> {
+export function loadValues<F extends StateFields>(
+  fields: F,
+  saved: SavedValue | undefined,
+  where: string,
+): StateValues<F> {
   const record = asRecord(saved, where);
   for (const name of Object.keys(record)) if (!Object.hasOwn(fields, name)) badState(`${where}.${name}`, 'known here');
   return Object.fromEntries(
     Object.entries(fields).map(([name, kind]) => {
       const value = record[name];
-      return [name, value === undefined ? badState(`${where}.${name}`, 'present') : kind.load(value, `${where}.${name}`)];
+      return [
+        name,
+        value === undefined ? badState(`${where}.${name}`, 'present') : kind.load(value, `${where}.${name}`),
+      ];
     }),
   ) as StateValues<F>;
 }
 
 export function asRecord(saved: SavedValue | undefined, where: string): SavedRecord {
-  if (typeof saved !== 'object' || saved === null || saved instanceof Uint8Array || Array.isArray(saved)) return badState(where, 'a record');
+  if (typeof saved !== 'object' || saved === null || saved instanceof Uint8Array || Array.isArray(saved))
+    return badState(where, 'a record');
   return saved as SavedRecord;
 }

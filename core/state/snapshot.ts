@@ -177,7 +177,8 @@ export class MachineLoader {
 
   #check(saved: SavedRecord): void {
     const here = manifest(this.#machine, { uuid: true });
-    if (saved['uuid'] !== undefined && saved['uuid'] !== here['uuid']) throw mismatch('UUID', saved['uuid'], here['uuid']);
+    if (saved['uuid'] !== undefined && saved['uuid'] !== here['uuid'])
+      throw mismatch('UUID', saved['uuid'], here['uuid']);
     for (const [name, what] of [
       ['machine', 'machine type'],
       ['accelerator', 'accelerator'],

@@ -158,8 +158,7 @@ export class CharManager {
       case 'socket': {
         const { SocketChardev } = await import('../../char/socket.ts');
         const waiting = (filename: string): void => this.#host.info(`QEMU waiting for connection on: ${filename}`);
-        const upgrade =
-          spec.server && spec.address.type !== 'inet' && !SERVERS.has(id) ? await fdReceiver() : undefined;
+        const upgrade = spec.address.type !== 'inet' && !SERVERS.has(id) ? await fdReceiver() : undefined;
         return new SocketChardev(id, { ...spec, waiting, ...(upgrade !== undefined && { upgrade }) });
       }
       case 'stdio': {

@@ -47,7 +47,10 @@ export async function openSink(uri: MigrationUri): Promise<Sink> {
   switch (uri.kind) {
     case 'tcp':
     case 'unix': {
-      const socket = uri.kind === 'unix' ? connect({ path: uri.path, allowHalfOpen: true }) : connect({ port: uri.port, host: uri.host || 'localhost', allowHalfOpen: true });
+      const socket =
+        uri.kind === 'unix'
+          ? connect({ path: uri.path, allowHalfOpen: true })
+          : connect({ port: uri.port, host: uri.host || 'localhost', allowHalfOpen: true });
       await once(socket, 'connect');
       return { stream: socket, finished: () => acknowledged(socket) };
     }
