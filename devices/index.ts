@@ -22,6 +22,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['ICH9-LPC', () => import('./ich9/lpc.ts')],
   ['ICH9-SMB', () => import('./ich9/smbus.ts')],
   ['mch q35-pcihost', () => import('./q35.ts')],
+  ['pci-bridge pcie-pci-bridge i82801b11-bridge pcie-root-port ioh3420', () => import('./pci-bridges.ts')],
   ['ib700', () => import('./ib700.ts')],
   ['ioapic', () => import('./ioapic.ts')],
   ['isa-debug-exit', () => import('./isa-debug-exit.ts')],

@@ -1,0 +1,195 @@
+/** PCI and PCI Express bridges: conventional ones, and the root ports of Express. */
+import type { DeviceContext } from '../core/device/device-type.ts';
+import { deviceType } from '../core/device/device-type.ts';
+import { prop } from '../core/device/property.ts';
+import { MemoryRegion } from '../core/memory/memory-region.ts';
+import { PciBridge } from '../core/pci/pci-bridge.ts';
+
+const CAP_SSVID = 0x0d;
+const CAP_EXPRESS = 0x10;
+const SECONDARY_66MHZ_FAST = 0x00a0;
+const EXPRESS_SIZE = 0x3c;
+/** PCI Express 4.0, section 7.5.3: offsets in the capability. */
+const EXP = { FLAGS: 0x02, DEVCAP: 0x04, DEVCTL: 0x08, DEVSTA: 0x0a, LNKCAP: 0x0c, LNKCTL: 0x10, LNKSTA: 0x12, SLTCAP: 0x14, SLTCTL: 0x18, SLTSTA: 0x1a, RTCTL: 0x1c, RTSTA: 0x20, DEVCAP2: 0x24, DEVCTL2: 0x28, LNKCAP2: 0x2c, LNKCTL2: 0x30 } as const;
+const ROOT_PORT_WITH_SLOT = 0x0142;
+const PCI_BRIDGE_PORT = 0x72;
+const ROLE_BASED_ERRORS = 0x8000;
+/** Attention button and indicators, power controller and indicator, hot-plug, surprise; an electromechanical interlock. */
+const SLOT_CAPS = 0x0002_007b;
+const SLOT_CONTROL = 0x07c0;
+const SLOT_CONTROL_WRITABLE = 0x1fff;
+const SLOT_EVENTS = 0x001f;
+const DEVCTL_WRITABLE = 0x000f;
+
+const bridgeProperties = {
+  chassis_nr: prop.u8({ default: 0 }),
+  msi: prop.onOffAuto({ default: 'auto' }),
+  shpc: prop.bool({ default: false }),
+  'bus-reserve': prop.u32({ default: 0xffff_ffff }),
+  'io-reserve': prop.size({ default: 0xffff_ffff }),
+  'mem-reserve': prop.size({ default: 0xffff_ffff }),
+  'pref32-reserve': prop.size({ default: 0xffff_ffff }),
+  'pref64-reserve': prop.size({ default: 0xffff_ffff }),
+} as const;
+
+/** `pci-bridge`: a conventional bridge that is in nobody's chipset. */
+class StandardBridge extends PciBridge<typeof bridgeProperties> {
+  constructor(context: DeviceContext<typeof bridgeProperties>) {
+    super(context, { firstSlot: 1, secondaryStatus: SECONDARY_66MHZ_FAST });
+  }
+}
+
+const PCIE_PCI_EXPRESS_AT = 0x40;
+
+/** `pcie-pci-bridge`: conventional PCI behind an Express port. */
+class ExpressToPciBridge extends PciBridge<typeof bridgeProperties> {
+  constructor(context: DeviceContext<typeof bridgeProperties>) {
+    super(context, { firstSlot: 1, secondaryStatus: SECONDARY_66MHZ_FAST });
+    const { config } = this;
+    const at = config.addCapability(CAP_EXPRESS, EXPRESS_SIZE, PCIE_PCI_EXPRESS_AT + 8);
+    config.set16(at + EXP.FLAGS, PCI_BRIDGE_PORT);
+    config.set32(at + EXP.DEVCAP, ROLE_BASED_ERRORS);
+    config.set32(at + EXP.LNKCAP, 0x0000_0411);
+    config.set16(at + EXP.LNKSTA, 0x0011);
+    config.mask16(config.writable, at + EXP.DEVCTL, DEVCTL_WRITABLE);
+  }
+}
+
+const I82801_SSVID_AT = 0x50;
+
+/** `i82801b11-bridge`: the DMI-to-PCI bridge of ICH9. */
+class Ich9Bridge extends PciBridge {
+  constructor(context: DeviceContext) {
+    super(context, { secondaryStatus: SECONDARY_66MHZ_FAST });
+    this.config.addCapability(CAP_SSVID, 8, I82801_SSVID_AT);
+  }
+}
+
+const portProperties = {
+  port: prop.u8({ default: 0 }),
+  chassis: prop.u8({ default: 0 }),
+  slot: prop.u16({ default: 0 }),
+  hotplug: prop.bool({ default: true }),
+  power_controller_present: prop.bool({ default: true }),
+  'disable-acs': prop.bool({ default: false }),
+  'x-speed': prop.string({ default: '16' }),
+  'x-width': prop.string({ default: '32' }),
+  'x-migrate-msix': prop.bool({ default: true }),
+  'x-native-hotplug': prop.bool({ default: true }),
+  'bus-reserve': prop.u32({ default: 0xffff_ffff }),
+  'io-reserve': prop.size({ default: 0xffff_ffff }),
+  'mem-reserve': prop.size({ default: 0xffff_ffff }),
+  'pref32-reserve': prop.size({ default: 0xffff_ffff }),
+  'pref64-reserve': prop.size({ default: 0xffff_ffff }),
+} as const;
+
+const MSIX_BAR = 4096;
+const MSIX_PENDING = 0x800;
+
+/** Where a port's capabilities are, and how fast its link is. */
+interface PortShape {
+  readonly ssvid: number;
+  readonly express: number;
+  readonly linkCaps: number;
+  readonly linkStatus: number;
+  readonly linkCaps2: number;
+  readonly linkControl2: number;
+}
+
+/** A root port of PCI Express: one slot. */
+abstract class RootPort extends PciBridge<typeof portProperties> {
+  constructor(context: DeviceContext<typeof portProperties>, shape: PortShape) {
+    super(context, { express: true, slots: 1, closedAtReset: true });
+    const { config, props } = this;
+    const { vendor } = this.identity;
+    const ssvid = config.addCapability(CAP_SSVID, 8, shape.ssvid);
+    config.set16(ssvid + 4, vendor);
+    const at = config.addCapability(CAP_EXPRESS, EXPRESS_SIZE, shape.express);
+    config.set16(at + EXP.FLAGS, ROOT_PORT_WITH_SLOT);
+    config.set32(at + EXP.DEVCAP, ROLE_BASED_ERRORS);
+    config.mask16(config.writable, at + EXP.DEVCTL, DEVCTL_WRITABLE);
+    config.mask16(config.writeOneToClear, at + EXP.DEVSTA, DEVCTL_WRITABLE);
+    config.set32(at + EXP.LNKCAP, shape.linkCaps | (props.port << 24));
+    config.set16(at + EXP.LNKSTA, shape.linkStatus);
+    config.set32(at + EXP.SLTCAP, SLOT_CAPS | (props.slot << 19));
+    config.set16(at + EXP.SLTCTL, SLOT_CONTROL);
+    config.mask16(config.writable, at + EXP.SLTCTL, SLOT_CONTROL_WRITABLE);
+    config.mask16(config.writeOneToClear, at + EXP.SLTSTA, SLOT_EVENTS);
+    config.mask16(config.writable, at + EXP.RTCTL, 0x0007);
+    config.set32(at + EXP.DEVCAP2, 0x0030_0020);
+    config.mask16(config.writable, at + EXP.DEVCTL2, 0x0020);
+    config.set32(at + EXP.LNKCAP2, shape.linkCaps2);
+    config.set16(at + EXP.LNKCTL2, shape.linkControl2);
+  }
+}
+
+class GenericRootPort extends RootPort {
+  constructor(context: DeviceContext<typeof portProperties>) {
+    super(context, { ssvid: 0x40, express: 0x54, linkCaps: 0x0030_0604, linkStatus: 0x0204, linkCaps2: 0x1e, linkControl2: 4 });
+  }
+
+  protected override realize(): void {
+    if (this.msix === undefined) return;
+    const contents = MemoryRegion.container('pcie-root-port-msix', MSIX_BAR);
+    contents.add(this.msix.table, 0);
+    contents.add(this.msix.pending, MSIX_PENDING);
+    this.bar(0, contents, { size: MSIX_BAR });
+  }
+}
+
+class Ioh3420 extends RootPort {
+  constructor(context: DeviceContext<typeof portProperties>) {
+    super(context, { ssvid: 0x40, express: 0x90, linkCaps: 0x0011_0411, linkStatus: 0x0011, linkCaps2: 0, linkControl2: 0 });
+  }
+}
+
+const BRIDGE_CLASS = 0x060400;
+
+export const pciBridge = deviceType({
+  type: 'pci-bridge',
+  summary: 'Standard PCI Bridge',
+  category: 'bridge',
+  parents: ['base-pci-bridge', 'pci-device', 'device'],
+  properties: bridgeProperties,
+  pci: { vendor: 0x1b36, device: 0x0001, class: BRIDGE_CLASS, bridge: true, pin: 'A' },
+  create: StandardBridge,
+});
+
+export const pciePciBridge = deviceType({
+  type: 'pcie-pci-bridge',
+  summary: 'PCIe-to-PCI bridge',
+  category: 'bridge',
+  parents: ['base-pci-bridge', 'pci-device', 'device'],
+  properties: bridgeProperties,
+  pci: { vendor: 0x1b36, device: 0x000e, class: BRIDGE_CLASS, bridge: true, pin: 'A' },
+  create: ExpressToPciBridge,
+});
+
+export const i82801b11Bridge = deviceType({
+  type: 'i82801b11-bridge',
+  summary: 'ICH9 DMI-to-PCI bridge',
+  category: 'bridge',
+  parents: ['base-pci-bridge', 'pci-device', 'device'],
+  pci: { vendor: 0x8086, device: 0x244e, revision: 0x92, class: 0x060401, bridge: true },
+  create: Ich9Bridge,
+});
+
+export const pcieRootPort = deviceType({
+  type: 'pcie-root-port',
+  summary: 'PCI Express Root Port',
+  category: 'bridge',
+  parents: ['pcie-root-port-base', 'pcie-slot', 'pcie-port', 'base-pci-bridge', 'pci-device', 'device'],
+  properties: portProperties,
+  pci: { vendor: 0x1b36, device: 0x000c, class: BRIDGE_CLASS, bridge: true, pin: 'A', msix: { vectors: 1, bar: 0, pba: MSIX_PENDING, offset: 0x48 } },
+  create: GenericRootPort,
+});
+
+export const ioh3420 = deviceType({
+  type: 'ioh3420',
+  summary: 'Intel IOH device id 3420 PCIE Root Port',
+  category: 'bridge',
+  parents: ['pcie-root-port-base', 'pcie-slot', 'pcie-port', 'base-pci-bridge', 'pci-device', 'device'],
+  properties: portProperties,
+  pci: { vendor: 0x8086, device: 0x3420, revision: 2, class: BRIDGE_CLASS, bridge: true, pin: 'A', msi: { vectors: 2, wide: false, maskable: true, offset: 0x60 } },
+  create: Ioh3420,
+});
