@@ -1,4 +1,4 @@
-import type { Accelerator, GuestBus, InterruptSource, Vm, VmStop } from '../accel/accelerator.ts';
+import type { Accelerator, GuestBus, InstructionClock, InterruptSource, Vm, VmStop } from '../accel/accelerator.ts';
 import { HostClock, RealtimeClock, VirtualClock } from '../clock/clock.ts';
 import { ANY_CPU } from '../cpu/resolve.ts';
 import type { Bus, DeviceHome } from '../device/bus.ts';
@@ -44,6 +44,8 @@ export interface MachineParts {
   readonly random?: () => number;
   /** Whether the accelerator is to provide the interrupt controllers, where it can choose. */
   readonly kernelIrqchip?: boolean;
+  /** Virtual time counts instructions, where the accelerator can. */
+  readonly icount?: InstructionClock;
 }
 
 /** Something that happened, with QEMU's event name and data. */
@@ -77,6 +79,7 @@ export class Machine {
   readonly #listeners = new Set<MachineListener>();
   readonly #resetHooks: (() => void)[] = [];
   readonly #ram: GuestRam[] = [];
+  readonly #icount: InstructionClock | undefined;
   #vm: Vm | undefined;
   readonly #interrupts = new InterruptRelay();
   #disposed = false;
@@ -85,6 +88,7 @@ export class Machine {
     this.type = parts.type;
     this.config = parts.config;
     this.accelerator = parts.accelerator;
+    this.#icount = parts.icount;
     this.acceleratorIrqchip =
       parts.accelerator.caps.irqchip === 'always' ||
       (parts.accelerator.caps.irqchip === 'optional' && (parts.kernelIrqchip ?? true));
@@ -164,6 +168,7 @@ export class Machine {
         cpuModel: this.cpus.option.cpu.name,
         apicIds: this.cpus.apicIds,
         lowRam: this.type.lowRam(this.config),
+        ...(this.#icount !== undefined && { icount: this.#icount }),
         stopped: stop => this.#stopped(stop),
       });
       if (this.type.hasCpus || this.config.cpuModel !== undefined) {

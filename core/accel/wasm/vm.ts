@@ -58,6 +58,8 @@ export class WasmVm implements Vm {
   #sliceEndWanted = false;
   /** What a slice that was ended early hides from the module. */
   #suspended: { readonly flags: number; readonly halted: number } | undefined;
+  /** The slice was ended early, so that a halted CPU may yet have an interrupt to take. */
+  #cutShort = false;
   #resetWanted = false;
   #nmiWanted = false;
   #disposed = false;
@@ -295,6 +297,7 @@ export class WasmVm implements Vm {
     if (!this.#running) return;
     this.#inSlice = true;
     this.#sliceEndWanted = false;
+    this.#cutShort = false;
     this.#sliceStartedMs = performance.now();
     const { cpu, code } = this.#engine;
     let stop: VmStop | undefined;
@@ -380,7 +383,7 @@ export class WasmVm implements Vm {
     if (this.#resetWanted) this.#resetNow();
     if (!this.#running) this.#debug?.withdraw();
     if (!this.#running) return;
-    if (this.#engine.cpu.halted) this.#sleep();
+    if (this.#engine.cpu.halted && !this.#cutShort) this.#sleep();
     else this.#runSoon();
   }
 
@@ -458,6 +461,7 @@ export class WasmVm implements Vm {
     memory.setWord(abi.FLAGS, (memory.word(abi.FLAGS) & ~FLAG_IF) | (this.#suspended.flags & FLAG_IF));
     memory.setByte(abi.HALTED, this.#suspended.halted);
     this.#suspended = undefined;
+    this.#cutShort = true;
   }
 
   #endSliceSoon(): void {

@@ -8,7 +8,7 @@ import type { Handlers } from '../qmp/catalog.ts';
 import type { QmpSession } from '../qmp/monitor.ts';
 
 /** Options that clients must not take for usable, although the command line knows their names. */
-const UNSUPPORTED = new Set(['sandbox', 'spice', 'icount']);
+const UNSUPPORTED = new Set(['sandbox', 'spice']);
 
 export function miscCommands(program: Program): Handlers<QmpSession> {
   const traced = (name: string): TraceEvent[] => {

@@ -96,7 +96,6 @@ function refuseUnsupported(line: CommandLine): void {
   refuse('spice', 'SPICE is not supported by this program');
   refuse('chroot', 'chroot is not supported by this program');
   refuse('runas', 'runas is not supported by this program');
-  refuse('icount', 'icount is not supported by this program');
   for (const { opts, location } of line.opts('sandbox')) {
     if (opts.bool('enable')) {
       throw new LocatedError(

@@ -11,6 +11,7 @@ import { chooseAccelerator } from './accelerators.ts';
 import { at } from './at.ts';
 import { type Defaults, defaultsFor } from './defaults.ts';
 import { addDevice, deviceRequest } from './devices.ts';
+import { instructionClock } from './icount.ts';
 import { type BackendParts, machineConfig, machineRequest } from './machine-config.ts';
 import { applyPolicy } from './policy.ts';
 import { romImages } from './rom-images.ts';
@@ -141,6 +142,7 @@ export class Startup {
     const { accelerator, options } = program.accelerator;
     const kernelIrqchip =
       options?.string('kernel-irqchip') ?? request.options['kernel-irqchip'] ?? request.options['kernel_irqchip'];
+    const icount = instructionClock(line, accelerator);
     return new Machine({
       type,
       config,
@@ -149,6 +151,7 @@ export class Startup {
       trace: this.#trace(),
       romImage: romImages(line.all('L').map(({ value }) => value)),
       ...(kernelIrqchip !== undefined && { kernelIrqchip: kernelIrqchip !== 'off' }),
+      ...(icount !== undefined && { icount }),
     });
   }
 
