@@ -13,6 +13,7 @@ import type { QmpHost, QmpMonitor, QmpSession } from './qmp/monitor.ts';
 import type { ChosenAccelerator } from './startup/accelerators.ts';
 import { Backends } from './startup/backends.ts';
 import type { Blocks } from './startup/blocks.ts';
+import type { Nets } from './startup/nets.ts';
 import type { UserObjects } from './startup/objects.ts';
 import type { Reporter } from './startup/report.ts';
 
@@ -47,6 +48,7 @@ export class Program implements QmpHost {
   #built = false;
   #objects: Promise<UserObjects> | undefined;
   #blocks: Promise<Blocks> | undefined;
+  #nets: Promise<Nets> | undefined;
   #migration: Promise<Migration> | undefined;
   #leavePreconfig: (() => Promise<void>) | undefined;
   #exiting = false;
@@ -108,6 +110,12 @@ export class Program implements QmpHost {
   blocks(): Promise<Blocks> {
     this.#blocks ??= import('./startup/blocks.ts').then(module => new module.Blocks(this));
     return this.#blocks;
+  }
+
+  /** The network backends; loaded when the first one comes. */
+  nets(): Promise<Nets> {
+    this.#nets ??= import('./startup/nets.ts').then(module => new module.Nets(this));
+    return this.#nets;
   }
 
   /** Migration to and from this machine; loaded when first asked for. */

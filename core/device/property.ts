@@ -221,7 +221,13 @@ function backend<T>(kind: string, options: { help?: string; required?: boolean }
     parse(value, context) {
       if (typeof value !== 'string') return value as T;
       if (context.backends === undefined) throw invalid(context, `the id of a ${kind}, which this machine has none of`, value);
-      return context.backends.find(kind, value) as T;
+      try {
+        return context.backends.find(kind, value) as T;
+      } catch (error) {
+        // A backend that only says what it cannot do leaves it to us to say for whom.
+        if (!(error instanceof SouthbridgeError) || !error.message.startsWith("can't ")) throw error;
+        throw new SouthbridgeError(error.code, `Property '${context.owner}.${context.name}' ${error.message}`, error.hint, { cause: error });
+      }
     },
     format: value => (typeof value === 'object' && value !== null && 'id' in value ? String(value.id) : value === undefined ? '' : String(value)),
   };

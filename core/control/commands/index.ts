@@ -13,6 +13,7 @@ import { machineCommands } from './machine.ts';
 import { memoryCommands } from './memory.ts';
 import { migrationCommands } from './migration.ts';
 import { miscCommands } from './misc.ts';
+import { netCommands } from './net.ts';
 import { objectCommands } from './objects.ts';
 import { unsupportedCommands } from './unsupported.ts';
 
@@ -30,6 +31,7 @@ export function commandTable(program: Program): CommandTable<QmpSession> {
     .add(blockCommands(program))
     .add(blockJobCommands(program))
     .add(blockExportCommands(program))
+    .add(netCommands(program))
     .add(hostCommands(program))
     .add(migrationCommands(program))
     .add(inputCommands(program));

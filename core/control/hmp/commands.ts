@@ -273,9 +273,29 @@ export const HMP_COMMANDS: readonly HmpCommand[] = [
     'netdev_add',
     '[user|tap|socket|...],id=str[,prop=value][,...]',
     'add host network device',
-    async (context, text) => {
-      await context.qmp('netdev_add', parseKeyval(text.trim(), 'type'));
+    async ({ program }, text) => {
+      await (await program.nets()).addText(text.trim());
       return undefined;
+    },
+  ),
+  hmp(
+    'hostfwd_add',
+    '[netdev_id] [tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport',
+    'redirect TCP or UDP connections from host to guest (requires -net user)',
+    async ({ program }, text) => {
+      const [rule = '', id] = words(text).reverse();
+      (await program.nets()).user(id).addHostForward(rule);
+      return undefined;
+    },
+  ),
+  hmp(
+    'hostfwd_remove',
+    '[netdev_id] [tcp|udp]:[hostaddr]:hostport',
+    'remove host-to-guest TCP or UDP redirection',
+    async ({ program }, text) => {
+      const [rule = '', id] = words(text).reverse();
+      const removed = (await program.nets()).user(id).removeHostForward(rule);
+      return `host forwarding rule for ${rule} ${removed ? 'removed' : 'not found'}\n`;
     },
   ),
   hmp('netdev_del', 'id', 'remove host network device', async (context, text) => {

@@ -104,7 +104,10 @@ export const INFO_COMMANDS: readonly HmpCommand[] = [
       )
       .join('');
   }),
-  hmp('network', '', 'show the network state', () => ''),
+  hmp('network', '', 'show the network state', async ({ program }) => (await program.nets()).describe()),
+  hmp('usernet', '', 'show user network stack connection states', async ({ program }) =>
+    (await program.nets()).users.map(backend => `Hub -1 (${backend.id}):\n${backend.connectionInfo()}`).join(''),
+  ),
   hmp('chardev', '', 'show the character devices', ({ program: { chars } }) =>
     chars.ids.map(id => `${id}: filename=${chars.get(id)?.filename}\n`).join(''),
   ),

@@ -161,6 +161,9 @@ export function parseCommandLine(program: string, args: readonly string[]): Comm
   return line;
 }
 
+/** Network backends in the stricter syntax; the others take a parameter several times. */
+const MODERN_NETDEV = /^(type=)?(stream|dgram)(,|$)/;
+
 function accept(line: CommandLine, option: GivenOption, spec: OptionSpec): void {
   const { name, value, location } = option;
   line.given.push(option);
@@ -171,6 +174,7 @@ function accept(line: CommandLine, option: GivenOption, spec: OptionSpec): void 
       else if (name === 'global') addGlobal(line, value, location);
       else if (DRIVES.has(name)) addDrive(line, option);
       else if (value.startsWith('{') && (spec.keyval !== undefined || name === 'device')) addJson(line, option);
+      else if (name === 'netdev' && !MODERN_NETDEV.test(value)) addGroup(line, 'netdev', value, location);
       else if (spec.keyval !== undefined) addKeyval(line, option, spec.keyval);
       else if (spec.group !== undefined) addGroup(line, spec.group, value, location);
     });

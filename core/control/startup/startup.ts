@@ -89,6 +89,7 @@ export class Startup {
     const parallels = await this.#ports('parallel', defaults.parallel ? (nographic ? 'null' : 'vc') : undefined);
     const vga = line.last('vga') ?? (defaults.vga && !nographic ? type.defaults.vga : 'none');
     const drives = await this.#drives(type, defaults);
+    await this.#netdevs();
     return { serials, parallels, drives, nics: [], vga };
   }
 
@@ -109,6 +110,16 @@ export class Startup {
     await fallback(defaults.cdrom, 'ide', 2, 'if=ide,index=2,media=cdrom');
     await fallback(defaults.floppy, 'floppy', 0, 'if=floppy,index=0');
     return blocks.onBoard;
+  }
+
+  /** `-netdev`, in each of its syntaxes. */
+  async #netdevs(): Promise<void> {
+    const objects = this.#line.object('netdev');
+    const given = this.#line.opts('netdev');
+    if (objects.length === 0 && given.length === 0) return;
+    const nets = await this.#program.nets();
+    for (const { opts, location } of given) await at(location, () => nets.addOpts(opts));
+    for (const { value, keyval, location } of objects) await at(location, () => nets.addObject(value, keyval));
   }
 
   /** `-serial` and `-parallel` in order, or the default one. */
