@@ -124,7 +124,8 @@ const size: Kind<number> = {
   type: 'size',
   parse(value, context) {
     const bytes = typeof value === 'string' ? parseSize(value) : Number(toBigInt(value) ?? Number.NaN);
-    if (bytes === undefined || !Number.isSafeInteger(bytes) || bytes < 0) throw invalid(context, 'a size such as 64K, 1.5G or a number of bytes', value);
+    if (bytes === undefined || !Number.isSafeInteger(bytes) || bytes < 0)
+      throw invalid(context, 'a size such as 64K, 1.5G or a number of bytes', value);
     return bytes;
   },
   format: value => value,
@@ -157,9 +158,20 @@ const mac: Kind<MacAddress> = {
   type: 'str',
   parse(value, context) {
     const text = Array.isArray(value) ? value.map(byte => Number(byte).toString(16)).join(':') : String(value);
-    const bytes = text.split(/[:-]/).map(part => (/^[0-9a-f]{1,2}$/i.test(part) ? Number.parseInt(part, 16) : Number.NaN));
+    const bytes = text
+      .split(/[:-]/)
+      .map(part => (/^[0-9a-f]{1,2}$/i.test(part) ? Number.parseInt(part, 16) : Number.NaN));
     const [a, b, c, d, e, f] = bytes;
-    if (bytes.length !== 6 || a === undefined || b === undefined || c === undefined || d === undefined || e === undefined || f === undefined || bytes.some(Number.isNaN)) {
+    if (
+      bytes.length !== 6 ||
+      a === undefined ||
+      b === undefined ||
+      c === undefined ||
+      d === undefined ||
+      e === undefined ||
+      f === undefined ||
+      bytes.some(Number.isNaN)
+    ) {
       throw invalid(context, 'a MAC address such as 52:54:00:12:34:56', value);
     }
     return [a, b, c, d, e, f];
@@ -204,9 +216,18 @@ function choices<const C extends readonly string[]>(values: C, typeName: string)
 }
 
 /** An enumerated property; options as for the others, and QEMU's name of the type. */
-function enumeration<const C extends readonly string[]>(values: C, options: WithValue<C[number]> & { typeName?: string }): Prop<C[number]>;
-function enumeration<const C extends readonly string[]>(values: C, options?: Common<C[number]> & { typeName?: string }): Prop<C[number] | undefined>;
-function enumeration<const C extends readonly string[]>(values: C, options: Common<C[number]> & { typeName?: string } = {}): Prop<C[number] | undefined> {
+function enumeration<const C extends readonly string[]>(
+  values: C,
+  options: WithValue<C[number]> & { typeName?: string },
+): Prop<C[number]>;
+function enumeration<const C extends readonly string[]>(
+  values: C,
+  options?: Common<C[number]> & { typeName?: string },
+): Prop<C[number] | undefined>;
+function enumeration<const C extends readonly string[]>(
+  values: C,
+  options: Common<C[number]> & { typeName?: string } = {},
+): Prop<C[number] | undefined> {
   return declare(choices(values, options.typeName ?? 'str'))(options);
 }
 
@@ -220,16 +241,27 @@ function backend<T>(kind: string, options: { help?: string; required?: boolean }
     mutable: false,
     parse(value, context) {
       if (typeof value !== 'string') return value as T;
-      if (context.backends === undefined) throw invalid(context, `the id of a ${kind}, which this machine has none of`, value);
+      if (context.backends === undefined)
+        throw invalid(context, `the id of a ${kind}, which this machine has none of`, value);
       try {
         return context.backends.find(kind, value) as T;
       } catch (error) {
         // A backend that only says what it cannot do leaves it to us to say for whom.
         if (!(error instanceof SouthbridgeError) || !error.message.startsWith("can't ")) throw error;
-        throw new SouthbridgeError(error.code, `Property '${context.owner}.${context.name}' ${error.message}`, error.hint, { cause: error });
+        throw new SouthbridgeError(
+          error.code,
+          `Property '${context.owner}.${context.name}' ${error.message}`,
+          error.hint,
+          { cause: error },
+        );
       }
     },
-    format: value => (typeof value === 'object' && value !== null && 'id' in value ? String(value.id) : value === undefined ? '' : String(value)),
+    format: value =>
+      typeof value === 'object' && value !== null && 'id' in value
+        ? String(value.id)
+        : value === undefined
+          ? ''
+          : String(value),
   };
 }
 
@@ -240,7 +272,8 @@ function list<T>(element: Prop<T>, options: { help?: string } = {}): Prop<readon
     default: [],
     required: false,
     mutable: false,
-    parse: (value, context) => (Array.isArray(value) ? value : String(value).split(':')).map(item => element.parse(item, context)),
+    parse: (value, context) =>
+      (Array.isArray(value) ? value : String(value).split(':')).map(item => element.parse(item, context)),
     format: value => value.map(item => element.format(item)),
   };
 }
@@ -282,7 +315,11 @@ export function parseProperties<S extends PropSet>(
     if (given !== undefined) {
       values[name] = property.parse(given, { name, owner, ...(backends && { backends }) });
     } else if (property.required) {
-      throw new SouthbridgeError('ERR_PROPERTY_MISSING', `Parameter '${name}' is missing`, `give ${owner} a value for '${name}'`);
+      throw new SouthbridgeError(
+        'ERR_PROPERTY_MISSING',
+        `Parameter '${name}' is missing`,
+        `give ${owner} a value for '${name}'`,
+      );
     } else {
       values[name] = property.default;
     }
