@@ -17,9 +17,11 @@ export class VirtqueueElement {
   /** Descriptors on either side, which a device sees as they were before adjacent ones were joined. */
   outCount = 0;
   inCount = 0;
-  /** Bus addresses and lengths of the writable pieces, for those who must know that RAM has changed. */
-  readonly #addresses: number[] = [];
-  readonly #lengths: number[] = [];
+  /** Bus addresses and lengths of the pieces: those of `out`, and those of `in`. */
+  readonly #outAddresses: number[] = [];
+  readonly #outLengths: number[] = [];
+  readonly #inAddresses: number[] = [];
+  readonly #inLengths: number[] = [];
 
   clear(): void {
     this.out.clear();
@@ -31,28 +33,48 @@ export class VirtqueueElement {
 
   /** Adds a stretch of bus addresses to either side. False where it is not all RAM. */
   map(dma: Dma, address: number, length: number, writable: boolean): boolean {
-    const vector = writable ? this.in : this.out;
-    let at = address;
-    for (let left = length; left > 0; ) {
-      const ram = dma.ramAt(at, left, writable);
-      if (ram === undefined) return false;
-      vector.add(ram.bytes, dma.ramOffset, dma.ramLength);
-      left -= dma.ramLength;
-      at += dma.ramLength;
-    }
+    if (!append(dma, writable ? this.in : this.out, address, length, writable)) return false;
     if (writable) {
-      this.#addresses[this.inCount] = address;
-      this.#lengths[this.inCount] = length;
+      this.#inAddresses[this.inCount] = address;
+      this.#inLengths[this.inCount] = length;
       this.inCount++;
-    } else this.outCount++;
+    } else {
+      this.#outAddresses[this.outCount] = address;
+      this.#outLengths[this.outCount] = length;
+      this.outCount++;
+    }
     return true;
+  }
+
+  /**
+   * Whether the views in `out` and `in` may become useless when the guest runs: an accelerator that owns the RAM may move it
+   * (wasm). Whoever keeps such an element must not let others use the views, and {@link refresh} before using them again.
+   */
+  get movable(): boolean {
+    const base = this.in.count > 0 ? this.in.bases[0] : this.out.bases[0];
+    return base !== undefined && base.buffer instanceof ArrayBuffer;
+  }
+
+  /** Finds the RAM again after the guest has run. False where it is no longer there. */
+  refresh(dma: Dma): boolean {
+    if (!this.movable) return true;
+    this.out.clear();
+    this.in.clear();
+    let complete = true;
+    for (let index = 0; index < this.outCount && complete; index++) {
+      complete = append(dma, this.out, this.#outAddresses[index] ?? 0, this.#outLengths[index] ?? 0, false);
+    }
+    for (let index = 0; index < this.inCount && complete; index++) {
+      complete = append(dma, this.in, this.#inAddresses[index] ?? 0, this.#inLengths[index] ?? 0, true);
+    }
+    return complete;
   }
 
   /** The device has written the first `length` bytes of `in`. */
   written(dma: Dma, length: number): void {
     for (let index = 0, left = length; index < this.inCount && left > 0; index++) {
-      const size = Math.min(left, this.#lengths[index] ?? 0);
-      dma.written(this.#addresses[index] ?? 0, size);
+      const size = Math.min(left, this.#inLengths[index] ?? 0);
+      dma.written(this.#inAddresses[index] ?? 0, size);
       left -= size;
     }
   }
@@ -70,4 +92,17 @@ export class VirtqueueElement {
     this.in.scatter(to, source, start, room);
     return room;
   }
+}
+
+function append(dma: Dma, vector: IoVector, address: number, length: number, writable: boolean): boolean {
+  let at = address;
+  for (let left = length; left > 0; ) {
+    const ram = dma.ramAt(at, left, writable);
+    if (ram === undefined) return false;
+    const stretch = dma.ramLength;
+    vector.add(ram.bytes, dma.ramOffset, stretch);
+    left -= stretch;
+    at += stretch;
+  }
+  return true;
 }
