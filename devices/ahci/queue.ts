@@ -104,7 +104,8 @@ export class CommandQueue {
     const entry = this.#entry(tag);
     const backend = this.#unit.medium?.backend;
     const bytes = entry.sectors * SECTOR;
-    const list = (this.#lists[tag] ??= new ScatterList(this.#dma));
+    this.#lists[tag] ??= new ScatterList(this.#dma);
+    const list = this.#lists[tag];
     entry.halted = false;
     this.#regions.start(entry.table, entry.regions);
     this.#regions.take(list, 0, bytes);
