@@ -36,6 +36,7 @@ const bridgeProperties = {
 class StandardBridge extends PciBridge<typeof bridgeProperties> {
   constructor(context: DeviceContext<typeof bridgeProperties>) {
     super(context, { firstSlot: 1, secondaryStatus: SECONDARY_66MHZ_FAST });
+    this.config.setStatus(SECONDARY_66MHZ_FAST);
   }
 }
 
@@ -46,6 +47,7 @@ class ExpressToPciBridge extends PciBridge<typeof bridgeProperties> {
   constructor(context: DeviceContext<typeof bridgeProperties>) {
     super(context, { firstSlot: 1, secondaryStatus: SECONDARY_66MHZ_FAST });
     const { config } = this;
+    config.setStatus(SECONDARY_66MHZ_FAST);
     const at = config.addCapability(CAP_EXPRESS, EXPRESS_SIZE, PCIE_PCI_EXPRESS_AT + 8);
     config.set16(at + EXP.FLAGS, PCI_BRIDGE_PORT);
     config.set32(at + EXP.DEVCAP, ROLE_BASED_ERRORS);
@@ -61,6 +63,7 @@ const I82801_SSVID_AT = 0x50;
 class Ich9Bridge extends PciBridge {
   constructor(context: DeviceContext) {
     super(context, { secondaryStatus: SECONDARY_66MHZ_FAST });
+    this.config.setStatus(SECONDARY_66MHZ_FAST);
     this.config.addCapability(CAP_SSVID, 8, I82801_SSVID_AT);
   }
 }
