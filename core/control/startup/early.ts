@@ -11,6 +11,7 @@ import { at } from './at.ts';
 export async function startEarly(program: Program): Promise<void> {
   const { line } = program;
   stayAlive(program);
+  surviveDefects(program);
   writePidfile(program, line);
   handleSignals(program);
   for (const { opts, location } of line.opts('chardev')) await at(location, () => program.chars.addOpts(opts));
@@ -40,6 +41,19 @@ export async function startEarly(program: Program): Promise<void> {
 function stayAlive(program: Program): void {
   const timer = setInterval(() => undefined, 2 ** 30);
   program.resources.push({ dispose: () => clearInterval(timer) });
+}
+
+/**
+ * A defect of a device or a command stops the machine, whose state can then be looked at and saved; it does not take the
+ * process with it. Before the machine is built it does.
+ */
+function surviveDefects(program: Program): void {
+  process.on('uncaughtException', error => {
+    if ('code' in error && error.code === 'EPIPE') return;
+    program.report.error(error);
+    if (!program.isReady) process.exit(1);
+    if (program.runState === 'running') program.machine.stop('internal-error');
+  });
 }
 
 function writePidfile(program: Program, line: CommandLine): void {
