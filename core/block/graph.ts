@@ -42,6 +42,8 @@ export class BlockGraph {
   readonly #listeners = new Set<(event: BlockEvent) => void>();
   /** Stops the machine because of an I/O error; the run loop sets it. */
   stopMachine: () => void = () => {};
+  /** Cancels what works on nodes by itself; whoever runs such work sets it. */
+  endJobs: () => Promise<void> = async () => {};
   /** There is a node that listens to debug events. */
   debugging = false;
   readonly throttleGroups = new Map<string, ThrottleGroup>();
@@ -458,6 +460,7 @@ export class BlockGraph {
 
   /** Flushes and closes everything: the end of the process. */
   async close(): Promise<void> {
+    await this.endJobs();
     for (const backend of [...this.backends]) await backend.close();
     for (let progress = true; progress; ) {
       progress = false;

@@ -52,8 +52,8 @@ export class RawNode extends BlockNode {
   protected override pwrite(offset: number, bytes: number, iov: IoVector, at: number, flags: number): Pending {
     this.#checkEnd(offset, bytes);
     if (this.restrictFirstSector && offset < SECTOR) this.#checkFirstSector(offset, bytes, iov, at);
-    const write = (): Pending => this.#below.writev(offset + this.#offset, bytes, iov, at, flags);
-    return this.graph.debugging ? start(this.#debugged('write_aio', write)) : write();
+    if (!this.graph.debugging) return this.#below.writev(offset + this.#offset, bytes, iov, at, flags);
+    return start(this.#debugged('write_aio', () => this.#below.writev(offset + this.#offset, bytes, iov, at, flags)));
   }
 
   protected override pwriteZeroes(offset: number, bytes: number, flags: number): Pending {

@@ -328,6 +328,7 @@ export class Jobs {
 
   constructor(graph: BlockGraph) {
     this.graph = graph;
+    graph.endJobs = () => this.cancelAll();
   }
 
   [Symbol.iterator](): Iterator<Job> {

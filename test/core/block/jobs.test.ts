@@ -260,3 +260,19 @@ t.test('a job can be paused, slowed and cancelled, and an error ends it', async 
   t.ok(events.includes('BLOCK_JOB_ERROR'));
   await graph.close();
 });
+
+t.test('the end of the process ends the jobs, and what was written is there', { skip: noQemuImg }, async t => {
+  const { graph } = quietGraph();
+  const source = await openQcow2(graph, create('e0.qcow2'));
+  const vm = await guest(graph, source);
+  await vm.write(0, 1 << 20, 1);
+  const target = await openQcow2(graph, create('e1.qcow2'));
+  const jobs = new Jobs(graph);
+  jobs.add(await new MirrorJob(graph, { id: 'slow', source, target, sync: 'full', speed: 1024 }).setup());
+  await vm.write(500_000, 5000, 2);
+  await graph.close();
+  t.ok(source.closed && target.closed);
+  t.equal(qemuCheck(folder.file('e0.qcow2')).status, 0);
+  qemuImg('convert', '-O', 'raw', folder.file('e0.qcow2'), folder.file('e0.raw'));
+  t.same(fs.readFileSync(folder.file('e0.raw')), vm.model);
+});

@@ -174,6 +174,7 @@ export const BlockdevDriver = enumeration('BlockdevDriver', [
   'blkdebug',
   'copy-on-read',
   'file',
+  'host_device',
   'nbd',
   'null-aio',
   'null-co',

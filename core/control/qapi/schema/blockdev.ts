@@ -221,6 +221,7 @@ export const BlockdevOptions = union(
     blkdebug: BlockdevOptionsBlkdebug,
     'copy-on-read': BlockdevOptionsCor,
     file: BlockdevOptionsFile,
+    host_device: BlockdevOptionsFile,
     nbd: BlockdevOptionsNbd,
     'null-aio': BlockdevOptionsNull,
     'null-co': BlockdevOptionsNull,
