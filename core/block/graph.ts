@@ -9,7 +9,7 @@ import { parseJson } from './json-filename.ts';
 import type { BlockNode, DetectZeroes, NodeSettings } from './node.ts';
 import { BlockOptions } from './options.ts';
 import { settlePermissions } from './permissions.ts';
-import { type ThrottleClock, ThrottleGroup } from './throttle.ts';
+import { type ThrottleClock, type ThrottleConfig, ThrottleGroup } from './throttle.ts';
 
 /** How much of an image a driver sees to recognise it. */
 const PROBE_BYTES = 2048;
@@ -44,6 +44,8 @@ export class BlockGraph {
   stopMachine: () => void = () => {};
   /** Cancels what works on nodes by itself; whoever runs such work sets it. */
   endJobs: () => Promise<void> = async () => {};
+  /** The limits of the object `throttle-group` of that name; whoever has such objects sets it. */
+  groupLimits: (name: string) => Promise<ThrottleConfig | undefined> = async () => undefined;
   /** There is a node that listens to debug events. */
   debugging = false;
   readonly throttleGroups = new Map<string, ThrottleGroup>();
