@@ -26,7 +26,7 @@ export class FileNode extends BlockNode {
     this.#host = host;
     this.#locking = locking;
     this.filename = host.path;
-    if (settings.direct) this.requestAlignment = 512;
+    this.requestAlignment = host.directAlignment();
   }
 
   override get length(): number {
@@ -137,7 +137,7 @@ export class FileNode extends BlockNode {
     const before = this.#host;
     this.#host = host;
     Object.assign(this.settings, settings);
-    this.requestAlignment = settings.direct ? 512 : 1;
+    this.requestAlignment = host.directAlignment();
     before.close();
     this.#locked = { perm: 0, shared: PERM_ALL };
   }

@@ -14,6 +14,9 @@ import { type ThrottleClock, type ThrottleConfig, ThrottleGroup } from './thrott
 /** How much of an image a driver sees to recognise it. */
 const PROBE_BYTES = 2048;
 
+/** How long the end of the process waits for requests that hang, for each backend, in milliseconds. */
+const CLOSE_MS = 5000;
+
 const DEFAULTS: NodeSettings = {
   readOnly: false,
   autoReadOnly: false,
@@ -463,7 +466,10 @@ export class BlockGraph {
   /** Flushes and closes everything: the end of the process. */
   async close(): Promise<void> {
     await this.endJobs();
-    for (const backend of [...this.backends]) await backend.close();
+    for (const backend of [...this.backends]) {
+      if (await within(backend.close(), CLOSE_MS)) continue;
+      this.warn(`requests of ${backend.description} did not end; what they were to write may be missing`);
+    }
     for (let progress = true; progress; ) {
       progress = false;
       for (const node of this.nodes()) {
@@ -473,6 +479,19 @@ export class BlockGraph {
         progress = true;
       }
     }
+  }
+}
+
+/** Whether `work` came to its end in time. */
+async function within(work: Promise<void>, ms: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<boolean>(resolve => {
+    timer = setTimeout(resolve, ms, false);
+  });
+  try {
+    return await Promise.race([work.then(() => true), late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -102,6 +102,20 @@ export class HostFile {
     return this.#size;
   }
 
+  /** What O_DIRECT wants requests to be multiples of, in bytes: found by asking for less. */
+  directAlignment(): number {
+    if (!this.direct) return 1;
+    for (const bytes of [512, 1024, 2048]) {
+      try {
+        fs.readSync(this.#fd, pageBuffer(bytes), 0, bytes, bytes);
+        return bytes;
+      } catch {
+        // More, then.
+      }
+    }
+    return 4096;
+  }
+
   /** Bytes that the host has set aside for the file. */
   allocatedSize(): number {
     const stat = fs.fstatSync(this.#fd);
@@ -301,7 +315,7 @@ export class HostFile {
 
   /** O_DIRECT through memory that is aligned as the host wants it. */
   async #bounced(op: 'read' | 'write', offset: number, bytes: number, iov: IoVector, at: number): Promise<void> {
-    const bounce = new Uint8Array(new WebAssembly.Memory({ initial: Math.ceil(bytes / 0x1_0000) }).buffer, 0, bytes);
+    const bounce = pageBuffer(bytes);
     const flat = IoVector.of(bounce);
     if (op === 'read') {
       await this.#readPooled(offset, bytes, flat, 0);
@@ -313,11 +327,21 @@ export class HostFile {
   }
 }
 
-/** Whether every piece begins and ends on a 4 KiB page. Only a WebAssembly memory's own beginning is known to. */
+/** Memory of our own that begins on a page. */
+const pages = new WeakSet<ArrayBufferLike>();
+
+function pageBuffer(bytes: number): Uint8Array {
+  const { buffer } = new WebAssembly.Memory({ initial: Math.ceil(bytes / 0x1_0000) });
+  pages.add(buffer);
+  return new Uint8Array(buffer, 0, bytes);
+}
+
+/** Whether every piece begins on a page of 4 KiB: guest RAM does, as a whole, and what others bring may not. */
 function aligned(iov: IoVector, at: number, bytes: number): boolean {
   let fits = true;
   iov.forEach(at, bytes, (base, start, length) => {
-    fits &&= base.buffer.byteLength % 0x1_0000 === 0 && (base.byteOffset + start) % 4096 === 0 && length % 512 === 0;
+    const whole = base.buffer instanceof SharedArrayBuffer || pages.has(base.buffer);
+    fits &&= whole && (base.byteOffset + start) % 4096 === 0 && length % 512 === 0;
   });
   return fits;
 }

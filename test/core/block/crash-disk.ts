@@ -18,7 +18,7 @@ export class CrashDisk extends BlockNode {
 
   constructor(graph: BlockGraph, settings: NodeSettings, content: Buffer) {
     super(graph, crashDriver, settings);
-    this.#content = Buffer.alloc(64 << 20);
+    this.#content = Buffer.alloc(16 << 20);
     content.copy(this.#content);
     this.#size = content.length;
     this.log.push({ kind: 'write', offset: 0, data: Buffer.from(content) }, { kind: 'flush' });
@@ -76,7 +76,7 @@ export class CrashDisk extends BlockNode {
   after(end: number, random: (below: number) => number): Buffer {
     let flushed = end;
     while (flushed > 0 && this.log[flushed - 1]?.kind !== 'flush') flushed--;
-    const disk = Buffer.alloc(64 << 20);
+    const disk = Buffer.alloc(16 << 20);
     let size = 0;
     const chance = random(4);
     for (const [index, operation] of this.log.slice(0, end).entries()) {

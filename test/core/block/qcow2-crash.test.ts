@@ -116,7 +116,7 @@ for (const variant of [
     }
     let lost = 0;
     let damaged = 0;
-    for (let crash = 0; crash < 60; crash++) {
+    for (let crash = 0; crash < 40; crash++) {
       const end = 2 + random(disk.log.length - 2);
       fs.writeFileSync(file, disk.after(end, random));
       const lazy = variant.startsWith('lazy');
