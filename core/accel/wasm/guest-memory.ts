@@ -139,7 +139,7 @@ export class GuestMemory {
       this.#cover(page);
       this.#memory.bytes.fill(NOTHING, this.#base + at, this.#base + at + PAGE);
     });
-    this.#dirty(gpa, size);
+    this.dirty(gpa, size);
   }
 
   /** Undoes what the guest wrote into pages that are ROM: the module protects none. */
@@ -229,10 +229,6 @@ export class GuestMemory {
   #dirtyShadow(gpa: number, size: number): void {
     const start = Math.max(gpa, abi.VIDEO_WINDOW_END);
     this.dirty(start, Math.min(gpa + size, abi.SHADOW_END) - start);
-  }
-
-  #dirty(gpa: number, size: number): void {
-    this.dirty(gpa, size);
   }
 
   #inFixedRam(gpa: number, size: number): boolean {

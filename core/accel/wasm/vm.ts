@@ -1,9 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
-import { SouthbridgeError } from '../../errors.ts';
 import type { GuestRam } from '../../memory/guest-ram.ts';
 import type { DebugOptions, Vcpu, Vm, VmOptions, VmStop } from '../accelerator.ts';
-import type { CpuState } from '../cpu-state.ts';
 import { codeReport, registersReport } from '../registers-report.ts';
 import * as abi from './abi.ts';
 import { BusPort } from './bus-port.ts';
@@ -13,13 +11,14 @@ import { WasmCpu } from './cpu.ts';
 import { GuestDebug } from './guest-debug.ts';
 import { GuestMemory } from './guest-memory.ts';
 import { DELIVERY_NMI, Irqchip } from './irqchip.ts';
+import { deliverNmi } from './nmi.ts';
 import { translate } from './paging.ts';
 import { ReadWidth } from './read-width.ts';
+import { WasmVcpu } from './vcpu.ts';
 import { decodeState, encodeState } from './vm-state.ts';
 import { VmTime } from './vm-time.ts';
 
 const FLAG_IF = 0x200;
-const NMI_VECTOR = 2;
 const NS_PER_MS = 1e6;
 /** The longest that the event loop waits for the guest, whatever the guest's clock says. */
 const SLICE_LIMIT_MS = 10;
@@ -116,8 +115,7 @@ export class WasmVm implements Vm {
     if (level) this.#interruptPending();
   }
 
-  injectMsi(address: number, data: number): void {
-    void address;
+  injectMsi(_address: number, data: number): void {
     const delivery = (data >> 8) & 7;
     if (delivery === DELIVERY_NMI) this.injectNmi();
     else if (this.#irqchip.message(data & 0xff, delivery, (data & 0x8000) !== 0)) this.#interruptPending();
@@ -441,7 +439,10 @@ export class WasmVm implements Vm {
   }
 
   #letInterruptsIn(): void {
-    if (this.#nmiWanted) this.#deliverNmi();
+    if (this.#nmiWanted) {
+      this.#nmiWanted = false;
+      deliverNmi(this.#engine.core, this.#engine.memory, this.#irqchip, this.#ram, linear => this.translate(linear));
+    }
     this.#engine.core.handle_irqs();
   }
 
@@ -484,25 +485,6 @@ export class WasmVm implements Vm {
     const { memory } = this.#engine;
     this.#time.discount(abi.INSTRUCTIONS_PER_CHECK);
     memory.setWord(abi.INSTRUCTION_COUNTER, memory.word(abi.INSTRUCTION_COUNTER) + abi.INSTRUCTIONS_PER_CHECK);
-  }
-
-  /** The module has no NMI: the 8259A is made to answer with vector 2, and the guest's IF is put into the frame. */
-  #deliverNmi(): void {
-    this.#nmiWanted = false;
-    const { core, memory } = this.#engine;
-    const flags = memory.word(abi.FLAGS);
-    const stackBefore = memory.word(abi.GPR + 16);
-    memory.setWord(abi.FLAGS, flags | FLAG_IF);
-    this.#irqchip.asVector(NMI_VECTOR, () => core.handle_irqs());
-    if ((flags & FLAG_IF) !== 0) return;
-    const stack = memory.word(abi.GPR + 16);
-    const mask = memory.byte(abi.STACK_32) !== 0 ? -1 : 0xffff;
-    const pushed = (stackBefore - stack) & mask;
-    const wide = pushed !== 6 && pushed !== 10;
-    const linear = memory.word(abi.SEGMENT_BASE + 4 * abi.SS) + ((stack + (wide ? 8 : 4)) & mask);
-    const at = this.translate(linear >>> 0);
-    if (at === undefined || at + 4 > this.#ram.size) return;
-    memory.setByte(this.#ram.base + at + 1, memory.byte(this.#ram.base + at + 1) & ~(FLAG_IF >> 8));
   }
 
   /** The guest-physical address of `linear`, or undefined where nothing is mapped. */
@@ -564,41 +546,5 @@ export class WasmVm implements Vm {
   #byteAt(linear: bigint): number | undefined {
     const gpa = this.translate(Number(BigInt.asUintN(32, linear)));
     return gpa === undefined ? undefined : this.#ram.byteAt(gpa);
-  }
-}
-
-class WasmVcpu implements Vcpu {
-  readonly index = 0;
-  readonly #vm: WasmVm;
-
-  constructor(vm: WasmVm) {
-    this.#vm = vm;
-  }
-
-  get halted(): boolean {
-    return this.#vm.cpu.halted;
-  }
-
-  readState(): CpuState {
-    return this.#vm.cpu.read();
-  }
-
-  writeState(state: CpuState): void {
-    if (state.efer !== 0n) {
-      throw new SouthbridgeError(
-        'ERR_CPU_STATE',
-        'the wasm accelerator has no long mode',
-        'choose another accelerator with -accel',
-      );
-    }
-    this.#vm.cpu.write(state);
-  }
-
-  setDebug(options: DebugOptions | undefined): void {
-    this.#vm.setDebug(options);
-  }
-
-  translate(linear: bigint): number | undefined {
-    return this.#vm.translate(Number(BigInt.asUintN(32, linear)));
   }
 }
