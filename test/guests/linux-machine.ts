@@ -6,11 +6,14 @@ import { wasm } from '../../core/accel/wasm/accelerator.ts';
 import { initramfs } from '../../core/firmware/guest-cache/initramfs.ts';
 import { Machine } from '../../core/machine/machine.ts';
 import { DEFAULT_CONFIG, type MachineConfig } from '../../core/machine/machine-config.ts';
+import type { MachineType } from '../../core/machine/machine-type.ts';
 import { pc } from '../../machines/pc.ts';
 import { GuestConsole } from './guest-console.ts';
 import { guestOrSkip } from './guest-or-skip.ts';
 
 export interface LinuxOptions {
+  /** `pc` by default. */
+  readonly type?: MachineType;
   readonly config?: Partial<MachineConfig>;
   readonly modules?: readonly string[];
   readonly append?: string;
@@ -30,7 +33,7 @@ export interface LinuxMachine {
 }
 
 /**
- * Debian's i386 Linux on a `pc` run by the wasm accelerator: from the reset vector through SeaBIOS and the Linux boot ROM to a
+ * Debian's i386 Linux on a PC run by the wasm accelerator: from the reset vector through SeaBIOS and the Linux boot ROM to a
  * BusyBox shell on the first serial port. Undefined, with the test told why, where the guest cannot be had.
  */
 export async function bootLinux(t: Test, options: LinuxOptions): Promise<LinuxMachine | undefined> {
@@ -53,7 +56,7 @@ export async function bootLinux(t: Test, options: LinuxOptions): Promise<LinuxMa
     const terminal = new GuestConsole();
     await terminal.open();
     const machine = new Machine({
-      type: pc,
+      type: options.type ?? pc,
       config,
       accelerator: wasm,
       backends: { find: () => terminal },

@@ -1,5 +1,6 @@
 import t from 'tap';
 import { MachineLoader, saveMachine } from '../../../core/state/snapshot.ts';
+import { q35 } from '../../../machines/q35.ts';
 import { bootLinux } from '../../guests/linux-machine.ts';
 
 const INIT = `
@@ -14,7 +15,7 @@ read -r name
 echo "hello, $name"
 `;
 
-t.setTimeout(180_000);
+t.setTimeout(350_000);
 t.test('Linux finds its drivers on a PC, takes input, and powers it off', { timeout: 170_000 }, async t => {
   const linux = await bootLinux(t, { init: INIT, modules: ['i2c-piix4'] });
   if (linux === undefined) return;
@@ -42,4 +43,21 @@ t.test('Linux finds its drivers on a PC, takes input, and powers it off', { time
   t.match(terminal.output, /Using IOAPIC for interrupt routing/, 'ACPI tables');
   t.match(terminal.output, /4: +[1-9]\d* +IO-APIC +4-edge +ttyS0/, 'serial interrupts');
   t.match(terminal.output, /LOC: +[1-9]\d\d/, 'local APIC timer');
+});
+
+t.test('Linux finds its drivers on a Q35', { timeout: 170_000 }, async t => {
+  const init = `
+    dmesg -n 1
+    dmesg | grep -E 'ahci|MMCONFIG|SATA'
+    for device in /sys/bus/pci/devices/*; do echo "pci $(basename $device) $(basename $(readlink -f $device/driver))"; done
+    grep -E 'ahci|i801' /proc/interrupts`;
+  const linux = await bootLinux(t, { type: q35, init, modules: ['ahci', 'i2c-i801'] });
+  if (linux === undefined) return;
+  const { terminal, down } = linux;
+  t.equal(await down, 'guest-shutdown');
+  t.match(terminal.output, /MMCONFIG at \[mem 0xb0000000-0xbfffffff\]/, 'the memory-mapped configuration space');
+  t.match(terminal.output, /ahci 0000:00:1f\.2: AHCI 0001\.0000 32 slots 6 ports/, 'AHCI');
+  t.match(terminal.output, /pci 0000:00:1f\.3 i801_smbus/, 'ICH9 SMBus');
+  t.match(terminal.output, /PCI-MSI \d+-edge +ahci/, 'message-signalled interrupts');
+  t.match(terminal.output, /16: +\d+ +IO-APIC +16-fasteoi +i801_smbus/, "the IOAPIC's inputs above ISA's");
 });
