@@ -12,6 +12,7 @@ import { installPcFirmware } from './firmware/install.ts';
 import { PIIX4_PM } from './firmware/pc-firmware.ts';
 import { installDiskTypes } from './pc-cmos.ts';
 import { LateRouter, pcOptions, plugBoard } from './pc-board.ts';
+import { plugNics } from './nics.ts';
 import { findFloppies, plugFloppies } from './floppies.ts';
 import { plugIdeDrives } from './ide-drives.ts';
 import { PcInterrupts } from './pc-interrupts.ts';
@@ -55,6 +56,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   const rtc = plugBoard(machine, isa, interrupts, options, layout, HPET_ROUTES);
 
   if (config.vga === 'std') machine.adoptRam(pci.plug(vga).videoMemory);
+  plugNics(config.nics, pci, 'e1000');
 
   const pm = pci.plug(piix4Pm, { addr: '01.3' }, { smb_io_base: SMBUS_BASE });
   const sci = isa.irq(SCI_IRQ, 'sci');

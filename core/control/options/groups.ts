@@ -35,7 +35,7 @@ export const GROUPS = {
   },
   device: { name: 'device', impliedKey: 'driver' },
   netdev: { name: 'netdev', impliedKey: 'type' },
-  nic: { name: 'nic', impliedKey: 'model' },
+  nic: { name: 'nic', impliedKey: 'type' },
   net: { name: 'net', impliedKey: 'type' },
   drive: {
     name: 'drive',

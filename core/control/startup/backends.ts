@@ -22,7 +22,7 @@ export class Backends implements BackendLookup, Resource {
 
   find(kind: string, id: string): unknown {
     const provider = this.#providers.get(kind);
-    if (provider === undefined) throw new SouthbridgeError('ERR_BACKEND', `there is no ${kind} '${id}'`);
+    if (provider === undefined) throw new SouthbridgeError('ERR_BACKEND', `can't find value '${id}'`);
     return provider(id);
   }
 

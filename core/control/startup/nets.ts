@@ -1,12 +1,13 @@
 import { SouthbridgeError } from '../../errors.ts';
-import { Hub } from '../../net/hub.ts';
+import type { NicConfig } from '../../machine/machine-config.ts';
+import { Hub, HubPort } from '../../net/hub.ts';
 import type { NetBackend, NetClient } from '../../net/net-client.ts';
 import { SocketNet } from '../../net/socket.ts';
 import { TapNet } from '../../net/tap.ts';
 import { UserNet } from '../../net/user.ts';
 import type { Json, JsonObject } from '../json/value.ts';
 import { GROUPS } from '../options/groups.ts';
-import { type Opts, parseOpts } from '../options/opts.ts';
+import { Opts, parseOpts } from '../options/opts.ts';
 import type { Program, Resource } from '../program.ts';
 import type { Value } from '../qapi/declare.ts';
 import { deviceNotFound, QmpError } from '../qapi/error.ts';
@@ -16,12 +17,15 @@ import { KEYVAL_ROOT, ROOT } from '../qapi/types.ts';
 type NetdevSpec = Value<typeof Netdev>;
 
 /** Parameters that may be given several times, as lists of strings. */
+/** Parameters of `-nic` and `-net` that are the card's. */
+const CARD_KEYS: ReadonlySet<string> = new Set(['model', 'mac', 'macaddr', 'vectors', 'addr']);
 const LISTS: ReadonlySet<string> = new Set(['hostfwd', 'guestfwd', 'dnssearch']);
 
 /** The host's side of the network cards: what `-netdev` and `netdev_add` make, by id. */
 export class Nets implements Resource {
   readonly #backends = new Map<string, NetBackend>();
   readonly #hubs = new Map<number, Hub>();
+  #made = 0;
 
   constructor(program: Pick<Program, 'backends'>) {
     program.backends.provide('netdev', id => this.#claim(id), this);
@@ -55,6 +59,50 @@ export class Nets implements Resource {
     return this.addObject(object, true);
   }
 
+  /** `-nic`: a backend and the card on it. */
+  async addNic(opts: Opts): Promise<NicConfig[]> {
+    const { type, card, rest } = splitNic(opts);
+    if (type === 'none') return [];
+    const { id } = await this.addOpts(rest(this.#newId()));
+    return [{ ...card, netdev: id }];
+  }
+
+  /** `-net`: a card, or a backend, on hub 0. */
+  async addLegacy(opts: Opts): Promise<NicConfig[]> {
+    const { type, card, rest } = splitNic(opts);
+    if (type === 'none') return [];
+    const given = opts.string('netdev');
+    if (type === 'nic') return [{ ...card, netdev: given ?? this.#hubPort().id }];
+    const backend = await this.addOpts(rest(this.#newId()));
+    backend.client.connect(this.#hubPort().client);
+    return [];
+  }
+
+  /** A card on a user-mode network; alone where the host has none. */
+  async addDefault(): Promise<NicConfig[]> {
+    const port = this.#hubPort();
+    try {
+      const backend = await this.add({ type: 'user', id: this.#newId() });
+      backend.client.connect(this.#hubPort().client);
+    } catch (error) {
+      if (!(error instanceof SouthbridgeError)) throw error;
+    }
+    return [{ netdev: port.id, model: undefined, mac: undefined }];
+  }
+
+  #hubPort(): HubPort {
+    const hub = this.#hubs.get(0) ?? new Hub(0);
+    this.#hubs.set(0, hub);
+    const port = hub.addPort(`hub0port${hub.ports.size}`);
+    this.#backends.set(port.id, port);
+    return port;
+  }
+
+  /** As QEMU makes ids up: a mark that the user cannot give, a number, and two digits against guessing. */
+  #newId(): string {
+    return `#net${this.#made++}${String(this.#backends.size).padStart(2, '0')}`;
+  }
+
   /** JSON, or with `keyval` strings that the schema converts. */
   addObject(object: JsonObject, keyval = false): Promise<NetBackend> {
     return this.add(Netdev.read(object, keyval ? KEYVAL_ROOT : ROOT));
@@ -83,16 +131,27 @@ export class Nets implements Resource {
     client.peer?.setLink(up);
   }
 
-  /** `info network`. */
+  /** `info network`: hubs with what is on their ports, then every other wire. */
   describe(): string {
-    return this.all
-      .map(({ client }) => {
-        const { peer } = client;
-        const own = `${client.name}: index=0,type=${client.model},${client.description}\n`;
-        if (peer === undefined) return own;
-        return `${peer.name}: index=0,type=nic,${peer.description}\n \\ ${own}`;
-      })
-      .join('');
+    const line = ({ name, model, description }: NetClient): string =>
+      `${name}: index=0,type=${this.#isBackend(name) ? model : 'nic'}${description === '' ? '' : `,${description}`}\n`;
+    let text = '';
+    for (const hub of this.#hubs.values()) {
+      text += `hub ${hub.number}\n`;
+      for (const { client } of [...hub.ports].reverse()) {
+        text += ` \\ ${client.name}${client.peer === undefined ? '\n' : `: ${line(client.peer)}`}`;
+      }
+    }
+    for (const backend of this.all) {
+      const { client } = backend;
+      if (backend instanceof HubPort || client.peer?.model === 'hubport') continue;
+      text += client.peer === undefined ? line(client) : `${line(client.peer)} \\ ${line(client)}`;
+    }
+    return text;
+  }
+
+  #isBackend(name: string): boolean {
+    return this.#backends.has(name);
   }
 
   /** The user-mode network of that id, or the first one: `hostfwd_add`, `info usernet`. */
@@ -153,6 +212,25 @@ export class Nets implements Resource {
     }
     return undefined;
   }
+}
+
+/** The card's parameters apart from the backend's. */
+function splitNic(opts: Opts): {
+  type: string | undefined;
+  card: Omit<NicConfig, 'netdev'>;
+  rest: (id: string) => Opts;
+} {
+  const mac = opts.string('mac') ?? opts.string('macaddr');
+  return {
+    type: opts.string('type'),
+    card: { model: opts.string('model'), mac },
+    rest: id => {
+      const backend = new Opts(GROUPS.netdev, opts.id);
+      for (const { key, value } of opts.values) if (!CARD_KEYS.has(key)) backend.set(key, value);
+      if (opts.id === undefined) backend.values.push({ key: 'id', value: id });
+      return backend;
+    },
+  };
 }
 
 const isUser = (backend: NetBackend): backend is UserNet => backend instanceof UserNet;

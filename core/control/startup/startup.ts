@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { SouthbridgeError } from '../../errors.ts';
 import { Machine } from '../../machine/machine.ts';
+import type { NicConfig } from '../../machine/machine-config.ts';
 import type { MachineType } from '../../machine/machine-type.ts';
 import { TraceHub } from '../../trace/trace.ts';
 import { type CommandLine, LocatedError } from '../options/command-line.ts';
@@ -90,7 +91,8 @@ export class Startup {
     const vga = line.last('vga') ?? (defaults.vga && !nographic ? type.defaults.vga : 'none');
     const drives = await this.#drives(type, defaults);
     await this.#netdevs();
-    return { serials, parallels, drives, nics: [], vga };
+    const nics = await this.#nics(defaults);
+    return { serials, parallels, drives, nics, vga };
   }
 
   /** `-blockdev`, `-drive` and the empty drives that a machine has by default. */
@@ -120,6 +122,19 @@ export class Startup {
     const nets = await this.#program.nets();
     for (const { opts, location } of given) await at(location, () => nets.addOpts(opts));
     for (const { value, keyval, location } of objects) await at(location, () => nets.addObject(value, keyval));
+  }
+
+  /** `-nic` and `-net`, or the card that a machine has by default. */
+  async #nics(defaults: Defaults): Promise<BackendParts['nics']> {
+    const nic = this.#line.opts('nic');
+    const net = this.#line.opts('net');
+    if (nic.length === 0 && net.length === 0 && !defaults.net) return [];
+    const nets = await this.#program.nets();
+    const cards: NicConfig[] = [];
+    for (const { opts, location } of nic) cards.push(...(await at(location, () => nets.addNic(opts))));
+    for (const { opts, location } of net) cards.push(...(await at(location, () => nets.addLegacy(opts))));
+    if (defaults.net) cards.push(...(await nets.addDefault()));
+    return cards;
   }
 
   /** `-serial` and `-parallel` in order, or the default one. */
