@@ -29,10 +29,13 @@ export async function printListing(line: CommandLine, registry: TypeRegistry): P
   const machine = machineRequest(line).type;
   const helpFor = (option: string): boolean => line.help?.option === option && isHelp(line.help.value);
   if (isHelp(machine) || helpFor('machine')) return machineList(registry);
-  if (line.help?.option === 'machine' && machine !== undefined) return machineOptions(registry, machine);
+  if (line.help?.option === 'machine') {
+    const named = line.help.value.split(',').find(word => !isHelp(word) && !/^(?!type=).*=/.test(word));
+    return machineOptions(registry, named?.replace(/^type=/, '') ?? machine ?? 'pc');
+  }
   if (isHelp(line.last('cpu'))) return cpuList();
   if (line.opts('accel').some(({ opts }) => isHelp(opts.string('accel')))) {
-    return `Accelerators supported by this program:\n${[...ACCELERATOR_NAMES, 'tcg'].join('\n')}\n`;
+    return `Accelerators supported in QEMU binary:\n${[...ACCELERATOR_NAMES, 'tcg'].join('\n')}\n`;
   }
   if (line.opts('chardev').some(({ opts }) => isHelp(opts.string('backend')))) {
     return `Available chardev backend types: \n${CHARDEV_KINDS.map(kind => `  ${kind}\n`).join('')}`;
