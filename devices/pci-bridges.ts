@@ -102,7 +102,7 @@ interface PortShape {
 /** A root port of PCI Express: one slot. */
 abstract class RootPort extends PciBridge<typeof portProperties> {
   constructor(context: DeviceContext<typeof portProperties>, shape: PortShape) {
-    super(context, { express: true, slots: 1, closedAtReset: true });
+    super(context, { express: true, closedAtReset: true });
     const { config, props } = this;
     const { vendor } = this.identity;
     const ssvid = config.addCapability(CAP_SSVID, 8, shape.ssvid);

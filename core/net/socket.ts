@@ -1,11 +1,13 @@
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, type Server, Socket } from 'node:net';
 import { SouthbridgeError } from '../errors.ts';
 import { type NetBackend, NetClient, type NetReceiver } from './net-client.ts';
 
 /** `-netdev socket`: QEMU's NetdevSocketOptions (QAPI), one of `listen`, `connect`, `mcast` and `udp`. */
 export interface SocketNetOptions {
+  /** A connected stream socket that this process was started with, by number. */
+  readonly fd?: string | number | undefined;
   readonly listen?: string | undefined;
   readonly connect?: string | undefined;
   readonly mcast?: string | undefined;
@@ -55,16 +57,17 @@ export class SocketNet implements NetBackend, NetReceiver {
 
   /** @throws SouthbridgeError ERR_NETDEV where the options do not fit together or the host refuses the address */
   static async open(id: string, options: SocketNetOptions): Promise<SocketNet> {
-    const { listen, connect: target, mcast, udp, localaddr } = options;
-    if ([listen, target, mcast, udp].filter(option => option !== undefined).length !== 1) {
-      throw new SouthbridgeError('ERR_NETDEV', 'exactly one of listen=, connect=, mcast= or udp= is required');
+    const { fd, listen, connect: target, mcast, udp, localaddr } = options;
+    if ([fd, listen, target, mcast, udp].filter(option => option !== undefined).length !== 1) {
+      throw new SouthbridgeError('ERR_NETDEV', 'exactly one of fd=, listen=, connect=, mcast= or udp= is required');
     }
     if (localaddr !== undefined && mcast === undefined && udp === undefined) {
       throw new SouthbridgeError('ERR_NETDEV', 'localaddr= is only valid with mcast= or udp=');
     }
     const net = new SocketNet(id);
     try {
-      if (listen !== undefined) await net.#listen(parseHostPort(listen));
+      if (fd !== undefined) net.#inherit(Number(fd));
+      else if (listen !== undefined) await net.#listen(parseHostPort(listen));
       else if (target !== undefined) await net.#connect(parseHostPort(target));
       else if (mcast !== undefined) await net.#joinGroup(parseHostPort(mcast), localaddr);
       else if (udp !== undefined) {
@@ -124,6 +127,12 @@ export class SocketNet implements NetBackend, NetReceiver {
     await once(stream, 'connect');
     this.#adopt(stream);
     this.client.description = `connect to ${to.host}:${to.port}`;
+  }
+
+  #inherit(fd: number): void {
+    if (!Number.isInteger(fd) || fd < 0) throw new SouthbridgeError('ERR_NETDEV', `File descriptor named '${fd}' has not been found`);
+    this.#adopt(new Socket({ fd, readable: true, writable: true }));
+    this.client.description = `fd=${fd}`;
   }
 
   #adopt(stream: Socket): void {
