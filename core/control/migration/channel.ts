@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createReadStream, createWriteStream } from 'node:fs';
+import { createReadStream, createWriteStream, rmSync } from 'node:fs';
 import { connect, createServer, Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import { QmpError } from '../qapi/error.ts';
@@ -109,6 +109,8 @@ export async function openSource(uri: MigrationUri, listening: (description: str
     case 'tcp':
     case 'unix': {
       const server = createServer({ allowHalfOpen: true });
+      // A socket of an earlier run may still have the name.
+      if (uri.kind === 'unix') rmSync(uri.path, { force: true });
       server.listen(uri.kind === 'unix' ? { path: uri.path } : { host: uri.host || '0.0.0.0', port: uri.port });
       await once(server, 'listening');
       listening(uri.kind === 'unix' ? uri.path : JSON.stringify(server.address()));
