@@ -181,10 +181,11 @@ class VirtioBlk extends VirtioDevice<typeof properties> {
 
   #takeBackend(backend: BlockBackend): void {
     const { rerror, werror, 'share-rw': shareRw, 'write-cache': cache } = this.props;
-    const owner = this.bus.owner ?? this;
+    const path = (): string => this.path;
     const device = {
+      // QEMU's clients know the disk by the path of the device behind the transport.
       get id() {
-        return owner.id ?? owner.path;
+        return path();
       },
       removable: false,
       resized: () => this.configChanged(),

@@ -7,7 +7,11 @@ import { BlockOptions } from './options.ts';
 export function findBackend(graph: BlockGraph, device: string | undefined, id: string | undefined): BlockBackend {
   if ((device === undefined) === (id === undefined)) throw new BlockError("Need exactly one of 'device' and 'id'");
   if (id !== undefined) {
-    for (const backend of graph.backends) if (backend.device?.id === id) return backend;
+    // An id, or the path of the device that has it.
+    const short = id.replace(/^\/machine\/peripheral\/([^/]+)$/, '$1');
+    for (const backend of graph.backends) {
+      if (backend.device !== undefined && (backend.device.id === id || backend.device.id === short)) return backend;
+    }
     throw new BlockError(`Device '${id}' not found`, { code: 'ERR_DEVICE_NOT_FOUND' });
   }
   const found = graph.backend(device ?? '');
