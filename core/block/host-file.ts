@@ -1,5 +1,6 @@
 import fs from 'node:fs';
 import { performance } from 'node:perf_hooks';
+import { hostPath } from '../host/fd-sets.ts';
 import { fallocateMode, hostCalls } from './host-calls.ts';
 import { errno, errnoOf, hostError, IoError } from './io-error.ts';
 import { IoVector } from './io-vector.ts';
@@ -62,7 +63,7 @@ export class HostFile {
     const { O_RDONLY, O_RDWR, O_DIRECT } = fs.constants;
     let fd: number | undefined;
     try {
-      fd = fs.openSync(path, (options.writable ? O_RDWR : O_RDONLY) | (options.direct ? O_DIRECT : 0));
+      fd = fs.openSync(hostPath(path), (options.writable ? O_RDWR : O_RDONLY) | (options.direct ? O_DIRECT : 0));
       return HostFile.adopt(path, fd, options.direct);
     } catch (error) {
       if (fd !== undefined) fs.closeSync(fd);

@@ -1,4 +1,5 @@
 import { openSync, writeSync } from 'node:fs';
+import { hostPath } from '../host/fd-sets.ts';
 
 /** What a character device tells its user besides bytes. */
 export type CharEvent = 'opened' | 'closed' | 'break' | 'mux-in' | 'mux-out';
@@ -87,7 +88,7 @@ export abstract class Chardev {
 
   /** Copies all output to a file (`logfile=`). */
   logTo(path: string, append: boolean): void {
-    this.#logFd = openSync(path, append ? 'a' : 'w', 0o666);
+    this.#logFd = openSync(hostPath(path), append ? 'a' : 'w', 0o666);
   }
 
   /** Whether there is a peer. */

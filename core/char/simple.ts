@@ -1,4 +1,5 @@
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { hostPath } from '../host/fd-sets.ts';
 import { SouthbridgeError } from '../errors.ts';
 import { Chardev } from './chardev.ts';
 
@@ -103,8 +104,8 @@ export class FileChardev extends Chardev {
 
   override open(): Promise<void> {
     try {
-      this.#fd = openSync(this.#path, this.#append ? 'a' : 'w', 0o666);
-      if (this.#inputPath !== undefined) this.#input = openSync(this.#inputPath, 'r');
+      this.#fd = openSync(hostPath(this.#path), this.#append ? 'a' : 'w', 0o666);
+      if (this.#inputPath !== undefined) this.#input = openSync(hostPath(this.#inputPath), 'r');
     } catch (cause) {
       this.dispose();
       return Promise.reject(

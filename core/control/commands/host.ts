@@ -4,24 +4,16 @@ import { Device } from '../../device/device.ts';
 import { portablePixmap } from '../../display/screen.ts';
 import { readLinear } from '../debug/translate.ts';
 import type { Program } from '../program.ts';
+import { fdSets } from '../../host/fd-sets.ts';
 import { QmpError } from '../qapi/error.ts';
 import type { Handlers } from '../qmp/catalog.ts';
 import type { QmpSession } from '../qmp/monitor.ts';
 import { writeMemoryFile } from './memory.ts';
 
-interface Fd {
-  readonly fd: number;
-  readonly opaque: string | undefined;
-}
-
 /** File descriptors that clients pass, and what needs a CPU's view of memory. */
 export function hostCommands(program: Program): Handlers<QmpSession> {
   const named = new Map<string, number>();
-  const sets = new Map<number, Fd[]>();
-  for (const { opts } of program.line.opts('add-fd')) {
-    const set = opts.number('set') ?? 0;
-    sets.set(set, [...(sets.get(set) ?? []), { fd: opts.number('fd') ?? -1, opaque: opts.string('opaque') }]);
-  }
+  const sets = fdSets;
   const received = ({ monitor }: QmpSession): number => {
     const fd = monitor.chr.takeFds()[0];
     if (fd === undefined) throw new QmpError('No file descriptor supplied via SCM_RIGHTS');

@@ -1,3 +1,4 @@
+import { fdSets } from '../../host/fd-sets.ts';
 import { rmSync, writeFileSync } from 'node:fs';
 import { type CommandLine, located } from '../options/command-line.ts';
 import { OptionError } from '../options/opts.ts';
@@ -14,6 +15,10 @@ export async function startEarly(program: Program): Promise<void> {
   surviveDefects(program);
   writePidfile(program, line);
   handleSignals(program);
+  for (const { opts } of line.opts('add-fd')) {
+    const set = opts.number('set') ?? 0;
+    fdSets.set(set, [...(fdSets.get(set) ?? []), { fd: opts.number('fd') ?? -1, opaque: opts.string('opaque') }]);
+  }
   for (const { opts, location } of line.opts('chardev')) await at(location, () => program.chars.addOpts(opts));
   let index = 0;
   for (const { name, value, location } of line.given) {
