@@ -15,6 +15,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['i8042', () => import('./i8042.ts')],
   ['isa-parallel', () => import('./isa-parallel.ts')],
   ['ide-hd ide-cd', () => import('./ide/ide-drive.ts')],
+  ['isa-ide', () => import('./ide/isa-ide.ts')],
   ['piix3-ide piix4-ide', () => import('./ide/piix-ide.ts')],
   ['i8257', () => import('./i8257.ts')],
   ['isa-fdc', () => import('./floppy/fdc.ts')],

@@ -3,7 +3,7 @@ import type { IoHandler } from '../../core/memory/memory-region.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
 import { field } from '../../core/state/fields.ts';
 import { channelState } from '../ide/channel.ts';
-import { IdeBus } from '../ide/ide-bus.ts';
+import { busNames, IdeBus } from '../ide/ide-bus.ts';
 import { unitState } from '../ide/unit.ts';
 import { AhciPort, portState } from './port.ts';
 import { queueState } from './queue.ts';
@@ -40,9 +40,10 @@ export class Ich9Ahci extends PciDevice {
   constructor(context: DeviceContext) {
     super(context);
     this.#ports = Array.from({ length: PORT_COUNT }, (_, number) => this.#makePort(number));
+    const names = busNames(this, this.id);
     this.ideBuses = this.#ports.map(({ channel }, number) =>
       this.addBus(
-        new IdeBus(`${this.#busPrefix}${number}`, {
+        new IdeBus(names(number), {
           services: this.services,
           home: this.pciBus.home,
           owner: this,
@@ -62,11 +63,6 @@ export class Ich9Ahci extends PciDevice {
     config.set8(CAPABILITIES, MSI_AT);
     config.set8(MSI_AT + 1, SATA_AT);
     config.set8(SATA_AT + 1, 0);
-  }
-
-  /** Buses are called by the controller's id, where it has one. */
-  get #busPrefix(): string {
-    return this.id === undefined ? 'ide.' : `${this.id}.`;
   }
 
   #makePort(number: number): AhciPort {

@@ -2,6 +2,7 @@ import { Bus, type DeviceHome } from '../../core/device/bus.ts';
 import type { Device } from '../../core/device/device.ts';
 import type { DeviceServices } from '../../core/device/services.ts';
 import { SouthbridgeError } from '../../core/errors.ts';
+import type { PciDevice } from '../../core/pci/pci-device.ts';
 import type { AtaChannel } from './channel.ts';
 import { IdeDrive } from './ide-drive.ts';
 
@@ -13,6 +14,19 @@ export interface IdeBusParts {
   /** Drives that there may be: 2 on a cable, 1 on a SATA port. */
   readonly units: 1 | 2;
   readonly number: number;
+}
+
+/**
+ * What a PCI controller's first bus is called and counted from: by the controller's id, or with a number that no other
+ * controller without an id has.
+ */
+export function busNames(controller: PciDevice, id: string | undefined): (index: number) => string {
+  if (id !== undefined) return index => `${id}.${index}`;
+  let first = 0;
+  for (const other of controller.pciBus.functions) {
+    if (other.id === undefined) first += other.buses.filter(bus => bus instanceof IdeBus).length;
+  }
+  return index => `ide.${first + index}`;
 }
 
 /** A cable for up to two drives, or a SATA link for one. */

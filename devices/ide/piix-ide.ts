@@ -6,7 +6,7 @@ import { CFG, STATUS } from '../../core/pci/config-space.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
 import { BusMaster, busMasterState } from './bus-master.ts';
 import { AtaChannel, channelState } from './channel.ts';
-import { IdeBus } from './ide-bus.ts';
+import { busNames, IdeBus } from './ide-bus.ts';
 import { unitState } from './unit.ts';
 
 /** Where the two channels are in compatibility mode (PCI IDE Controller Specification 1.0, section 2.1). */
@@ -33,7 +33,8 @@ export class PiixIde extends PciDevice {
 
   constructor(context: DeviceContext) {
     super(context);
-    this.#channels = LEGACY.map((_, number) => this.#makeChannel(number));
+    const names = busNames(this, this.id);
+    this.#channels = LEGACY.map((_, number) => this.#makeChannel(number, names(number)));
     this.bar(
       BUS_MASTER_BAR,
       this.shielded({
@@ -48,7 +49,7 @@ export class PiixIde extends PciDevice {
     return this.#channels.map(({ bus }) => bus);
   }
 
-  #makeChannel(number: number): Channel {
+  #makeChannel(number: number, busName: string): Channel {
     const name = `channel${number}`;
     const keep = { onReset: 'keep' } as const;
     const interrupt = this.output('irq', name);
@@ -68,7 +69,7 @@ export class PiixIde extends PciDevice {
     });
     master.serve(channel);
     const parts = { services: this.services, home: this.pciBus.home, owner: this, channel, units: 2, number } as const;
-    return { bus: this.addBus(new IdeBus(`ide.${number}`, parts)), master, interrupt };
+    return { bus: this.addBus(new IdeBus(busName, parts)), master, interrupt };
   }
 
   #master(offset: number): BusMaster {
