@@ -15,6 +15,9 @@ const IMMEDIATE_LIMIT = 256 * 1024;
 /** A call that takes longer than this did not come from the page cache, in milliseconds. */
 const SLOW_MS = 0.2;
 
+/** How many calls go to the pool after the first slow one. */
+const FIRST_PENALTY = 2;
+
 /**
  * Chooses between a host call in place (1 µs from the page cache, but it blocks the guest where the disk must be asked)
  * and one in the thread pool (30 µs and an event loop turn, but others go on). It starts in place; each call that was
@@ -22,7 +25,7 @@ const SLOW_MS = 0.2;
  */
 class Pace {
   #pooled = 0;
-  #penalty = 8;
+  #penalty = FIRST_PENALTY;
 
   inPlace(): boolean {
     if (this.#pooled === 0) return true;
@@ -32,10 +35,11 @@ class Pace {
 
   took(ms: number): void {
     if (ms > SLOW_MS) {
-      this.#penalty = Math.min(this.#penalty * 2, 1024);
       this.#pooled = this.#penalty;
-    } else if (this.#penalty > 8) {
-      this.#penalty--;
+      this.#penalty = Math.min(this.#penalty * 2, 1024);
+    } else {
+      // One slow call among fast ones was the host's scheduler, not its disk.
+      this.#penalty = FIRST_PENALTY;
     }
   }
 }
