@@ -345,12 +345,23 @@ function checkOptions(options: VmOptions): void {
   }
 }
 
+/** struct kvm_run's `internal` member, in words: suberror, how many values, and the values of 64 bits. */
+const INTERNAL_DATA_COUNT = abi.RUN_UNION + 1;
+const INTERNAL_DATA = abi.RUN_UNION + 2;
+const INTERNAL_DATA_MAX = 16;
+
 function describeFailure(reason: number, words: Int32Array): string {
   const word = (index: number): string => ((words[abi.RUN_UNION + index] ?? 0) >>> 0).toString(16);
   switch (reason) {
     case abi.EXIT_INTERNAL_ERROR: {
-      const emulation = words[abi.RUN_UNION] === abi.INTERNAL_ERROR_EMULATION ? '\nemulation failure' : '';
-      return `KVM internal error. Suberror: ${words[abi.RUN_UNION] ?? 0}${emulation}`;
+      const suberror = words[abi.RUN_UNION] ?? 0;
+      const extra = Array.from({ length: Math.min(INTERNAL_DATA_MAX, words[INTERNAL_DATA_COUNT] ?? 0) }, (_, index) => {
+        const half = (at: number): string =>
+          ((words[INTERNAL_DATA + 2 * index + at] ?? 0) >>> 0).toString(16).padStart(8, '0');
+        return `\nextra data[${index}]: 0x${half(1)}${half(0)}`;
+      });
+      const emulation = suberror === abi.INTERNAL_ERROR_EMULATION ? '\nemulation failure' : '';
+      return `KVM internal error. Suberror: ${suberror}${extra.join('')}${emulation}`;
     }
     case abi.EXIT_FAIL_ENTRY:
       return `KVM: entry failed, hardware error 0x${word(0)}`;
