@@ -16,7 +16,6 @@ const scripts: readonly RegisterScript[] = [
   ...Object.values(isa).flatMap(make => (typeof make === 'function' ? [make()] : [])),
   ...[pci.pcChipset(), pci.q35Chipset(), pci.acpiPm(), pci.pam(), pci.bridges()],
   pci.pciCard('e1000,netdev=n,mac=52:54:00:12:34:56', ...netdev),
-  pci.pciCard('rtl8139,netdev=n,mac=52:54:00:12:34:56', ...netdev),
   pci.pciCard('virtio-net-pci,netdev=n,mac=52:54:00:12:34:56', ...netdev),
   pci.pciCard('virtio-rng-pci'),
   pci.pciCard('VGA'),
