@@ -101,6 +101,12 @@ export class Program implements QmpHost {
     this.#objects ??= import('./startup/objects.ts').then(module => {
       const objects = new module.UserObjects();
       this.backends.provide('memory-backend', id => objects.memory(id));
+      for (const type of module.NET_FILTERS) {
+        objects.provide(type, async object => {
+          const { addFilter } = await import('./startup/net-filters.ts');
+          await addFilter(this, objects, object);
+        });
+      }
       return objects;
     });
     return this.#objects;

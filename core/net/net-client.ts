@@ -14,6 +14,16 @@ export interface NetReceiver {
   linkChanged?(up: boolean): void;
 }
 
+/** Which way a frame goes as a host backend sees it: `tx` it sent, `rx` it is to receive. */
+export type FrameDirection = 'rx' | 'tx';
+
+/** What sees the frames of a backend as they pass (QEMU's netfilter). */
+export interface FrameFilter {
+  readonly id: string;
+  /** Sees the first `length` bytes of `frame`, only valid during the call. Returns true where it takes the frame away. */
+  take(direction: FrameDirection, frame: Uint8Array, length: number): boolean;
+}
+
 /**
  * One end of a wire: a network card's port, or a host backend. Frames are Ethernet frames without checksum. What a receiver
  * cannot take waits at its end and is delivered in order; nothing is dropped that the sender was told was taken.
@@ -25,6 +35,8 @@ export class NetClient {
   readonly model: string;
   /** For `info network`. */
   description = '';
+  /** From the one nearest to this end to the farthest. */
+  readonly filters: FrameFilter[] = [];
   readonly #receiver: NetReceiver;
   #peer: NetClient | undefined;
   #linkUp = true;
@@ -81,7 +93,19 @@ export class NetClient {
   send(frame: Uint8Array, length: number = frame.length): boolean {
     const peer = this.#peer;
     if (peer === undefined || !this.#linkUp) return true;
+    if (this.filters.length > 0 && this.#takenOutward(0, frame, length)) return true;
+    if (peer.filters.length > 0 && peer.#takenInward(peer.filters.length - 1, frame, length)) return true;
     return peer.#deliver(frame, length);
+  }
+
+  /** Sends a frame on its way from behind `filter`, one of this end's: what the filter took earlier, or made. */
+  passOn(filter: FrameFilter, direction: FrameDirection, frame: Uint8Array, length: number): void {
+    const peer = this.#peer;
+    if (peer === undefined) return;
+    const index = this.filters.indexOf(filter);
+    if (direction === 'tx') {
+      if (!this.#takenOutward(index + 1, frame, length)) peer.#deliver(frame, length);
+    } else if (!this.#takenInward(index - 1, frame, length)) this.#deliver(frame, length);
   }
 
   /** Calls `listener` once the other end's queue is empty. */
@@ -109,6 +133,20 @@ export class NetClient {
   purge(): void {
     this.#waiting.length = 0;
     for (const listener of this.#drained.splice(0)) listener();
+  }
+
+  #takenOutward(from: number, frame: Uint8Array, length: number): boolean {
+    for (let index = from; index < this.filters.length; index++) {
+      if (this.filters[index]?.take('tx', frame, length)) return true;
+    }
+    return false;
+  }
+
+  #takenInward(from: number, frame: Uint8Array, length: number): boolean {
+    for (let index = from; index >= 0; index--) {
+      if (this.filters[index]?.take('rx', frame, length)) return true;
+    }
+    return false;
   }
 
   #deliver(frame: Uint8Array, length: number): boolean {

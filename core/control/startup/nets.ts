@@ -16,24 +16,30 @@ import { KEYVAL_ROOT, ROOT } from '../qapi/types.ts';
 
 type NetdevSpec = Value<typeof Netdev>;
 
-/** Parameters that may be given several times, as lists of strings. */
 /** Parameters of `-nic` and `-net` that are the card's. */
 const CARD_KEYS: ReadonlySet<string> = new Set(['model', 'mac', 'macaddr', 'vectors', 'addr']);
+/** Parameters that may be given several times, as lists of strings. */
 const LISTS: ReadonlySet<string> = new Set(['hostfwd', 'guestfwd', 'dnssearch']);
 
 /** The host's side of the network cards: what `-netdev` and `netdev_add` make, by id. */
 export class Nets implements Resource {
+  readonly #program: Pick<Program, 'backends' | 'objects'>;
   readonly #backends = new Map<string, NetBackend>();
   readonly #hubs = new Map<number, Hub>();
   #made = 0;
 
-  constructor(program: Pick<Program, 'backends'>) {
+  constructor(program: Pick<Program, 'backends' | 'objects'>) {
+    this.#program = program;
     program.backends.provide('netdev', id => this.#claim(id), this);
   }
 
   /** All of them, in the order in which they were made. */
   get all(): readonly NetBackend[] {
     return [...this.#backends.values()];
+  }
+
+  get(id: string): NetBackend | undefined {
+    return this.#backends.get(id);
   }
 
   /** The user-mode networks among them. */
@@ -116,19 +122,25 @@ export class Nets implements Resource {
     return backend;
   }
 
-  remove(id: string): void {
+  async remove(id: string): Promise<void> {
     const backend = this.#backends.get(id);
     if (backend === undefined) throw deviceNotFound(id);
     this.#backends.delete(id);
+    const { filters } = backend.client;
+    if (filters.length > 0) {
+      const objects = await this.#program.objects();
+      for (const filter of [...filters]) objects.remove(filter.id);
+    }
     backend.dispose();
   }
 
-  /** `set_link`: both ends of the wire of that name see it. */
+  /** `set_link`; a backend's card goes along with it. */
   setLink(name: string, up: boolean): void {
     const client = this.#clientNamed(name);
     if (client === undefined) throw deviceNotFound(name);
     client.setLink(up);
-    client.peer?.setLink(up);
+    const { peer } = client;
+    if (peer !== undefined && !this.#isBackend(peer.name)) peer.setLink(up);
   }
 
   /** `info network`: hubs with what is on their ports, then every other wire. */

@@ -83,6 +83,9 @@ function typeName(value: unknown): string {
       : 'string';
 }
 
+/** What sits on a network backend's wire. */
+export const NET_FILTERS = ['filter-buffer', 'filter-dump', 'filter-mirror', 'filter-redirector'] as const;
+
 /** Types that are made after devices' backends, as they refer to them. */
 const LATE = /^(filter-|qtest$|cryptodev|colo|can-|x-)/;
 
