@@ -103,7 +103,7 @@ export class LateRouter implements IntxRouter {
 }
 
 /** What the real-time clock shows at the start, in milliseconds since 1970. */
-function startTime(machine: Machine): number {
+export function startTime(machine: Machine): number {
   const { base } = machine.config.rtc;
   if (typeof base === 'number') return base;
   const now = Date.now();

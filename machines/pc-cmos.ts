@@ -21,6 +21,13 @@ const EQUIPMENT_PS2_MOUSE = 0x04;
 
 /** Memory sizes, CPUs and equipment, as firmware expects them. */
 export function fillCmos(rtc: Mc146818Rtc, ram: PcRamLayout, cpus: number): void {
+  fillMemorySizes(rtc, ram);
+  rtc.setCmos(CMOS.CPUS, cpus - 1);
+  rtc.setCmos(CMOS.EQUIPMENT, rtc.getCmos(CMOS.EQUIPMENT) | EQUIPMENT_FPU | EQUIPMENT_PS2_MOUSE);
+}
+
+/** Of these the memory sizes alone. */
+export function fillMemorySizes(rtc: Mc146818Rtc, ram: PcRamLayout): void {
   const word = (index: number, value: number): void => {
     rtc.setCmos(index, value & 0xff);
     rtc.setCmos(index + 1, value >> 8);
@@ -33,8 +40,6 @@ export function fillCmos(rtc: Mc146818Rtc, ram: PcRamLayout, cpus: number): void
   word(CMOS.ABOVE_16M_LOW, Math.min(0xffff, Math.max(0, Math.floor((ram.below4g - 16 * MIB) / (64 * KIB)))));
   const high = Math.floor(ram.above4g / (64 * KIB));
   for (let at = 0; at < 3; at++) rtc.setCmos(CMOS.ABOVE_4G + at, Math.floor(high / 256 ** at) & 0xff);
-  rtc.setCmos(CMOS.CPUS, cpus - 1);
-  rtc.setCmos(CMOS.EQUIPMENT, rtc.getCmos(CMOS.EQUIPMENT) | EQUIPMENT_FPU | EQUIPMENT_PS2_MOUSE);
 }
 
 /**

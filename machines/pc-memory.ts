@@ -58,10 +58,7 @@ export function mapPcRam(machine: Machine, layout: PcRamLayout): PcRam {
  * @throws SouthbridgeError ERR_BIOS_SIZE, or what the ROM search throws
  */
 export function mapPcFirmware(machine: Machine, pciMemory: MemoryRegion, fileName: string): void {
-  const image = firmwareImage(machine, fileName);
-  if (image.length === 0 || image.length % (64 * KIB) !== 0 || image.length > 16 * KIB * KIB) {
-    throw new SouthbridgeError('ERR_BIOS_SIZE', `could not load PC BIOS '${fileName}'`, 'a firmware image is a multiple of 64 KiB, at most 16 MiB');
-  }
+  const image = checkedFirmware(machine, fileName);
   const bios = new SharedRam('pc.bios', image.length, { readonly: true });
   bios.bytes.set(image);
   const region = MemoryRegion.rom(bios);
@@ -73,6 +70,30 @@ export function mapPcFirmware(machine: Machine, pciMemory: MemoryRegion, fileNam
   const optionRoms = new SharedRam('pc.rom', OPTION_ROM_SIZE);
   pciMemory.add(MemoryRegion.rom(optionRoms), OPTION_ROM_BASE, 1);
   machine.adoptRam(optionRoms);
+}
+
+/**
+ * The system firmware at the same places, but in RAM, which firmware without a chipset to shadow it writes to; each reset renews it.
+ * @throws SouthbridgeError as {@link mapPcFirmware}
+ */
+export function mapWritableFirmware(machine: Machine, fileName: string): void {
+  const image = checkedFirmware(machine, fileName);
+  const bios = new SharedRam('pc.bios', image.length);
+  const region = MemoryRegion.ram(bios);
+  const legacySize = Math.min(image.length, LEGACY_BIOS_MAX);
+  const legacy = MemoryRegion.alias('isa-bios', region, image.length - legacySize, legacySize);
+  machine.memoryRoot.add(legacy, LEGACY_BIOS_END - legacySize, 1);
+  machine.memoryRoot.add(region, FOUR_GIB - image.length, 0);
+  machine.adoptRam(bios);
+  machine.onReset(() => bios.bytes.set(image));
+}
+
+function checkedFirmware(machine: Machine, fileName: string): Uint8Array {
+  const image = firmwareImage(machine, fileName);
+  if (image.length === 0 || image.length % (64 * KIB) !== 0 || image.length > 16 * KIB * KIB) {
+    throw new SouthbridgeError('ERR_BIOS_SIZE', `could not load PC BIOS '${fileName}'`, 'a firmware image is a multiple of 64 KiB, at most 16 MiB');
+  }
+  return image;
 }
 
 /** A machine without CPUs never runs its firmware, so it is built on hosts that have none, too. */
