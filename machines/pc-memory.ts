@@ -79,6 +79,8 @@ export function mapPcFirmware(machine: Machine, pciMemory: MemoryRegion, fileNam
 export function mapWritableFirmware(machine: Machine, fileName: string): void {
   const image = checkedFirmware(machine, fileName);
   const bios = new SharedRam('pc.bios', image.length);
+  // Accelerators that copy RAM do so when it is mapped, before the first reset.
+  bios.bytes.set(image);
   const region = MemoryRegion.ram(bios);
   const legacySize = Math.min(image.length, LEGACY_BIOS_MAX);
   const legacy = MemoryRegion.alias('isa-bios', region, image.length - legacySize, legacySize);
