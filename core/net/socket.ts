@@ -2,9 +2,10 @@ import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect, createServer, type Server, Socket } from 'node:net';
 import { SouthbridgeError } from '../errors.ts';
+import { encodeFrame, FrameDecoder } from './frame-stream.ts';
 import { type NetBackend, NetClient, type NetReceiver } from './net-client.ts';
 
-/** `-netdev socket`: QEMU's NetdevSocketOptions (QAPI), one of `listen`, `connect`, `mcast` and `udp`. */
+/** `-netdev socket`: QEMU's NetdevSocketOptions (QAPI), one of `fd`, `listen`, `connect`, `mcast` and `udp`. */
 export interface SocketNetOptions {
   /** A connected stream socket that this process was started with, by number. */
   readonly fd?: string | number | undefined;
@@ -15,9 +16,7 @@ export interface SocketNetOptions {
   readonly localaddr?: string | undefined;
 }
 
-const LARGEST_FRAME = 68 * 1024;
-const LENGTH_SIZE = 4;
-/** Bytes that may wait for the other side before frames are lost. */
+/** Bytes that may wait for the other side before frames wait at this end. */
 const SEND_LIMIT = 4 * 2 ** 20;
 
 interface HostPort {
@@ -47,8 +46,8 @@ export class SocketNet implements NetBackend, NetReceiver {
   #stream: Socket | undefined;
   #udp: UdpSocket | undefined;
   #peer: HostPort | undefined;
-  #pending: Buffer = Buffer.alloc(0);
-  readonly #length = Buffer.alloc(LENGTH_SIZE);
+  readonly #decoder = new FrameDecoder((frame, length) => this.#toGuest(frame, length));
+  #held = false;
 
   private constructor(id: string) {
     this.id = id;
@@ -59,7 +58,7 @@ export class SocketNet implements NetBackend, NetReceiver {
   static async open(id: string, options: SocketNetOptions): Promise<SocketNet> {
     const { fd, listen, connect: target, mcast, udp, localaddr } = options;
     if ([fd, listen, target, mcast, udp].filter(option => option !== undefined).length !== 1) {
-      throw new SouthbridgeError('ERR_NETDEV', 'exactly one of fd=, listen=, connect=, mcast= or udp= is required');
+      throw new SouthbridgeError('ERR_NETDEV', 'exactly one of listen=, connect=, mcast= or udp= is required');
     }
     if (localaddr !== undefined && mcast === undefined && udp === undefined) {
       throw new SouthbridgeError('ERR_NETDEV', 'localaddr= is only valid with mcast= or udp=');
@@ -85,15 +84,13 @@ export class SocketNet implements NetBackend, NetReceiver {
   }
 
   canReceive(): boolean {
-    return true;
+    return this.#stream === undefined || this.#stream.writableLength < SEND_LIMIT;
   }
 
   receive(frame: Uint8Array, length: number): boolean {
     const stream = this.#stream;
-    if (stream !== undefined && stream.writableLength < SEND_LIMIT) {
-      this.#length.writeUInt32BE(length);
-      stream.write(Buffer.concat([this.#length, frame.subarray(0, length)]));
-    } else if (this.#udp !== undefined && this.#peer !== undefined) {
+    if (stream !== undefined) stream.write(encodeFrame(frame, length));
+    else if (this.#udp !== undefined && this.#peer !== undefined) {
       this.#udp.send(Buffer.from(frame.subarray(0, length)), this.#peer.port, this.#peer.host, () => {});
     }
     return true;
@@ -130,36 +127,40 @@ export class SocketNet implements NetBackend, NetReceiver {
   }
 
   #inherit(fd: number): void {
-    if (!Number.isInteger(fd) || fd < 0) throw new SouthbridgeError('ERR_NETDEV', `File descriptor named '${fd}' has not been found`);
+    if (!Number.isInteger(fd) || fd < 0)
+      throw new SouthbridgeError('ERR_NETDEV', `File descriptor named '${fd}' has not been found`);
     this.#adopt(new Socket({ fd, readable: true, writable: true }));
     this.client.description = `fd=${fd}`;
   }
 
   #adopt(stream: Socket): void {
     this.#stream = stream;
-    this.#pending = Buffer.alloc(0);
+    this.#decoder.reset();
     stream.setNoDelay(true);
     stream.unref();
-    stream.on('data', data => this.#streamData(data));
+    stream.on('data', data => {
+      if (!this.#decoder.push(data)) stream.destroy();
+    });
+    stream.on('drain', () => this.client.receiverReady());
     stream.on('error', () => {});
     stream.on('close', () => {
-      if (this.#stream === stream) this.#stream = undefined;
+      if (this.#stream !== stream) return;
+      this.#stream = undefined;
+      this.client.receiverReady();
     });
   }
 
-  #streamData(data: Buffer): void {
-    let bytes = this.#pending.length === 0 ? data : Buffer.concat([this.#pending, data]);
-    while (bytes.length >= LENGTH_SIZE) {
-      const length = bytes.readUInt32BE(0);
-      if (length > LARGEST_FRAME) {
-        this.#stream?.destroy();
-        return;
-      }
-      if (bytes.length < LENGTH_SIZE + length) break;
-      this.client.send(bytes.subarray(LENGTH_SIZE, LENGTH_SIZE + length), length);
-      bytes = bytes.subarray(LENGTH_SIZE + length);
-    }
-    this.#pending = Buffer.from(bytes);
+  /** A card that cannot take more holds the other side up, not this side's memory. */
+  #toGuest(frame: Uint8Array, length: number): void {
+    if (this.client.send(frame, length) || this.#held) return;
+    const stream = this.#stream;
+    if (stream === undefined) return;
+    this.#held = true;
+    stream.pause();
+    this.client.onDrained(() => {
+      this.#held = false;
+      stream.resume();
+    });
   }
 
   async #joinGroup(group: HostPort, localAddress: string | undefined): Promise<void> {

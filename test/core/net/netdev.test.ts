@@ -87,7 +87,7 @@ t.test(
     const { client, frames } = card(backend);
     const request = Buffer.from('ffffffffffff5254001234560806000108000604000152540012345600000000000000000000', 'hex');
     client.send(Buffer.concat([request.subarray(0, 28), Buffer.from([10, 0, 2, 15, 0, 0, 0, 0, 0, 0, 10, 0, 2, 2])]));
-  const reply = frames.find(frame => frame.readUInt16BE(12) === 0x0806 && frame.readUInt16BE(20) === 2);
+    const reply = frames.find(frame => frame.readUInt16BE(12) === 0x0806 && frame.readUInt16BE(20) === 2);
     t.ok((reply?.length ?? 0) >= 60);
     t.same([...(reply?.subarray(28, 32) ?? [])], [10, 0, 2, 2]);
   },
