@@ -1,5 +1,5 @@
-import type { Chardev } from '../core/char/chardev.ts';
 import { IsaDevice } from '../core/bus/isa.ts';
+import type { Chardev } from '../core/char/chardev.ts';
 import { deviceType } from '../core/device/device-type.ts';
 import { prop } from '../core/device/property.ts';
 
@@ -15,13 +15,18 @@ class DebugConsole extends IsaDevice<typeof properties> {
 
   protected override realize(): void {
     const { iobase, readback } = this.props;
-    this.ports(iobase, 1, {
-      read: () => readback & 0xff,
-      write: (_offset, _size, value) => {
-        this.#byte[0] = value;
-        this.props.chardev?.write(this.#byte);
+    this.ports(
+      iobase,
+      1,
+      {
+        read: () => readback & 0xff,
+        write: (_offset, _size, value) => {
+          this.#byte[0] = value;
+          this.props.chardev?.write(this.#byte);
+        },
       },
-    }, { impl: { min: 1, max: 1 }, valid: { min: 1, max: 1 } });
+      { impl: { min: 1, max: 1 }, valid: { min: 1, max: 1 } },
+    );
   }
 }
 

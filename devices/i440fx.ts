@@ -1,7 +1,7 @@
-import { prop } from '../core/device/property.ts';
-import { deviceType } from '../core/device/device-type.ts';
-import { SystemBus } from '../core/device/system-bus.ts';
 import { Device } from '../core/device/device.ts';
+import { deviceType } from '../core/device/device-type.ts';
+import { prop } from '../core/device/property.ts';
+import { SystemBus } from '../core/device/system-bus.ts';
 import { MemoryRegion } from '../core/memory/memory-region.ts';
 import { transaction } from '../core/memory/transaction.ts';
 import { ConfigMechanism } from '../core/pci/config-mechanism.ts';
@@ -25,7 +25,7 @@ const SMRAM_PRIORITY = 1;
 
 const hostProperties = {
   'pci-hole64-size': prop.size({ default: 2 ** 31 }),
-  'short_root_bus': prop.u32({ default: 0 }),
+  short_root_bus: prop.u32({ default: 0 }),
   'below-4g-mem-size': prop.size({ default: 0 }),
   'above-4g-mem-size': prop.size({ default: 0 }),
   'x-pci-hole64-fix': prop.bool({ default: true }),
@@ -44,10 +44,22 @@ export class I440fxHost extends Device<typeof hostProperties> {
     const system = this.#systemBus;
     system.memory.add(this.pciMemory, 0, PCI_PRIORITY);
     const pci = this.addBus(
-      new PciBus('pci.0', { services: this.services, home: system.home, owner: this, memory: this.pciMemory, io: system.io, dmaSpace: system.dmaSpace, router }),
+      new PciBus('pci.0', {
+        services: this.services,
+        home: system.home,
+        owner: this,
+        memory: this.pciMemory,
+        io: system.io,
+        dmaSpace: system.dmaSpace,
+        router,
+      }),
     );
     const mechanism = new ConfigMechanism(pci);
-    system.io.add(MemoryRegion.io('pci-conf-idx', 4, mechanism.addressPort, { valid: { max: 4 }, impl: { unaligned: true } }), 0xcf8, 0);
+    system.io.add(
+      MemoryRegion.io('pci-conf-idx', 4, mechanism.addressPort, { valid: { max: 4 }, impl: { unaligned: true } }),
+      0xcf8,
+      0,
+    );
     system.io.add(MemoryRegion.io('pci-conf-data', 4, mechanism.dataPort, { impl: { unaligned: true } }), 0xcfc, 0);
     this.#mechanism = mechanism;
     this.pci = pci;

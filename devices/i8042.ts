@@ -2,17 +2,41 @@ import { IsaDevice } from '../core/bus/isa.ts';
 import { deviceType } from '../core/device/device-type.ts';
 import { prop } from '../core/device/property.ts';
 import { field } from '../core/state/fields.ts';
-import { Ps2Keyboard, keyboardState } from './ps2-keyboard.ts';
-import { Ps2Mouse, mouseState } from './ps2-mouse.ts';
+import { keyboardState, Ps2Keyboard } from './ps2-keyboard.ts';
+import { mouseState, Ps2Mouse } from './ps2-mouse.ts';
 
 /** Controller commands (8042 as in the IBM PS/2 technical reference). */
 const CMD = {
-  READ_MODE: 0x20, WRITE_MODE: 0x60, MOUSE_DISABLE: 0xa7, MOUSE_ENABLE: 0xa8, TEST_MOUSE: 0xa9, SELF_TEST: 0xaa, KBD_TEST: 0xab, KBD_DISABLE: 0xad, KBD_ENABLE: 0xae,
-  READ_INPORT: 0xc0, READ_OUTPORT: 0xd0, WRITE_OUTPORT: 0xd1, WRITE_KBD_OBUF: 0xd2, WRITE_AUX_OBUF: 0xd3, WRITE_MOUSE: 0xd4, DISABLE_A20: 0xdd, ENABLE_A20: 0xdf,
-  PULSE_BITS_3_0: 0xf0, RESET: 0xfe, NO_OP: 0xff,
+  READ_MODE: 0x20,
+  WRITE_MODE: 0x60,
+  MOUSE_DISABLE: 0xa7,
+  MOUSE_ENABLE: 0xa8,
+  TEST_MOUSE: 0xa9,
+  SELF_TEST: 0xaa,
+  KBD_TEST: 0xab,
+  KBD_DISABLE: 0xad,
+  KBD_ENABLE: 0xae,
+  READ_INPORT: 0xc0,
+  READ_OUTPORT: 0xd0,
+  WRITE_OUTPORT: 0xd1,
+  WRITE_KBD_OBUF: 0xd2,
+  WRITE_AUX_OBUF: 0xd3,
+  WRITE_MOUSE: 0xd4,
+  DISABLE_A20: 0xdd,
+  ENABLE_A20: 0xdf,
+  PULSE_BITS_3_0: 0xf0,
+  RESET: 0xfe,
+  NO_OP: 0xff,
 } as const;
 const STATUS = { OBF: 0x01, SELF_TEST: 0x04, COMMAND: 0x08, UNLOCKED: 0x10, MOUSE_OBF: 0x20 } as const;
-const MODE = { KBD_INT: 0x01, MOUSE_INT: 0x02, SYSTEM: 0x04, DISABLE_KBD: 0x10, DISABLE_MOUSE: 0x20, TRANSLATE: 0x40 } as const;
+const MODE = {
+  KBD_INT: 0x01,
+  MOUSE_INT: 0x02,
+  SYSTEM: 0x04,
+  DISABLE_KBD: 0x10,
+  DISABLE_MOUSE: 0x20,
+  TRANSLATE: 0x40,
+} as const;
 const OUT = { RESET: 0x01, A20: 0x02, OBF: 0x10, MOUSE_OBF: 0x20, ONES: 0xcc } as const;
 /** Where the next byte read comes from. */
 const PENDING = { KBD: 1, AUX: 2, CTRL_KBD: 4, CTRL_AUX: 8 } as const;
@@ -33,18 +57,40 @@ class I8042 extends IsaDevice<typeof properties> {
   readonly #keyboardIrq = this.output('kbd-irq');
   readonly #mouseIrq = this.output('mouse-irq');
   readonly #s = this.state(1, {
-    command: field.u8(), status: field.u8(STATUS.COMMAND | STATUS.UNLOCKED), mode: field.u8(MODE.KBD_INT | MODE.MOUSE_INT), outport: field.u8(OUT.RESET | OUT.A20 | OUT.ONES),
-    pending: field.u8(), source: field.u8(), controllerByte: field.u8(), data: field.u8(),
+    command: field.u8(),
+    status: field.u8(STATUS.COMMAND | STATUS.UNLOCKED),
+    mode: field.u8(MODE.KBD_INT | MODE.MOUSE_INT),
+    outport: field.u8(OUT.RESET | OUT.A20 | OUT.ONES),
+    pending: field.u8(),
+    source: field.u8(),
+    controllerByte: field.u8(),
+    data: field.u8(),
   });
-  readonly keyboard = new Ps2Keyboard(this.state(1, keyboardState, { name: 'keyboard', onReset: 'keep' }), hasData => this.#portChanged(PENDING.KBD, hasData));
-  readonly mouse = new Ps2Mouse(this.state(1, mouseState, { name: 'mouse', onReset: 'keep' }), hasData => this.#portChanged(PENDING.AUX, hasData));
+  readonly keyboard = new Ps2Keyboard(this.state(1, keyboardState, { name: 'keyboard', onReset: 'keep' }), hasData =>
+    this.#portChanged(PENDING.KBD, hasData),
+  );
+  readonly mouse = new Ps2Mouse(this.state(1, mouseState, { name: 'mouse', onReset: 'keep' }), hasData =>
+    this.#portChanged(PENDING.AUX, hasData),
+  );
 
   protected override realize(): void {
     this.connectIrq(this.#keyboardIrq, this.props['kbd-irq']);
     this.connectIrq(this.#mouseIrq, this.props['mouse-irq']);
     const io = { impl: { min: 1, max: 1 } };
-    this.ports(0x60, 1, { read: () => this.#readData(), write: (_offset, _size, value) => this.#writeData(value) }, io, 'i8042-data');
-    this.ports(0x64, 1, { read: () => this.#s.status, write: (_offset, _size, value) => this.#writeCommand(value) }, io, 'i8042-cmd');
+    this.ports(
+      0x60,
+      1,
+      { read: () => this.#readData(), write: (_offset, _size, value) => this.#writeData(value) },
+      io,
+      'i8042-data',
+    );
+    this.ports(
+      0x64,
+      1,
+      { read: () => this.#s.status, write: (_offset, _size, value) => this.#writeCommand(value) },
+      io,
+      'i8042-cmd',
+    );
     this.onUnrealize(this.services.input.register(this.keyboard));
     this.onUnrealize(this.services.input.register(this.mouse));
   }
@@ -114,19 +160,25 @@ class I8042 extends IsaDevice<typeof properties> {
 
   #queueController(value: number, aux = false): void {
     this.#s.controllerByte = value;
-    this.#s.pending = (this.#s.pending & ~(PENDING.CTRL_KBD | PENDING.CTRL_AUX)) | (aux ? PENDING.CTRL_AUX : PENDING.CTRL_KBD);
+    this.#s.pending =
+      (this.#s.pending & ~(PENDING.CTRL_KBD | PENDING.CTRL_AUX)) | (aux ? PENDING.CTRL_AUX : PENDING.CTRL_KBD);
     this.#update();
   }
 
   #writeCommand(written: number): void {
     const s = this.#s;
     // F0 to FF pulse output lines that are 0 in the low bits; only the reset line is connected (bit 0).
-    const command = (written & CMD.PULSE_BITS_3_0) === CMD.PULSE_BITS_3_0 ? ((written & 1) === 0 ? CMD.RESET : CMD.NO_OP) : written;
+    const command =
+      (written & CMD.PULSE_BITS_3_0) === CMD.PULSE_BITS_3_0 ? ((written & 1) === 0 ? CMD.RESET : CMD.NO_OP) : written;
     switch (command) {
       case CMD.READ_MODE:
         this.#queueController(s.mode);
         break;
-      case CMD.WRITE_MODE: case CMD.WRITE_KBD_OBUF: case CMD.WRITE_AUX_OBUF: case CMD.WRITE_MOUSE: case CMD.WRITE_OUTPORT:
+      case CMD.WRITE_MODE:
+      case CMD.WRITE_KBD_OBUF:
+      case CMD.WRITE_AUX_OBUF:
+      case CMD.WRITE_MOUSE:
+      case CMD.WRITE_OUTPORT:
         s.command = command;
         break;
       case CMD.MOUSE_DISABLE:

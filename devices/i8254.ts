@@ -17,8 +17,20 @@ const WORD = 3;
 const READ_BACK = 3;
 
 const channelState = {
-  count: field.u32(0x10000), countedFrom: field.number(), latch: field.u16(), latched: field.u8(), status: field.u8(), statusLatched: field.bool(),
-  mode: field.u8(3), bcd: field.bool(), format: field.u8(LSB), writeLow: field.u8(), readHigh: field.bool(), writeHigh: field.bool(), gate: field.bool(true), nextTransition: field.number(),
+  count: field.u32(0x10000),
+  countedFrom: field.number(),
+  latch: field.u16(),
+  latched: field.u8(),
+  status: field.u8(),
+  statusLatched: field.bool(),
+  mode: field.u8(3),
+  bcd: field.bool(),
+  format: field.u8(LSB),
+  writeLow: field.u8(),
+  readHigh: field.bool(),
+  writeHigh: field.bool(),
+  gate: field.bool(true),
+  nextTransition: field.number(),
 };
 
 const properties = { iobase: prop.u32({ default: 0xffff_ffff }) };
@@ -28,13 +40,21 @@ export class I8254 extends IsaDevice<typeof properties> {
   readonly interrupt = this.output('irq0');
   /** High lets another timer (HPET in legacy mode) have the interrupt. */
   readonly disable = this.inputs('', 1, (_index, level) => this.#setInterruptDisabled(level));
-  readonly #channels = Array.from({ length: CHANNELS }, (_, index) => this.state(1, channelState, { name: `counter${index}` }));
+  readonly #channels = Array.from({ length: CHANNELS }, (_, index) =>
+    this.state(1, channelState, { name: `counter${index}` }),
+  );
   readonly #s = this.state(1, { interruptDisabled: field.bool() });
   readonly #timer = this.clock.timer('irq', () => this.#updateInterrupt(this.#channel(0).nextTransition));
 
   protected override realize(): void {
     if (this.props.iobase === 0xffff_ffff) return;
-    this.ports(this.props.iobase, 4, { read: offset => this.#read(offset), write: (offset, _size, value) => this.#write(offset, value) }, { impl: { min: 1, max: 1 } }, 'pit');
+    this.ports(
+      this.props.iobase,
+      4,
+      { read: offset => this.#read(offset), write: (offset, _size, value) => this.#write(offset, value) },
+      { impl: { min: 1, max: 1 } },
+      'pit',
+    );
   }
 
   protected override resetHold(): void {
@@ -192,7 +212,11 @@ export class I8254 extends IsaDevice<typeof properties> {
       if ((value & 0x20) === 0) this.#latchCount(index);
       const channel = this.#channel(index);
       if ((value & 0x10) !== 0 || channel.statusLatched) continue;
-      channel.status = (this.#outputAt(index, this.clock.now()) ? 0x80 : 0) | (channel.format << 4) | (channel.mode << 1) | (channel.bcd ? 1 : 0);
+      channel.status =
+        (this.#outputAt(index, this.clock.now()) ? 0x80 : 0) |
+        (channel.format << 4) |
+        (channel.mode << 1) |
+        (channel.bcd ? 1 : 0);
       channel.statusLatched = true;
     }
   }

@@ -1,4 +1,4 @@
-import { IsaDevice, type DmaTransfer, type IsaDmaChannel } from '../core/bus/isa.ts';
+import { type DmaTransfer, IsaDevice, type IsaDmaChannel } from '../core/bus/isa.ts';
 import { deviceType } from '../core/device/device-type.ts';
 import { prop } from '../core/device/property.ts';
 import { MemoryRegion } from '../core/memory/memory-region.ts';
@@ -6,7 +6,16 @@ import { field, type StateValues } from '../core/state/fields.ts';
 
 const CHANNELS = 4;
 /** Registers beyond the channels' own, by number (8237A datasheet, figure 5). */
-const REG = { STATUS_COMMAND: 0, REQUEST: 1, SINGLE_MASK: 2, MODE: 3, CLEAR_FLIP_FLOP: 4, MASTER_CLEAR: 5, CLEAR_MASK: 6, ALL_MASK: 7 } as const;
+const REG = {
+  STATUS_COMMAND: 0,
+  REQUEST: 1,
+  SINGLE_MASK: 2,
+  MODE: 3,
+  CLEAR_FLIP_FLOP: 4,
+  MASTER_CLEAR: 5,
+  CLEAR_MASK: 6,
+  ALL_MASK: 7,
+} as const;
 /** Command bits that this controller has no use for on a PC: memory to memory, timing, priorities, polarities. */
 const COMMAND_UNSUPPORTED = 0xd8;
 const COMMAND_DISABLE = 0x04;
@@ -21,12 +30,28 @@ const properties = {
   dshift: prop.i32({ default: 0 }),
 };
 
-const channelState = { baseAddress: field.u16(), baseCount: field.u16(), address: field.u32(), position: field.u32(), page: field.u8(), pageHigh: field.u8(), mode: field.u8(), ended: field.bool() };
+const channelState = {
+  baseAddress: field.u16(),
+  baseCount: field.u16(),
+  address: field.u32(),
+  position: field.u32(),
+  page: field.u8(),
+  pageHigh: field.u8(),
+  mode: field.u8(),
+  ended: field.bool(),
+};
 
 /** One of a PC's two 8237A DMA controllers: 8-bit channels 0 to 3, or 16-bit channels 4 to 7. */
 export class I8257 extends IsaDevice<typeof properties> {
-  readonly #channels = Array.from({ length: CHANNELS }, (_, index) => this.state(1, channelState, { name: `channel${index}` }));
-  readonly #s = this.state(1, { status: field.u8(), command: field.u8(), mask: field.u8(0x0f), flipFlop: field.bool() });
+  readonly #channels = Array.from({ length: CHANNELS }, (_, index) =>
+    this.state(1, channelState, { name: `channel${index}` }),
+  );
+  readonly #s = this.state(1, {
+    status: field.u8(),
+    command: field.u8(),
+    mask: field.u8(0x0f),
+    flipFlop: field.bool(),
+  });
   readonly #handlers: (DmaTransfer | undefined)[] = new Array(CHANNELS).fill(undefined);
   readonly #shift = this.props.dshift;
   readonly #service = this.clock.timer('service', () => this.#run());
@@ -37,22 +62,46 @@ export class I8257 extends IsaDevice<typeof properties> {
   protected override realize(): void {
     const { base, 'page-base': page, 'pageh-base': pageHigh } = this.props;
     const bytes = { impl: { min: 1, max: 1 } };
-    const channelPorts = MemoryRegion.io('dma-chan', 8 << this.#shift, { read: offset => this.#readChannel(offset), write: (offset, _size, value) => this.#writeChannel(offset, value) }, bytes);
-    const controlPorts = MemoryRegion.io('dma-cont', 8 << this.#shift, { read: offset => this.#readControl(offset), write: (offset, _size, value) => this.#writeControl(offset, value) }, bytes);
+    const channelPorts = MemoryRegion.io(
+      'dma-chan',
+      8 << this.#shift,
+      { read: offset => this.#readChannel(offset), write: (offset, _size, value) => this.#writeChannel(offset, value) },
+      bytes,
+    );
+    const controlPorts = MemoryRegion.io(
+      'dma-cont',
+      8 << this.#shift,
+      { read: offset => this.#readControl(offset), write: (offset, _size, value) => this.#writeControl(offset, value) },
+      bytes,
+    );
     this.isaBus.io.add(channelPorts, base);
     this.isaBus.io.add(controlPorts, base + (8 << this.#shift));
     this.onUnrealize(() => [channelPorts, controlPorts].forEach(region => this.isaBus.io.remove(region)));
     this.#pagePorts(page, 'dma-page', channel => ({ get: () => channel.page, set: value => (channel.page = value) }));
-    if (pageHigh >= 0) this.#pagePorts(pageHigh, 'dma-pageh', channel => ({ get: () => channel.pageHigh, set: value => (channel.pageHigh = value) }));
+    if (pageHigh >= 0)
+      this.#pagePorts(pageHigh, 'dma-pageh', channel => ({
+        get: () => channel.pageHigh,
+        set: value => (channel.pageHigh = value),
+      }));
   }
 
   /** Software may leave the page registers alone that no channel has. */
-  #pagePorts(base: number, name: string, access: (channel: StateValues<typeof channelState>) => { get(): number; set(value: number): void }): void {
+  #pagePorts(
+    base: number,
+    name: string,
+    access: (channel: StateValues<typeof channelState>) => { get(): number; set(value: number): void },
+  ): void {
     for (const [port, index] of Object.entries(PAGE_CHANNELS)) {
       const channel = this.#channels[index];
       if (channel === undefined) continue;
       const { get, set } = access(channel);
-      this.ports(base + Number(port), 1, { read: get, write: (_offset, _size, value) => set(value) }, { impl: { min: 1, max: 1 } }, name);
+      this.ports(
+        base + Number(port),
+        1,
+        { read: get, write: (_offset, _size, value) => set(value) },
+        { impl: { min: 1, max: 1 } },
+        name,
+      );
     }
   }
 
@@ -69,8 +118,12 @@ export class I8257 extends IsaDevice<typeof properties> {
         this.#handlers[index] = transfer;
       },
       request: level => this.#request(index, level),
-      readMemory: (target, at, position, length) => this.#copy(channel, position, length, (address, done, step) => this.dma.read(address, target, at + done, step)),
-      writeMemory: (source, at, position, length) => this.#copy(channel, position, length, (address, done, step) => this.dma.write(address, source, at + done, step)),
+      readMemory: (target, at, position, length) =>
+        this.#copy(channel, position, length, (address, done, step) => this.dma.read(address, target, at + done, step)),
+      writeMemory: (source, at, position, length) =>
+        this.#copy(channel, position, length, (address, done, step) =>
+          this.dma.write(address, source, at + done, step),
+        ),
     };
   }
 
@@ -81,7 +134,12 @@ export class I8257 extends IsaDevice<typeof properties> {
     return page + (((channel.address << this.#shift) + step) & ((0x1_0000 << this.#shift) - 1));
   }
 
-  #copy(channel: StateValues<typeof channelState>, position: number, length: number, move: (address: number, done: number, step: number) => boolean): void {
+  #copy(
+    channel: StateValues<typeof channelState>,
+    position: number,
+    length: number,
+    move: (address: number, done: number, step: number) => boolean,
+  ): void {
     if ((channel.mode & MODE.DECREMENT) !== 0) {
       for (let done = 0; done < length; done++) move(this.#address(channel, position + done), done, 1);
       return;
@@ -107,7 +165,8 @@ export class I8257 extends IsaDevice<typeof properties> {
     const s = this.#s;
     let more = false;
     for (let index = 0; index < CHANNELS; index++) {
-      if ((s.status & (1 << (index + 4))) === 0 || (s.mask & (1 << index)) !== 0 || (s.command & COMMAND_DISABLE) !== 0) continue;
+      if ((s.status & (1 << (index + 4))) === 0 || (s.mask & (1 << index)) !== 0 || (s.command & COMMAND_DISABLE) !== 0)
+        continue;
       this.#serve(index);
       more ||= (s.status & (1 << (index + 4))) !== 0 && (s.mask & (1 << index)) === 0;
     }
@@ -140,7 +199,9 @@ export class I8257 extends IsaDevice<typeof properties> {
     const high = this.#s.flipFlop;
     this.#s.flipFlop = !high;
     const moved = channel.position >> this.#shift;
-    const value = isCount ? channel.baseCount - moved : channel.address + ((channel.mode & MODE.DECREMENT) !== 0 ? -moved : moved);
+    const value = isCount
+      ? channel.baseCount - moved
+      : channel.address + ((channel.mode & MODE.DECREMENT) !== 0 ? -moved : moved);
     return (value >> (high ? 8 : 0)) & 0xff;
   }
 

@@ -9,7 +9,14 @@ import { field } from '../core/state/fields.ts';
 /** Initialization and operation command words (8259A datasheet). */
 const ICW1 = { SELECT: 0x10, ICW4: 0x01, SINGLE: 0x02, LEVEL: 0x08 } as const;
 const ICW4 = { AUTO_EOI: 0x02, SPECIAL_FULLY_NESTED: 0x10 } as const;
-const OCW3 = { SELECT: 0x08, POLL: 0x04, READ: 0x02, READ_ISR: 0x01, SPECIAL_MASK: 0x40, SPECIAL_MASK_VALUE: 0x20 } as const;
+const OCW3 = {
+  SELECT: 0x08,
+  POLL: 0x04,
+  READ: 0x02,
+  READ_ISR: 0x01,
+  SPECIAL_MASK: 0x40,
+  SPECIAL_MASK_VALUE: 0x20,
+} as const;
 const CASCADE = 2;
 const SPURIOUS = 7;
 const NONE = 8;
@@ -30,9 +37,22 @@ class I8259 extends IsaDevice<typeof properties> {
   slave: I8259 | undefined;
 
   readonly #s = this.state(1, {
-    irr: field.u8(), imr: field.u8(), isr: field.u8(), lastLevels: field.u8(), priority: field.u8(), vectorBase: field.u8(),
-    readIsr: field.bool(), poll: field.bool(), specialMask: field.bool(), initStep: field.u8(), autoEoi: field.bool(), rotateOnAutoEoi: field.bool(),
-    specialFullyNested: field.bool(), needsIcw4: field.bool(), single: field.bool(), ltim: field.bool(),
+    irr: field.u8(),
+    imr: field.u8(),
+    isr: field.u8(),
+    lastLevels: field.u8(),
+    priority: field.u8(),
+    vectorBase: field.u8(),
+    readIsr: field.bool(),
+    poll: field.bool(),
+    specialMask: field.bool(),
+    initStep: field.u8(),
+    autoEoi: field.bool(),
+    rotateOnAutoEoi: field.bool(),
+    specialFullyNested: field.bool(),
+    needsIcw4: field.bool(),
+    single: field.bool(),
+    ltim: field.bool(),
   });
   /** Which inputs are level-triggered; survives reset of the controller by ICW1. */
   readonly #elcr = this.state(1, { mode: field.u8() }, { name: 'elcr' });
@@ -159,7 +179,8 @@ class I8259 extends IsaDevice<typeof properties> {
         s.rotateOnAutoEoi = command === 4;
         break;
       case 1: // non-specific EOI
-      case 5: { // and rotate
+      case 5: {
+        // and rotate
         const priority = this.#priorityOf(s.isr);
         if (priority === NONE) break;
         const highest = (priority + s.priority) & 7;
@@ -227,8 +248,22 @@ class I8259 extends IsaDevice<typeof properties> {
   #initialize(): void {
     const s = this.#s;
     Object.assign(s, {
-      irr: s.irr & this.#elcr.mode, imr: 0, isr: 0, lastLevels: s.lastLevels & this.#elcr.mode, priority: 0, vectorBase: 0, readIsr: false, poll: false, specialMask: false,
-      initStep: 0, autoEoi: false, rotateOnAutoEoi: false, specialFullyNested: false, needsIcw4: false, single: false, ltim: false,
+      irr: s.irr & this.#elcr.mode,
+      imr: 0,
+      isr: 0,
+      lastLevels: s.lastLevels & this.#elcr.mode,
+      priority: 0,
+      vectorBase: 0,
+      readIsr: false,
+      poll: false,
+      specialMask: false,
+      initStep: 0,
+      autoEoi: false,
+      rotateOnAutoEoi: false,
+      specialFullyNested: false,
+      needsIcw4: false,
+      single: false,
+      ltim: false,
     });
     this.#update();
   }

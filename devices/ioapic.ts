@@ -19,7 +19,16 @@ const REG_ARBITRATION = 0x02;
 const REG_REDIRECTION = 0x10;
 
 /** Low half of a redirection entry (section 3.2.4). */
-const ENTRY = { VECTOR: 0xff, DELIVERY_SHIFT: 8, LOGICAL: 1 << 11, PENDING: 1 << 12, ACTIVE_LOW: 1 << 13, REMOTE_IRR: 1 << 14, LEVEL: 1 << 15, MASKED: 1 << 16 } as const;
+const ENTRY = {
+  VECTOR: 0xff,
+  DELIVERY_SHIFT: 8,
+  LOGICAL: 1 << 11,
+  PENDING: 1 << 12,
+  ACTIVE_LOW: 1 << 13,
+  REMOTE_IRR: 1 << 14,
+  LEVEL: 1 << 15,
+  MASKED: 1 << 16,
+} as const;
 const READ_ONLY = ENTRY.PENDING | ENTRY.REMOTE_IRR;
 const EXTINT = 7;
 /** Interrupt messages to local APICs (Intel SDM volume 3, section 11.11). */
@@ -30,14 +39,25 @@ const properties = { version: prop.u8({ default: 0x20 }) };
 /** The I/O APIC: 24 inputs, each with a redirection entry that says which CPU gets which vector. */
 class IoApic extends Device<typeof properties> {
   readonly pins = this.inputs('', IOAPIC_PINS, (pin, level) => this.#pinChanged(pin, level));
-  readonly #s = this.state(1, { id: field.u8(), select: field.u8(), irr: field.u32(), low: field.words(IOAPIC_PINS), high: field.words(IOAPIC_PINS) });
+  readonly #s = this.state(1, {
+    id: field.u8(),
+    select: field.u8(),
+    irr: field.u32(),
+    low: field.words(IOAPIC_PINS),
+    high: field.words(IOAPIC_PINS),
+  });
   /** Who answers an interrupt that is to come from the i8259 pair. */
   acknowledgeExternal: () => number = () => 0xff;
 
   protected override realize(): void {
     if (!(this.bus instanceof SystemBus)) return;
     const { memory } = this.bus;
-    const region = MemoryRegion.io('ioapic', SIZE, { read: offset => this.#read(offset), write: (offset, _size, value) => this.#write(offset, value) }, { impl: { min: 4, max: 4 } });
+    const region = MemoryRegion.io(
+      'ioapic',
+      SIZE,
+      { read: offset => this.#read(offset), write: (offset, _size, value) => this.#write(offset, value) },
+      { impl: { min: 4, max: 4 } },
+    );
     memory.add(region, IOAPIC_BASE, 0);
     this.onUnrealize(() => memory.remove(region));
     this.resetHold();

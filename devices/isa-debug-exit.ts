@@ -7,10 +7,16 @@ const properties = { iobase: prop.u32({ default: 0x501 }), iosize: prop.u32({ de
 /** Ends the machine with an exit status of the guest's choice: twice the value written, plus one. */
 class DebugExit extends IsaDevice<typeof properties> {
   protected override realize(): void {
-    this.ports(this.props.iobase, this.props.iosize, {
-      read: () => 0,
-      write: (_offset, _size, value) => this.services.system.requestShutdown('guest-shutdown', ((value << 1) | 1) & 0xff),
-    }, { impl: { min: 1, max: 4 } });
+    this.ports(
+      this.props.iobase,
+      this.props.iosize,
+      {
+        read: () => 0,
+        write: (_offset, _size, value) =>
+          this.services.system.requestShutdown('guest-shutdown', ((value << 1) | 1) & 0xff),
+      },
+      { impl: { min: 1, max: 4 } },
+    );
   }
 }
 

@@ -1,9 +1,9 @@
-import type { Chardev } from '../core/char/chardev.ts';
 import { IsaDevice } from '../core/bus/isa.ts';
+import type { Chardev } from '../core/char/chardev.ts';
 import { deviceType } from '../core/device/device-type.ts';
 import { prop } from '../core/device/property.ts';
 import { SouthbridgeError } from '../core/errors.ts';
-import { bit, r8, type Registers, registerMap } from '../core/register/register.ts';
+import { bit, type Registers, r8, registerMap } from '../core/register/register.ts';
 import { field } from '../core/state/fields.ts';
 
 const UNSET = 0xffff_ffff;
@@ -13,8 +13,16 @@ const DEFAULT_IRQ = 7;
 /** The standard parallel port (IEEE 1284, "compatibility mode", as in a PC). */
 export const parallelRegisters = registerMap('parallel', {
   DATA: r8(0, {}, { reset: 0xff }),
-  STATUS: r8(1, { TIMEOUT: bit(0), IRQ: bit(2), ERROR: bit(3), SELECTED: bit(4), PAPER_OUT: bit(5), ACK: bit(6), BUSY: bit(7) }, { access: 'ro', reset: 0xd8 }),
-  CONTROL: r8(2, { STROBE: bit(0), AUTO_FEED: bit(1), INIT: bit(2), SELECT: bit(3), IRQ_ENABLE: bit(4), DIRECTION: bit(5) }, { reset: 0x0c }),
+  STATUS: r8(
+    1,
+    { TIMEOUT: bit(0), IRQ: bit(2), ERROR: bit(3), SELECTED: bit(4), PAPER_OUT: bit(5), ACK: bit(6), BUSY: bit(7) },
+    { access: 'ro', reset: 0xd8 },
+  ),
+  CONTROL: r8(
+    2,
+    { STROBE: bit(0), AUTO_FEED: bit(1), INIT: bit(2), SELECT: bit(3), IRQ_ENABLE: bit(4), DIRECTION: bit(5) },
+    { reset: 0x0c },
+  ),
 });
 const CONTROL_ONES = 0xc0;
 
@@ -38,11 +46,28 @@ class IsaParallel extends IsaDevice<typeof properties> {
   readonly #byte = new Uint8Array(1);
 
   protected override realize(): void {
-    const index = this.props.index === UNSET ? this.isaBus.devices.filter(device => device.typeName === this.typeName).indexOf(this) : this.props.index;
+    const index =
+      this.props.index === UNSET
+        ? this.isaBus.devices.filter(device => device.typeName === this.typeName).indexOf(this)
+        : this.props.index;
     const iobase = this.props.iobase === UNSET ? PORTS[index] : this.props.iobase;
-    if (iobase === undefined) throw new SouthbridgeError('ERR_PARALLEL_INDEX', `Max. supported number of parallel ports is ${PORTS.length}.`, 'give it an iobase');
+    if (iobase === undefined)
+      throw new SouthbridgeError(
+        'ERR_PARALLEL_INDEX',
+        `Max. supported number of parallel ports is ${PORTS.length}.`,
+        'give it an iobase',
+      );
     this.connectIrq(this.#irq, this.props.irq);
-    this.ports(iobase, 8, { read: offset => (offset < 3 ? this.#bank.read(offset, 1) : 0xff), write: (offset, _size, value) => this.#bank.write(offset, 1, value) }, { impl: { min: 1, max: 1 } }, 'parallel');
+    this.ports(
+      iobase,
+      8,
+      {
+        read: offset => (offset < 3 ? this.#bank.read(offset, 1) : 0xff),
+        write: (offset, _size, value) => this.#bank.write(offset, 1, value),
+      },
+      { impl: { min: 1, max: 1 } },
+      'parallel',
+    );
     const user = { canReceive: () => 0, receive: () => {} };
     this.props.chardev?.attach(user);
     this.onUnrealize(() => this.props.chardev?.detach());

@@ -1,5 +1,5 @@
-import type { Chardev } from '../core/char/chardev.ts';
 import { IsaDevice } from '../core/bus/isa.ts';
+import type { Chardev } from '../core/char/chardev.ts';
 import { deviceType } from '../core/device/device-type.ts';
 import { prop } from '../core/device/property.ts';
 import { SouthbridgeError } from '../core/errors.ts';
@@ -32,7 +32,11 @@ class IsaSerial extends IsaDevice<typeof properties> {
     const iobase = this.props.iobase === UNSET ? PORTS[index] : this.props.iobase;
     const irq = this.props.irq === UNSET ? IRQS[index] : this.props.irq;
     if (iobase === undefined || irq === undefined) {
-      throw new SouthbridgeError('ERR_SERIAL_INDEX', `Max. supported number of ISA serial ports is ${PORTS.length}.`, 'give it an iobase and an irq');
+      throw new SouthbridgeError(
+        'ERR_SERIAL_INDEX',
+        `Max. supported number of ISA serial ports is ${PORTS.length}.`,
+        'give it an iobase and an irq',
+      );
     }
     this.connectIrq(this.#irq, irq);
     this.ports(iobase, 8, this.#uart, { impl: { min: 1, max: 1 } }, 'serial');

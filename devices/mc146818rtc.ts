@@ -7,8 +7,22 @@ import { type AlarmPattern, secondsToAlarm } from './rtc-alarm.ts';
 
 /** Indices of the MC146818's registers (datasheet, table 2); the century byte is the PC's. */
 export const RTC = {
-  SECONDS: 0x00, SECONDS_ALARM: 0x01, MINUTES: 0x02, MINUTES_ALARM: 0x03, HOURS: 0x04, HOURS_ALARM: 0x05, DAY_OF_WEEK: 0x06, DAY_OF_MONTH: 0x07,
-  MONTH: 0x08, YEAR: 0x09, A: 0x0a, B: 0x0b, C: 0x0c, D: 0x0d, CENTURY: 0x32, PS2_CENTURY: 0x37,
+  SECONDS: 0x00,
+  SECONDS_ALARM: 0x01,
+  MINUTES: 0x02,
+  MINUTES_ALARM: 0x03,
+  HOURS: 0x04,
+  HOURS_ALARM: 0x05,
+  DAY_OF_WEEK: 0x06,
+  DAY_OF_MONTH: 0x07,
+  MONTH: 0x08,
+  YEAR: 0x09,
+  A: 0x0a,
+  B: 0x0b,
+  C: 0x0c,
+  D: 0x0d,
+  CENTURY: 0x32,
+  PS2_CENTURY: 0x37,
 } as const;
 
 const A = { UIP: 0x80, DIVIDER: 0x70, DIVIDER_RESET: 0x60, DIVIDER_32K: 0x20, RATE: 0x0f } as const;
@@ -37,10 +51,21 @@ const properties = {
 export class Mc146818Rtc extends IsaDevice<typeof properties> {
   readonly interrupt = this.output('irq', 'intr');
   /** The RAM survives a reset; so does the time. */
-  readonly #s = this.state(1, {
-    cmos: field.bytes(128), index: field.u8(), baseSeconds: field.number(), lastUpdate: field.number(), offset: field.number(), nextAlarm: field.number(), nextPeriodic: field.number(),
-  }, { onReset: 'keep' });
-  readonly #time: DeviceClock = this.props['x-clock'] === 'vm' ? this.clock : this.props['x-clock'] === 'rt' ? this.realtimeClock : this.hostClock;
+  readonly #s = this.state(
+    1,
+    {
+      cmos: field.bytes(128),
+      index: field.u8(),
+      baseSeconds: field.number(),
+      lastUpdate: field.number(),
+      offset: field.number(),
+      nextAlarm: field.number(),
+      nextPeriodic: field.number(),
+    },
+    { onReset: 'keep' },
+  );
+  readonly #time: DeviceClock =
+    this.props['x-clock'] === 'vm' ? this.clock : this.props['x-clock'] === 'rt' ? this.realtimeClock : this.hostClock;
   readonly #updateTimer = this.#time.timer('update', () => this.#updateCycle(), { onReset: 'keep' });
   readonly #periodicTimer = this.#time.timer('periodic', () => this.#periodic(), { onReset: 'keep' });
   /** Host time of day, in seconds, at which the guest's clock would be right; for RTC_CHANGE. */
@@ -79,7 +104,16 @@ export class Mc146818Rtc extends IsaDevice<typeof properties> {
     cmos[RTC.D] = D_VALID;
     this.setTime(0);
     this.connectIrq(this.interrupt, this.props.irq);
-    this.ports(this.props.iobase, 2, { read: offset => (offset === 0 ? 0xff : this.#read(this.#s.index)), write: (offset, _size, value) => this.#writePort(offset, value) }, { impl: { min: 1, max: 1 } }, 'rtc');
+    this.ports(
+      this.props.iobase,
+      2,
+      {
+        read: offset => (offset === 0 ? 0xff : this.#read(this.#s.index)),
+        write: (offset, _size, value) => this.#writePort(offset, value),
+      },
+      { impl: { min: 1, max: 1 } },
+      'rtc',
+    );
     this.defineProperty({ name: 'date', type: 'struct tm', get: () => this.#dateProperty() });
   }
 
@@ -97,7 +131,12 @@ export class Mc146818Rtc extends IsaDevice<typeof properties> {
   #dateProperty(): { [key: string]: number } {
     const { date } = this;
     return {
-      tm_year: date.getUTCFullYear() - 1900, tm_mon: date.getUTCMonth(), tm_mday: date.getUTCDate(), tm_hour: date.getUTCHours(), tm_min: date.getUTCMinutes(), tm_sec: date.getUTCSeconds(),
+      tm_year: date.getUTCFullYear() - 1900,
+      tm_mon: date.getUTCMonth(),
+      tm_mday: date.getUTCDate(),
+      tm_hour: date.getUTCHours(),
+      tm_min: date.getUTCMinutes(),
+      tm_sec: date.getUTCSeconds(),
     };
   }
 
@@ -109,7 +148,14 @@ export class Mc146818Rtc extends IsaDevice<typeof properties> {
   #read(rawIndex: number): number {
     const index = rawIndex === RTC.PS2_CENTURY ? RTC.CENTURY : rawIndex;
     switch (index) {
-      case RTC.SECONDS: case RTC.MINUTES: case RTC.HOURS: case RTC.DAY_OF_WEEK: case RTC.DAY_OF_MONTH: case RTC.MONTH: case RTC.YEAR: case RTC.CENTURY:
+      case RTC.SECONDS:
+      case RTC.MINUTES:
+      case RTC.HOURS:
+      case RTC.DAY_OF_WEEK:
+      case RTC.DAY_OF_MONTH:
+      case RTC.MONTH:
+      case RTC.YEAR:
+      case RTC.CENTURY:
         if (this.#counting) this.#updateTime();
         return this.getCmos(index);
       case RTC.A:
@@ -128,11 +174,20 @@ export class Mc146818Rtc extends IsaDevice<typeof properties> {
 
   #write(index: number, value: number): void {
     switch (index) {
-      case RTC.SECONDS_ALARM: case RTC.MINUTES_ALARM: case RTC.HOURS_ALARM:
+      case RTC.SECONDS_ALARM:
+      case RTC.MINUTES_ALARM:
+      case RTC.HOURS_ALARM:
         this.#s.cmos[index] = value;
         this.#checkUpdateTimer();
         break;
-      case RTC.SECONDS: case RTC.MINUTES: case RTC.HOURS: case RTC.DAY_OF_WEEK: case RTC.DAY_OF_MONTH: case RTC.MONTH: case RTC.YEAR: case RTC.CENTURY:
+      case RTC.SECONDS:
+      case RTC.MINUTES:
+      case RTC.HOURS:
+      case RTC.DAY_OF_WEEK:
+      case RTC.DAY_OF_MONTH:
+      case RTC.MONTH:
+      case RTC.YEAR:
+      case RTC.CENTURY:
         this.#s.cmos[index] = value;
         if (this.#counting) {
           this.#takeTime();
@@ -145,7 +200,8 @@ export class Mc146818Rtc extends IsaDevice<typeof properties> {
       case RTC.B:
         this.#writeB(value);
         break;
-      case RTC.C: case RTC.D:
+      case RTC.C:
+      case RTC.D:
         break; // read-only
       default:
         this.#s.cmos[index] = value;
@@ -244,15 +300,22 @@ export class Mc146818Rtc extends IsaDevice<typeof properties> {
     const s = this.#s;
     const year = this.#decode(this.getCmos(RTC.YEAR)) + this.#decode(this.getCmos(RTC.CENTURY)) * 100;
     const time = Date.UTC(
-      2000, this.#decode(this.getCmos(RTC.MONTH)) - 1, this.#decode(this.getCmos(RTC.DAY_OF_MONTH)), this.#hours(this.getCmos(RTC.HOURS)),
-      this.#decode(this.getCmos(RTC.MINUTES)), this.#decode(this.getCmos(RTC.SECONDS)),
+      2000,
+      this.#decode(this.getCmos(RTC.MONTH)) - 1,
+      this.#decode(this.getCmos(RTC.DAY_OF_MONTH)),
+      this.#hours(this.getCmos(RTC.HOURS)),
+      this.#decode(this.getCmos(RTC.MINUTES)),
+      this.#decode(this.getCmos(RTC.SECONDS)),
     );
     // Date.UTC reads years below 100 as of the twentieth century.
     const date = new Date(time);
     date.setUTCFullYear(date.getUTCFullYear() - 2000 + year);
     s.baseSeconds = Math.floor(date.getTime() / 1000);
     s.lastUpdate = this.#time.now();
-    this.services.system.emit('RTC_CHANGE', { offset: Math.round(s.baseSeconds - this.#referenceSeconds()), 'qom-path': this.path });
+    this.services.system.emit('RTC_CHANGE', {
+      offset: Math.round(s.baseSeconds - this.#referenceSeconds()),
+      'qom-path': this.path,
+    });
   }
 
   #hours(raw: number): number {
@@ -324,7 +387,12 @@ export class Mc146818Rtc extends IsaDevice<typeof properties> {
       minutes: this.#alarmField(RTC.MINUTES_ALARM, raw => this.#decode(raw)),
       seconds: this.#alarmField(RTC.SECONDS_ALARM, raw => this.#decode(raw)),
     };
-    return secondsToAlarm(pattern, this.#hours(this.getCmos(RTC.HOURS)), this.#decode(this.getCmos(RTC.MINUTES)), this.#decode(this.getCmos(RTC.SECONDS)));
+    return secondsToAlarm(
+      pattern,
+      this.#hours(this.getCmos(RTC.HOURS)),
+      this.#decode(this.getCmos(RTC.MINUTES)),
+      this.#decode(this.getCmos(RTC.SECONDS)),
+    );
   }
 
   #alarmField(index: number, decode: (raw: number) => number): number | undefined {

@@ -22,7 +22,8 @@ export class PamWindows {
 
   constructor(systemMemory: MemoryRegion, ram: MemoryRegion, pci: MemoryRegion) {
     const places: [byte: number, shift: number, start: number, size: number][] = [[0, 4, 0xf0000, 0x10000]];
-    for (let index = 0; index < 12; index++) places.push([1 + (index >> 1), (index & 1) * 4, 0xc0000 + index * 0x4000, 0x4000]);
+    for (let index = 0; index < 12; index++)
+      places.push([1 + (index >> 1), (index & 1) * 4, 0xc0000 + index * 0x4000, 0x4000]);
     this.#segments = places.map(([byte, shift, start, size]) => {
       const ramWindow = MemoryRegion.alias('pam-ram', ram, start, size);
       const romWindow = MemoryRegion.alias('pam-rom', ram, start, size);

@@ -10,7 +10,24 @@ const CAP_EXPRESS = 0x10;
 const SECONDARY_66MHZ_FAST = 0x00a0;
 const EXPRESS_SIZE = 0x3c;
 /** PCI Express 4.0, section 7.5.3: offsets in the capability. */
-const EXP = { FLAGS: 0x02, DEVCAP: 0x04, DEVCTL: 0x08, DEVSTA: 0x0a, LNKCAP: 0x0c, LNKCTL: 0x10, LNKSTA: 0x12, SLTCAP: 0x14, SLTCTL: 0x18, SLTSTA: 0x1a, RTCTL: 0x1c, RTSTA: 0x20, DEVCAP2: 0x24, DEVCTL2: 0x28, LNKCAP2: 0x2c, LNKCTL2: 0x30 } as const;
+const EXP = {
+  FLAGS: 0x02,
+  DEVCAP: 0x04,
+  DEVCTL: 0x08,
+  DEVSTA: 0x0a,
+  LNKCAP: 0x0c,
+  LNKCTL: 0x10,
+  LNKSTA: 0x12,
+  SLTCAP: 0x14,
+  SLTCTL: 0x18,
+  SLTSTA: 0x1a,
+  RTCTL: 0x1c,
+  RTSTA: 0x20,
+  DEVCAP2: 0x24,
+  DEVCTL2: 0x28,
+  LNKCAP2: 0x2c,
+  LNKCTL2: 0x30,
+} as const;
 const ROOT_PORT_WITH_SLOT = 0x0142;
 const PCI_BRIDGE_PORT = 0x72;
 const ROLE_BASED_ERRORS = 0x8000;
@@ -128,7 +145,14 @@ abstract class RootPort extends PciBridge<typeof portProperties> {
 
 class GenericRootPort extends RootPort {
   constructor(context: DeviceContext<typeof portProperties>) {
-    super(context, { ssvid: 0x40, express: 0x54, linkCaps: 0x0030_0604, linkStatus: 0x0204, linkCaps2: 0x1e, linkControl2: 4 });
+    super(context, {
+      ssvid: 0x40,
+      express: 0x54,
+      linkCaps: 0x0030_0604,
+      linkStatus: 0x0204,
+      linkCaps2: 0x1e,
+      linkControl2: 4,
+    });
   }
 
   protected override realize(): void {
@@ -142,7 +166,14 @@ class GenericRootPort extends RootPort {
 
 class Ioh3420 extends RootPort {
   constructor(context: DeviceContext<typeof portProperties>) {
-    super(context, { ssvid: 0x40, express: 0x90, linkCaps: 0x0011_0411, linkStatus: 0x0011, linkCaps2: 0, linkControl2: 0 });
+    super(context, {
+      ssvid: 0x40,
+      express: 0x90,
+      linkCaps: 0x0011_0411,
+      linkStatus: 0x0011,
+      linkCaps2: 0,
+      linkControl2: 0,
+    });
   }
 }
 
@@ -183,7 +214,14 @@ export const pcieRootPort = deviceType({
   category: 'bridge',
   parents: ['pcie-root-port-base', 'pcie-slot', 'pcie-port', 'base-pci-bridge', 'pci-device', 'device'],
   properties: portProperties,
-  pci: { vendor: 0x1b36, device: 0x000c, class: BRIDGE_CLASS, bridge: true, pin: 'A', msix: { vectors: 1, bar: 0, pba: MSIX_PENDING, offset: 0x48 } },
+  pci: {
+    vendor: 0x1b36,
+    device: 0x000c,
+    class: BRIDGE_CLASS,
+    bridge: true,
+    pin: 'A',
+    msix: { vectors: 1, bar: 0, pba: MSIX_PENDING, offset: 0x48 },
+  },
   create: GenericRootPort,
 });
 
@@ -193,6 +231,14 @@ export const ioh3420 = deviceType({
   category: 'bridge',
   parents: ['pcie-root-port-base', 'pcie-slot', 'pcie-port', 'base-pci-bridge', 'pci-device', 'device'],
   properties: portProperties,
-  pci: { vendor: 0x8086, device: 0x3420, revision: 2, class: BRIDGE_CLASS, bridge: true, pin: 'A', msi: { vectors: 2, wide: false, maskable: true, offset: 0x60 } },
+  pci: {
+    vendor: 0x8086,
+    device: 0x3420,
+    revision: 2,
+    class: BRIDGE_CLASS,
+    bridge: true,
+    pin: 'A',
+    msi: { vectors: 2, wide: false, maskable: true, offset: 0x60 },
+  },
   create: Ioh3420,
 });

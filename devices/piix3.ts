@@ -1,11 +1,11 @@
 import { ISA_IRQS, IsaBus } from '../core/bus/isa.ts';
 import { deviceType } from '../core/device/device-type.ts';
 import type { IrqLine } from '../core/irq/line.ts';
-import { MemoryRegion } from '../core/memory/memory-region.ts';
 import type { AddressSpace } from '../core/memory/address-space.ts';
+import { MemoryRegion } from '../core/memory/memory-region.ts';
+import { CFG } from '../core/pci/config-space.ts';
 import type { IntxRouter } from '../core/pci/pci-bus.ts';
 import { PciDevice } from '../core/pci/pci-device.ts';
-import { CFG } from '../core/pci/config-space.ts';
 import { field } from '../core/state/fields.ts';
 
 /** Offsets in configuration space (82371SB datasheet, section 2.2). */
@@ -36,15 +36,22 @@ export class Piix3 extends PciDevice implements IntxRouter {
 
   /** Makes the ISA bus; the machine calls it once the interrupt controllers' inputs are there. */
   wire({ memory, io, dmaSpace, irqs }: IsaWiring): IsaBus {
-    const isa = this.addBus(new IsaBus('isa.0', { services: this.services, home: this.pciBus.home, owner: this, memory, io, dmaSpace, irqs }));
+    const isa = this.addBus(
+      new IsaBus('isa.0', { services: this.services, home: this.pciBus.home, owner: this, memory, io, dmaSpace, irqs }),
+    );
     this.#irqs = irqs.map((_, irq) => {
       const input = isa.irq(irq, `pirq${irq}`);
       return level => input.set(level);
     });
-    const region = MemoryRegion.io('piix-reset-control', 1, {
-      read: () => this.#s.resetControl,
-      write: (_offset, _size, value) => this.#writeResetControl(value),
-    }, { impl: { min: 1, max: 1 } });
+    const region = MemoryRegion.io(
+      'piix-reset-control',
+      1,
+      {
+        read: () => this.#s.resetControl,
+        write: (_offset, _size, value) => this.#writeResetControl(value),
+      },
+      { impl: { min: 1, max: 1 } },
+    );
     io.add(region, RESET_CONTROL, RESET_CONTROL_PRIORITY);
     this.onUnrealize(() => io.remove(region));
     this.isa = isa;
@@ -77,9 +84,33 @@ export class Piix3 extends PciDevice implements IntxRouter {
     config.set16(CFG.STATUS, 0x0200);
     // Power-on values of the 82371SB, as PC firmware expects to find them.
     const defaults: [number, number][] = [
-      [0x4c, 0x4d], [0x4e, 0x03], [0x4f, 0x00], [0x60, 0x80], [0x61, 0x80], [0x62, 0x80], [0x63, 0x80], [0x69, 0x02], [0x70, 0x80], [0x76, 0x0c],
-      [0x77, 0x0c], [0x78, 0x02], [0x79, 0x00], [0x80, 0x00], [0x82, 0x00], [0xa0, 0x08], [0xa2, 0x00], [0xa3, 0x00], [0xa4, 0x00], [0xa5, 0x00],
-      [0xa6, 0x00], [0xa7, 0x00], [0xa8, 0x0f], [0xaa, 0x00], [0xab, 0x00], [0xac, 0x00], [0xae, 0x00],
+      [0x4c, 0x4d],
+      [0x4e, 0x03],
+      [0x4f, 0x00],
+      [0x60, 0x80],
+      [0x61, 0x80],
+      [0x62, 0x80],
+      [0x63, 0x80],
+      [0x69, 0x02],
+      [0x70, 0x80],
+      [0x76, 0x0c],
+      [0x77, 0x0c],
+      [0x78, 0x02],
+      [0x79, 0x00],
+      [0x80, 0x00],
+      [0x82, 0x00],
+      [0xa0, 0x08],
+      [0xa2, 0x00],
+      [0xa3, 0x00],
+      [0xa4, 0x00],
+      [0xa5, 0x00],
+      [0xa6, 0x00],
+      [0xa7, 0x00],
+      [0xa8, 0x0f],
+      [0xaa, 0x00],
+      [0xab, 0x00],
+      [0xac, 0x00],
+      [0xae, 0x00],
     ];
     for (const [offset, value] of defaults) config.set8(offset, value);
     this.#update();

@@ -60,16 +60,22 @@ export class Piix4Pm extends PciDevice<typeof properties> {
     gpePending: () => (this.#gpe.status & this.#gpe.enable) !== 0,
   });
   /** Which buses take part in hotplug, and the guest's side of it. */
-  readonly pciHotplug = new AcpiPciHotplug(this.state(1, acpiPciHotplugState, { name: 'pci-hotplug', onReset: 'keep' }), {
-    root: () => this.pciBus,
-    rootSlots: this.props['acpi-root-pci-hotplug'],
-    bridges: this.props['acpi-pci-hotplug-with-bridge-support'],
-    raise: () => this.raiseGpe(GPE.pciHotplug),
-  });
-  readonly cpuHotplug = new AcpiCpuHotplug(this.state(1, acpiCpuHotplugState, { name: 'cpu-hotplug', onReset: 'keep' }), {
-    system: this.services.system,
-    raise: () => this.raiseGpe(GPE.cpuHotplug),
-  });
+  readonly pciHotplug = new AcpiPciHotplug(
+    this.state(1, acpiPciHotplugState, { name: 'pci-hotplug', onReset: 'keep' }),
+    {
+      root: () => this.pciBus,
+      rootSlots: this.props['acpi-root-pci-hotplug'],
+      bridges: this.props['acpi-pci-hotplug-with-bridge-support'],
+      raise: () => this.raiseGpe(GPE.pciHotplug),
+    },
+  );
+  readonly cpuHotplug = new AcpiCpuHotplug(
+    this.state(1, acpiCpuHotplugState, { name: 'cpu-hotplug', onReset: 'keep' }),
+    {
+      system: this.services.system,
+      raise: () => this.raiseGpe(GPE.cpuHotplug),
+    },
+  );
   readonly #smbusHost = new PmSmbus(this.state(1, pmSmbusState, { name: 'smbus' }), this.smbus);
   readonly #pmRegion = MemoryRegion.container('piix4-pm', PM_SIZE);
   readonly #smbusRegion = MemoryRegion.io('pm-smbus', SMBUS_SIZE, this.#smbusHost, { impl: { min: 1, max: 1 } });
@@ -90,8 +96,21 @@ export class Piix4Pm extends PciDevice<typeof properties> {
     for (const { offset, region } of this.#pm.regions()) this.#pmRegion.add(region, offset);
     this.#pmRegion.setEnabled(false);
     this.#smbusRegion.setEnabled(false);
-    const gpe = MemoryRegion.io('acpi-gpe0', 4, { read: offset => this.#readGpe(offset), write: (offset, _size, value) => this.#writeGpe(offset, value) }, { impl: { min: 1, max: 1 } });
-    const apm = MemoryRegion.io('apm-io', 2, { read: offset => (offset === 0 ? this.#apm.command : this.#apm.status), write: (offset, _size, value) => this.#writeApm(offset, value) }, { impl: { min: 1, max: 1 } });
+    const gpe = MemoryRegion.io(
+      'acpi-gpe0',
+      4,
+      { read: offset => this.#readGpe(offset), write: (offset, _size, value) => this.#writeGpe(offset, value) },
+      { impl: { min: 1, max: 1 } },
+    );
+    const apm = MemoryRegion.io(
+      'apm-io',
+      2,
+      {
+        read: offset => (offset === 0 ? this.#apm.command : this.#apm.status),
+        write: (offset, _size, value) => this.#writeApm(offset, value),
+      },
+      { impl: { min: 1, max: 1 } },
+    );
     io.add(this.#pmRegion, 0, 1);
     io.add(this.#smbusRegion, 0, 1);
     io.add(gpe, GPE_BASE, 1);
@@ -100,7 +119,11 @@ export class Piix4Pm extends PciDevice<typeof properties> {
     const cpuHotplug = this.cpuHotplug.region();
     io.add(pciHotplug, PCI_HOTPLUG_BASE, 1);
     io.add(cpuHotplug, CPU_HOTPLUG_BASE, 1);
-    this.onUnrealize(() => [this.#pmRegion, this.#smbusRegion, gpe, apm, pciHotplug, cpuHotplug].forEach(region => region.parent?.remove(region)));
+    this.onUnrealize(() =>
+      [this.#pmRegion, this.#smbusRegion, gpe, apm, pciHotplug, cpuHotplug].forEach(region =>
+        region.parent?.remove(region),
+      ),
+    );
     this.onUnrealize(this.services.system.onPowerdown(() => this.#pm.pressPowerButton()));
     this.onUnrealize(this.services.system.onWakeup(reason => this.#pm.woken(reason)));
     const { config } = this;

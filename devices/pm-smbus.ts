@@ -13,15 +13,40 @@ const HST_DAT1 = 0x06;
 const BLK_DAT = 0x07;
 const AUX_CTL = 0x0d;
 
-const STS = { HOST_BUSY: 1 << 0, INTR: 1 << 1, DEV_ERR: 1 << 2, BUS_ERR: 1 << 3, FAILED: 1 << 4, SMBALERT: 1 << 5, INUSE: 1 << 6, BYTE_DONE: 1 << 7 } as const;
+const STS = {
+  HOST_BUSY: 1 << 0,
+  INTR: 1 << 1,
+  DEV_ERR: 1 << 2,
+  BUS_ERR: 1 << 3,
+  FAILED: 1 << 4,
+  SMBALERT: 1 << 5,
+  INUSE: 1 << 6,
+  BYTE_DONE: 1 << 7,
+} as const;
 const CNT = { INTREN: 1 << 0, KILL: 1 << 1, PROTOCOL_SHIFT: 2, PROTOCOL: 7, LAST_BYTE: 1 << 5, START: 1 << 6 } as const;
 const AUX_E32B = 1 << 1;
-const PROTOCOL = { QUICK: 0, BYTE: 1, BYTE_DATA: 2, WORD_DATA: 3, PROCESS_CALL: 4, BLOCK_DATA: 5, I2C_READ: 6 } as const;
+const PROTOCOL = {
+  QUICK: 0,
+  BYTE: 1,
+  BYTE_DATA: 2,
+  WORD_DATA: 3,
+  PROCESS_CALL: 4,
+  BLOCK_DATA: 5,
+  I2C_READ: 6,
+} as const;
 const BLOCK_MAX = 32;
 
 export const pmSmbusState = {
-  status: field.u8(), control: field.u8(), command: field.u8(), address: field.u8(), data0: field.u8(), data1: field.u8(), auxiliary: field.u8(),
-  block: field.bytes(BLOCK_MAX), index: field.u8(), onStart: field.bool(),
+  status: field.u8(),
+  control: field.u8(),
+  command: field.u8(),
+  address: field.u8(),
+  data0: field.u8(),
+  data1: field.u8(),
+  auxiliary: field.u8(),
+  block: field.bytes(BLOCK_MAX),
+  index: field.u8(),
+  onStart: field.bool(),
 };
 
 /** The SMBus host controller of PIIX4 and ICH9: transfers are finished by the time that status is read. */
@@ -118,7 +143,11 @@ export class PmSmbus implements IoHandler {
 
   #transact(): void {
     const s = this.#s;
-    const done = this.#transfer((s.control >>> CNT.PROTOCOL_SHIFT) & CNT.PROTOCOL, s.address >>> 1, (s.address & 1) !== 0);
+    const done = this.#transfer(
+      (s.control >>> CNT.PROTOCOL_SHIFT) & CNT.PROTOCOL,
+      s.address >>> 1,
+      (s.address & 1) !== 0,
+    );
     s.status = done ? STS.INTR : STS.DEV_ERR;
     this.#update();
   }
@@ -130,18 +159,31 @@ export class PmSmbus implements IoHandler {
       case PROTOCOL.QUICK:
         return this.#exchange(address, read, [], 0) !== undefined;
       case PROTOCOL.BYTE:
-        return read ? this.#into(this.#exchange(address, true, [], 1)) : this.#exchange(address, false, [s.command], 0) !== undefined;
+        return read
+          ? this.#into(this.#exchange(address, true, [], 1))
+          : this.#exchange(address, false, [s.command], 0) !== undefined;
       case PROTOCOL.BYTE_DATA:
-        return read ? this.#into(this.#exchange(address, true, [s.command], 1)) : this.#exchange(address, false, [s.command, s.data0], 0) !== undefined;
+        return read
+          ? this.#into(this.#exchange(address, true, [s.command], 1))
+          : this.#exchange(address, false, [s.command, s.data0], 0) !== undefined;
       case PROTOCOL.WORD_DATA:
-        return read ? this.#into(this.#exchange(address, true, [s.command], 2)) : this.#exchange(address, false, [s.command, s.data0, s.data1], 0) !== undefined;
+        return read
+          ? this.#into(this.#exchange(address, true, [s.command], 2))
+          : this.#exchange(address, false, [s.command, s.data0, s.data1], 0) !== undefined;
       case PROTOCOL.PROCESS_CALL:
         return this.#into(this.#exchange(address, true, [s.command, s.data0, s.data1], 2));
       case PROTOCOL.I2C_READ:
         return this.#intoBlock(this.#exchange(address, true, [s.command], BLOCK_MAX), false);
       case PROTOCOL.BLOCK_DATA:
         if (read) return this.#intoBlock(this.#exchange(address, true, [s.command], BLOCK_MAX + 1), true);
-        return this.#exchange(address, false, [s.command, s.data0, ...s.block.subarray(0, Math.min(s.data0, BLOCK_MAX))], 0) !== undefined;
+        return (
+          this.#exchange(
+            address,
+            false,
+            [s.command, s.data0, ...s.block.subarray(0, Math.min(s.data0, BLOCK_MAX))],
+            0,
+          ) !== undefined
+        );
       default:
         return false;
     }

@@ -1,6 +1,6 @@
 import { IsaDevice } from '../core/bus/isa.ts';
 import { deviceType } from '../core/device/device-type.ts';
-import { bit, r8, type Registers, registerMap } from '../core/register/register.ts';
+import { bit, type Registers, r8, registerMap } from '../core/register/register.ts';
 
 /** System control port A (82371SB datasheet, section 2.5.5.4). */
 export const port92Registers = registerMap('port92', {
@@ -10,7 +10,9 @@ export const port92Registers = registerMap('port92', {
 /** Fast A20 gate and fast reset. */
 class Port92 extends IsaDevice {
   readonly a20 = this.output('a20');
-  readonly #bank = this.bank(port92Registers, { PORT92: { wrote: (value, previous) => this.#written(value, previous) } });
+  readonly #bank = this.bank(port92Registers, {
+    PORT92: { wrote: (value, previous) => this.#written(value, previous) },
+  });
   readonly #regs: Registers<typeof port92Registers> = this.#bank.regs;
 
   protected override realize(): void {

@@ -5,14 +5,35 @@ import { scancodes } from './ps2-scancodes.ts';
 
 /** Commands (IBM PS/2 Keyboard technical reference). */
 const CMD = {
-  SET_LEDS: 0xed, ECHO: 0xee, SCANCODE: 0xf0, GET_ID: 0xf2, SET_RATE: 0xf3, ENABLE: 0xf4, RESET_DISABLE: 0xf5, RESET_ENABLE: 0xf6,
-  ALL_TYPEMATIC: 0xf7, ALL_MAKE_BREAK: 0xf8, ALL_MAKE: 0xf9, ALL_TYPEMATIC_MAKE_BREAK: 0xfa, KEY_TYPEMATIC: 0xfb, KEY_MAKE_BREAK: 0xfc, KEY_MAKE: 0xfd, RESEND: 0xfe, RESET: 0xff,
+  SET_LEDS: 0xed,
+  ECHO: 0xee,
+  SCANCODE: 0xf0,
+  GET_ID: 0xf2,
+  SET_RATE: 0xf3,
+  ENABLE: 0xf4,
+  RESET_DISABLE: 0xf5,
+  RESET_ENABLE: 0xf6,
+  ALL_TYPEMATIC: 0xf7,
+  ALL_MAKE_BREAK: 0xf8,
+  ALL_MAKE: 0xf9,
+  ALL_TYPEMATIC_MAKE_BREAK: 0xfa,
+  KEY_TYPEMATIC: 0xfb,
+  KEY_MAKE_BREAK: 0xfc,
+  KEY_MAKE: 0xfd,
+  RESEND: 0xfe,
+  RESET: 0xff,
 } as const;
 const ID = 0xab;
 const ID_PLAIN = 0x83;
 const ID_TRANSLATED = 0x41;
 
-export const keyboardState = { ...ps2State, scanning: field.bool(true), set: field.u8(2), leds: field.u8(), translate: field.bool() };
+export const keyboardState = {
+  ...ps2State,
+  scanning: field.bool(true),
+  set: field.u8(2),
+  leds: field.u8(),
+  translate: field.bool(),
+};
 
 /** A 101-key PS/2 keyboard. */
 export class Ps2Keyboard extends Ps2Device implements InputHandler {
@@ -73,7 +94,12 @@ export class Ps2Keyboard extends Ps2Device implements InputHandler {
         s.scanning = true;
         this.reply(PS2_ACK);
         break;
-      case CMD.SCANCODE: case CMD.SET_LEDS: case CMD.SET_RATE: case CMD.KEY_TYPEMATIC: case CMD.KEY_MAKE_BREAK: case CMD.KEY_MAKE:
+      case CMD.SCANCODE:
+      case CMD.SET_LEDS:
+      case CMD.SET_RATE:
+      case CMD.KEY_TYPEMATIC:
+      case CMD.KEY_MAKE_BREAK:
+      case CMD.KEY_MAKE:
         s.command = value;
         this.reply(PS2_ACK);
         break;
@@ -93,7 +119,10 @@ export class Ps2Keyboard extends Ps2Device implements InputHandler {
       case CMD.RESEND:
         this.reply(s.lastByte);
         break;
-      case CMD.ALL_TYPEMATIC: case CMD.ALL_MAKE_BREAK: case CMD.ALL_MAKE: case CMD.ALL_TYPEMATIC_MAKE_BREAK:
+      case CMD.ALL_TYPEMATIC:
+      case CMD.ALL_MAKE_BREAK:
+      case CMD.ALL_MAKE:
+      case CMD.ALL_TYPEMATIC_MAKE_BREAK:
         this.reply(PS2_ACK);
         break;
       default:

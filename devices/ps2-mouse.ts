@@ -4,8 +4,21 @@ import { NO_COMMAND, PS2_ACK, PS2_SELF_TEST_PASSED, Ps2Device, ps2State } from '
 
 /** Commands (IBM PS/2 Mouse technical reference). */
 const CMD = {
-  SET_SCALING_11: 0xe6, SET_SCALING_21: 0xe7, SET_RESOLUTION: 0xe8, GET_SCALE: 0xe9, SET_STREAM: 0xea, POLL: 0xeb, RESET_WRAP: 0xec, SET_WRAP: 0xee, SET_REMOTE: 0xf0,
-  GET_TYPE: 0xf2, SET_SAMPLE: 0xf3, ENABLE_DEVICE: 0xf4, DISABLE_DEVICE: 0xf5, SET_DEFAULT: 0xf6, RESET: 0xff,
+  SET_SCALING_11: 0xe6,
+  SET_SCALING_21: 0xe7,
+  SET_RESOLUTION: 0xe8,
+  GET_SCALE: 0xe9,
+  SET_STREAM: 0xea,
+  POLL: 0xeb,
+  RESET_WRAP: 0xec,
+  SET_WRAP: 0xee,
+  SET_REMOTE: 0xf0,
+  GET_TYPE: 0xf2,
+  SET_SAMPLE: 0xf3,
+  ENABLE_DEVICE: 0xf4,
+  DISABLE_DEVICE: 0xf5,
+  SET_DEFAULT: 0xf6,
+  RESET: 0xff,
 } as const;
 const STATUS = { REMOTE: 0x40, ENABLED: 0x20, SCALE21: 0x10 } as const;
 /** Identities: plain, with a wheel, with a wheel and five buttons. */
@@ -15,12 +28,27 @@ const FIVE_BUTTONS = 4;
 /** The sample rates that unlock the wheel and the further buttons (Microsoft's convention). */
 const UNLOCK_WHEEL = [200, 100, 80] as const;
 const UNLOCK_BUTTONS = [200, 200, 80] as const;
-const BUTTON_BITS: Readonly<Partial<Record<InputButton, number>>> = { left: 0x01, right: 0x02, middle: 0x04, side: 0x08, extra: 0x10 };
+const BUTTON_BITS: Readonly<Partial<Record<InputButton, number>>> = {
+  left: 0x01,
+  right: 0x02,
+  middle: 0x04,
+  side: 0x08,
+  extra: 0x10,
+};
 
 export const mouseState = {
   ...ps2State,
-  status: field.u8(), resolution: field.u8(2), sampleRate: field.u8(100), wrap: field.bool(), type: field.u8(PLAIN), detect: field.u8(),
-  dx: field.number(), dy: field.number(), dz: field.number(), dw: field.number(), buttons: field.u8(),
+  status: field.u8(),
+  resolution: field.u8(2),
+  sampleRate: field.u8(100),
+  wrap: field.bool(),
+  type: field.u8(PLAIN),
+  detect: field.u8(),
+  dx: field.number(),
+  dy: field.number(),
+  dz: field.number(),
+  dw: field.number(),
+  buttons: field.u8(),
 };
 
 /** A PS/2 mouse that can become one with a wheel. */
@@ -51,13 +79,24 @@ export class Ps2Mouse extends Ps2Device implements InputHandler {
   sync(): void {
     const s = this.#s;
     if ((s.status & STATUS.ENABLED) === 0 || (s.status & STATUS.REMOTE) !== 0) return;
-    while (this.#sendPacket(false) && (s.dx !== 0 || s.dy !== 0 || s.dz !== 0 || s.dw !== 0)) continue;
+    while (this.#sendPacket(false) && (s.dx !== 0 || s.dy !== 0 || s.dz !== 0 || s.dw !== 0));
   }
 
   override reset(): void {
     this.clearQueue();
     Object.assign(this.#s, {
-      command: NO_COMMAND, status: 0, resolution: 2, sampleRate: 100, wrap: false, type: PLAIN, detect: 0, dx: 0, dy: 0, dz: 0, dw: 0, buttons: 0,
+      command: NO_COMMAND,
+      status: 0,
+      resolution: 2,
+      sampleRate: 100,
+      wrap: false,
+      type: PLAIN,
+      detect: 0,
+      dx: 0,
+      dy: 0,
+      dz: 0,
+      dw: 0,
+      buttons: 0,
     });
   }
 
@@ -112,7 +151,8 @@ export class Ps2Mouse extends Ps2Device implements InputHandler {
       case CMD.SET_DEFAULT:
         Object.assign(s, { sampleRate: 100, resolution: 2, status: 0 });
         break;
-      case CMD.SET_SAMPLE: case CMD.SET_RESOLUTION:
+      case CMD.SET_SAMPLE:
+      case CMD.SET_RESOLUTION:
         s.command = value;
         break;
       case CMD.GET_TYPE:

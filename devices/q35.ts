@@ -31,8 +31,22 @@ const F_SMBASE_LOCK = 0x02;
 const SMBASE = 0x3_0000;
 const SMBASE_SIZE = 0x2_0000;
 
-const SMRAM_BITS = { OPEN: 0x40, LOCK: 0x10, ENABLE: 0x08, WRITABLE: 0x7a, LOCKED_WRITABLE: 0x20 | 0x08, DEFAULT: 0x02 } as const;
-const ESMRAMC_BITS = { HIGH: 0x80, TSEG_SIZE: 0x06, TSEG_ENABLE: 0x01, WRITABLE: 0x87, LOCKED_WRITABLE: 0x00, DEFAULT: 0x38 } as const;
+const SMRAM_BITS = {
+  OPEN: 0x40,
+  LOCK: 0x10,
+  ENABLE: 0x08,
+  WRITABLE: 0x7a,
+  LOCKED_WRITABLE: 0x20 | 0x08,
+  DEFAULT: 0x02,
+} as const;
+const ESMRAMC_BITS = {
+  HIGH: 0x80,
+  TSEG_SIZE: 0x06,
+  TSEG_ENABLE: 0x01,
+  WRITABLE: 0x87,
+  LOCKED_WRITABLE: 0x00,
+  DEFAULT: 0x38,
+} as const;
 const SMRAM_BASE = 0xa_0000;
 const SMRAM_SIZE = 0x2_0000;
 const HIGH_SMRAM = 0xfeda_0000;
@@ -71,12 +85,17 @@ export class Q35Host extends Device<typeof hostProperties> {
       }),
     );
     const mechanism = new ConfigMechanism(pci);
-    system.io.add(MemoryRegion.io('pci-conf-idx', 4, mechanism.addressPort, { valid: { max: 4 }, impl: { unaligned: true } }), 0xcf8, 0);
+    system.io.add(
+      MemoryRegion.io('pci-conf-idx', 4, mechanism.addressPort, { valid: { max: 4 }, impl: { unaligned: true } }),
+      0xcf8,
+      0,
+    );
     system.io.add(MemoryRegion.io('pci-conf-data', 4, mechanism.dataPort, { impl: { unaligned: true } }), 0xcfc, 0);
     this.#mechanism = mechanism;
     const mmconfig = MemoryRegion.io('pcie-mmcfg-mmio', MMCONFIG_LENGTHS[0], {
       read: (offset, size) => configRead(pci, offset >>> BUS_SHIFT, (offset >>> 12) & 0xff, offset & 0xfff, size),
-      write: (offset, size, value) => configWrite(pci, offset >>> BUS_SHIFT, (offset >>> 12) & 0xff, offset & 0xfff, size, value),
+      write: (offset, size, value) =>
+        configWrite(pci, offset >>> BUS_SHIFT, (offset >>> 12) & 0xff, offset & 0xfff, size, value),
     });
     mmconfig.setEnabled(false);
     system.memory.add(mmconfig, 0, 0);
@@ -135,7 +154,10 @@ export class Mch extends PciDevice<typeof mchProperties> {
   #lowRam = 0;
   #smramWindow: MemoryRegion | undefined;
   #highSmram: MemoryRegion | undefined;
-  readonly #nothing = { read: (_offset: number, size: number) => (size === 4 ? 0xffff_ffff : size === 2 ? 0xffff : 0xff), write: () => {} };
+  readonly #nothing = {
+    read: (_offset: number, size: number) => (size === 4 ? 0xffff_ffff : size === 2 ? 0xffff : 0xff),
+    write: () => {},
+  };
   readonly #tseg = MemoryRegion.io('tseg-blackhole', MIB, this.#nothing);
   readonly #smbase = MemoryRegion.io('smbase-blackhole', SMBASE_SIZE, this.#nothing);
 
@@ -156,7 +178,8 @@ export class Mch extends PciDevice<typeof mchProperties> {
 
   protected override realize(): void {
     const size = this.props['extended-tseg-mbytes'];
-    if (size > MAX_EXT_TSEG) throw new SouthbridgeError('ERR_PROPERTY_VALUE', `invalid extended-tseg-mbytes value: ${size}`);
+    if (size > MAX_EXT_TSEG)
+      throw new SouthbridgeError('ERR_PROPERTY_VALUE', `invalid extended-tseg-mbytes value: ${size}`);
   }
 
   protected override configWritten(offset: number, size: number): void {
@@ -230,7 +253,8 @@ export class Mch extends PciDevice<typeof mchProperties> {
       const open = (smram & SMRAM_BITS.OPEN) !== 0;
       this.#smramWindow?.setEnabled(!open || high);
       this.#highSmram?.setEnabled(open && high);
-      const size = (extended & ESMRAMC_BITS.TSEG_ENABLE) !== 0 && (smram & SMRAM_BITS.ENABLE) !== 0 ? this.#tsegSize(extended) : 0;
+      const size =
+        (extended & ESMRAMC_BITS.TSEG_ENABLE) !== 0 && (smram & SMRAM_BITS.ENABLE) !== 0 ? this.#tsegSize(extended) : 0;
       this.#tseg.setEnabled(false);
       if (size > 0 && size <= this.#lowRam) {
         this.#tseg.setSize(size);

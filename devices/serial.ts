@@ -1,9 +1,9 @@
 import type { Chardev, CharUser } from '../core/char/chardev.ts';
-import type { DeviceClock } from '../core/device/device.ts';
 import type { Timer } from '../core/clock/timer-queue.ts';
+import type { DeviceClock } from '../core/device/device.ts';
 import type { IrqLine } from '../core/irq/line.ts';
 import type { IoHandler } from '../core/memory/memory-region.ts';
-import { bit, bits, r8, type RegisterHooks, type Registers, registerMap } from '../core/register/register.ts';
+import { bit, bits, type RegisterHooks, type Registers, r8, registerMap } from '../core/register/register.ts';
 import { field, type StateValues } from '../core/state/fields.ts';
 
 /** The registers of the 16550A (PC16550D datasheet, table II). */
@@ -13,14 +13,39 @@ export const serialRegisters = registerMap('serial', {
   DLM: r8(1, {}, { when: 'LCR.DLAB', doc: 'Divisor latch, high' }),
   IER: r8(1, { ERBFI: bit(0), ETBEI: bit(1), ELSI: bit(2), EDSSI: bit(3) }, { doc: 'Interrupt enable' }),
   IIR: r8(2, {}, { reset: 1, doc: 'Interrupt identification (read), FIFO control (write)' }),
-  LCR: r8(3, { WLS: bits(0, 2), STB: bit(2), PEN: bit(3), EPS: bit(4), SP: bit(5), BREAK: bit(6), DLAB: bit(7) }, { doc: 'Line control' }),
-  MCR: r8(4, { DTR: bit(0), RTS: bit(1), OUT1: bit(2), OUT2: bit(3), LOOP: bit(4) }, { reset: 0x08, doc: 'Modem control' }),
-  LSR: r8(5, { DR: bit(0), OE: bit(1), PE: bit(2), FE: bit(3), BI: bit(4), THRE: bit(5), TEMT: bit(6), FIFO_ERROR: bit(7) }, { access: 'ro', reset: 0x60, doc: 'Line status' }),
-  MSR: r8(6, { DCTS: bit(0), DDSR: bit(1), TERI: bit(2), DDCD: bit(3), CTS: bit(4), DSR: bit(5), RI: bit(6), DCD: bit(7) }, { access: 'ro', reset: 0xb0, doc: 'Modem status' }),
+  LCR: r8(
+    3,
+    { WLS: bits(0, 2), STB: bit(2), PEN: bit(3), EPS: bit(4), SP: bit(5), BREAK: bit(6), DLAB: bit(7) },
+    { doc: 'Line control' },
+  ),
+  MCR: r8(
+    4,
+    { DTR: bit(0), RTS: bit(1), OUT1: bit(2), OUT2: bit(3), LOOP: bit(4) },
+    { reset: 0x08, doc: 'Modem control' },
+  ),
+  LSR: r8(
+    5,
+    { DR: bit(0), OE: bit(1), PE: bit(2), FE: bit(3), BI: bit(4), THRE: bit(5), TEMT: bit(6), FIFO_ERROR: bit(7) },
+    { access: 'ro', reset: 0x60, doc: 'Line status' },
+  ),
+  MSR: r8(
+    6,
+    { DCTS: bit(0), DDSR: bit(1), TERI: bit(2), DDCD: bit(3), CTS: bit(4), DSR: bit(5), RI: bit(6), DCD: bit(7) },
+    { access: 'ro', reset: 0xb0, doc: 'Modem status' },
+  ),
   SCR: r8(7, {}, { doc: 'Scratch' }),
 });
 
-const IIR = { NONE: 0x01, MODEM: 0x00, THRE: 0x02, DATA: 0x04, LINE: 0x06, TIMEOUT: 0x0c, SOURCE: 0x0f, FIFO_ENABLED: 0xc0 } as const;
+const IIR = {
+  NONE: 0x01,
+  MODEM: 0x00,
+  THRE: 0x02,
+  DATA: 0x04,
+  LINE: 0x06,
+  TIMEOUT: 0x0c,
+  SOURCE: 0x0f,
+  FIFO_ENABLED: 0xc0,
+} as const;
 const FCR = { ENABLE: 0x01, RX_RESET: 0x02, TX_RESET: 0x04, DMA_MODE: 0x08, TRIGGER: 0xc0 } as const;
 const TRIGGER_LEVELS = [1, 4, 8, 14] as const;
 const FIFO_SIZE = 16;
@@ -31,8 +56,13 @@ const DEFAULT_BAUDBASE = 115_200;
 const MAX_TRANSMIT_RETRIES = 4;
 
 export const serialState = {
-  fcr: field.u8(), thrPending: field.bool(), timeoutPending: field.bool(),
-  rx: field.buffer(FIFO_SIZE), tx: field.buffer(FIFO_SIZE), tsr: field.u8(), retries: field.u8(),
+  fcr: field.u8(),
+  thrPending: field.bool(),
+  timeoutPending: field.bool(),
+  rx: field.buffer(FIFO_SIZE),
+  tx: field.buffer(FIFO_SIZE),
+  tsr: field.u8(),
+  retries: field.u8(),
   lastTransmit: field.number(),
 };
 
@@ -58,7 +88,12 @@ export class Serial implements IoHandler, CharUser {
   readonly #baudbase: number;
   #waitingForHost = false;
 
-  constructor(bank: (hooks: RegisterHooks<typeof serialRegisters>) => IoHandler & { readonly regs: Registers<typeof serialRegisters> }, parts: SerialParts) {
+  constructor(
+    bank: (
+      hooks: RegisterHooks<typeof serialRegisters>,
+    ) => IoHandler & { readonly regs: Registers<typeof serialRegisters> },
+    parts: SerialParts,
+  ) {
     this.#clock = parts.clock;
     this.#irq = parts.irq;
     this.#chardev = parts.chardev;
@@ -285,11 +320,17 @@ export class Serial implements IoHandler, CharUser {
     const { LCR, DLL, DLM } = this.#regs;
     const divisor = (DLM.value << 8) | DLL.value;
     if (divisor === 0 || divisor > this.#baudbase) return;
-    this.#chardev?.setParameters({ speed: Math.floor(this.#baudbase / divisor), parity: LCR.PEN ? (LCR.EPS ? 'even' : 'odd') : 'none', dataBits: LCR.WLS + 5, stopBits: LCR.STB ? 2 : 1 });
+    this.#chardev?.setParameters({
+      speed: Math.floor(this.#baudbase / divisor),
+      parity: LCR.PEN ? (LCR.EPS ? 'even' : 'odd') : 'none',
+      dataBits: LCR.WLS + 5,
+      stopBits: LCR.STB ? 2 : 1,
+    });
   }
 
   #modemControl(value: number, previous: number): number {
-    if (((value ^ previous) & 0x03) !== 0 && (value & 0x10) === 0) this.#chardev?.setOutputs({ dtr: (value & 1) !== 0, rts: (value & 2) !== 0 });
+    if (((value ^ previous) & 0x03) !== 0 && (value & 0x10) === 0)
+      this.#chardev?.setOutputs({ dtr: (value & 1) !== 0, rts: (value & 2) !== 0 });
     return value & 0x1f;
   }
 
@@ -346,4 +387,3 @@ export class Serial implements IoHandler, CharUser {
     this.#irq.set(source !== IIR.NONE);
   }
 }
-

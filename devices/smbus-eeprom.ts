@@ -41,7 +41,7 @@ class SmbusEeprom extends I2cDevice<typeof i2cProperties> {
 
 export const smbusEeprom = deviceType({
   type: 'smbus-eeprom',
-  summary: 'Serial EEPROM with a memory module\'s data',
+  summary: "Serial EEPROM with a memory module's data",
   bus: 'i2c-bus',
   parents: ['smbus-device', 'i2c-slave', 'device'],
   properties: i2cProperties,

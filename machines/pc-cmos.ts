@@ -11,8 +11,16 @@ const MIB = KIB * KIB;
 
 /** Where PC firmware keeps what it has found, and emulators leave what it should find (RBIL, CMOS memory map). */
 const CMOS = {
-  FLOPPY_TYPES: 0x10, EQUIPMENT: 0x14, BASE_LOW: 0x15, EXTENDED_LOW: 0x17, EXTENDED2_LOW: 0x30, ABOVE_16M_LOW: 0x34, BOOT_THIRD: 0x38, BOOT_FIRST: 0x3d,
-  ABOVE_4G: 0x5b, CPUS: 0x5f,
+  FLOPPY_TYPES: 0x10,
+  EQUIPMENT: 0x14,
+  BASE_LOW: 0x15,
+  EXTENDED_LOW: 0x17,
+  EXTENDED2_LOW: 0x30,
+  ABOVE_16M_LOW: 0x34,
+  BOOT_THIRD: 0x38,
+  BOOT_FIRST: 0x3d,
+  ABOVE_4G: 0x5b,
+  CPUS: 0x5f,
 } as const;
 /** Disk, floppy, CD-ROM. */
 const DEFAULT_ORDER = 'cad';
@@ -49,7 +57,12 @@ export function fillMemorySizes(rtc: Mc146818Rtc, ram: PcRamLayout): void {
 export function setBootOrder(rtc: Mc146818Rtc, order: string, checkFloppySignature = true): void {
   const devices = [...order].map(letter => {
     const device = { a: 1, b: 1, c: 2, d: 3, n: 4 }[letter];
-    if (device === undefined) throw new SouthbridgeError('ERR_BOOT_OPTION', `Invalid boot device for PC`, 'a floppy, c disk, d CD-ROM, n network');
+    if (device === undefined)
+      throw new SouthbridgeError(
+        'ERR_BOOT_OPTION',
+        `Invalid boot device for PC`,
+        'a floppy, c disk, d CD-ROM, n network',
+      );
     return device;
   });
   if (devices.length > 3) throw new SouthbridgeError('ERR_BOOT_OPTION', 'Too many boot devices for PC');
@@ -92,7 +105,12 @@ const TYPE_USER = 47;
 const TRANSLATIONS = ['none', 'lba', 'large', 'rechs'] as const;
 
 /** Writes down the IDE disks' geometries at the first reset, when all disks are there. */
-export function installDiskTypes(machine: Machine, rtc: Mc146818Rtc, buses: readonly IdeBus[], floppies?: () => FloppyController | undefined): void {
+export function installDiskTypes(
+  machine: Machine,
+  rtc: Mc146818Rtc,
+  buses: readonly IdeBus[],
+  floppies?: () => FloppyController | undefined,
+): void {
   let known = false;
   machine.onReset(() => {
     if (!known) {
@@ -118,11 +136,16 @@ function setDiskTypes(rtc: Mc146818Rtc, buses: readonly IdeBus[]): void {
     const high = cylinders >> 8;
     const control = 0xc0 | (heads > 8 ? 0x08 : 0);
     rtc.setCmos(place.type, TYPE_USER);
-    [low, high, heads, 0xff, 0xff, control, low, high, sectors].forEach((byte, at) => rtc.setCmos(place.details + at, byte & 0xff));
+    [low, high, heads, 0xff, 0xff, control, low, high, sectors].forEach((byte, at) =>
+      rtc.setCmos(place.details + at, byte & 0xff),
+    );
     present |= place.present;
   }
   rtc.setCmos(DISK_TYPES, present);
-  const translations = disks.reduce((value, disk, place) => value | ((disk === undefined ? 0 : TRANSLATIONS.indexOf(disk.translation)) << (2 * place)), 0);
+  const translations = disks.reduce(
+    (value, disk, place) => value | ((disk === undefined ? 0 : TRANSLATIONS.indexOf(disk.translation)) << (2 * place)),
+    0,
+  );
   rtc.setCmos(DISK_TRANSLATIONS, translations);
 }
 

@@ -1,7 +1,7 @@
+import type { IsaBus } from '../core/bus/isa.ts';
 import type { ObjectNode } from '../core/device/object.ts';
 import { IrqLine } from '../core/irq/line.ts';
 import type { Machine } from '../core/machine/machine.ts';
-import type { IsaBus } from '../core/bus/isa.ts';
 import { type I8259, i8259, interruptSource } from '../devices/i8259.ts';
 import { IOAPIC_PINS, ioapic } from '../devices/ioapic.ts';
 

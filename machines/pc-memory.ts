@@ -93,7 +93,11 @@ export function mapWritableFirmware(machine: Machine, fileName: string): void {
 function checkedFirmware(machine: Machine, fileName: string): Uint8Array {
   const image = firmwareImage(machine, fileName);
   if (image.length === 0 || image.length % (64 * KIB) !== 0 || image.length > 16 * KIB * KIB) {
-    throw new SouthbridgeError('ERR_BIOS_SIZE', `could not load PC BIOS '${fileName}'`, 'a firmware image is a multiple of 64 KiB, at most 16 MiB');
+    throw new SouthbridgeError(
+      'ERR_BIOS_SIZE',
+      `could not load PC BIOS '${fileName}'`,
+      'a firmware image is a multiple of 64 KiB, at most 16 MiB',
+    );
   }
   return image;
 }
@@ -111,5 +115,7 @@ function firmwareImage(machine: Machine, fileName: string): Uint8Array {
 /** RAM below 4 GiB of the i440FX machines: the PCI hole begins at 3.5 GiB, or at 3 GiB where RAM goes beyond. */
 export function i440fxRamLayout(config: MachineConfig, maxBelow4g: number): PcRamLayout {
   const limit = Math.min(maxBelow4g, 0xe000_0000);
-  return config.ramSize >= limit ? pcRamLayout(config.ramSize, Math.min(0xc000_0000, limit), Math.min(0xc000_0000, limit)) : { below4g: config.ramSize, above4g: 0 };
+  return config.ramSize >= limit
+    ? pcRamLayout(config.ramSize, Math.min(0xc000_0000, limit), Math.min(0xc000_0000, limit))
+    : { below4g: config.ramSize, above4g: 0 };
 }

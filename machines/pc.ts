@@ -1,20 +1,20 @@
 import type { PropValues } from '../core/device/property.ts';
 import type { Machine } from '../core/machine/machine.ts';
 import { machineType } from '../core/machine/machine-type.ts';
-import { piix3Ide } from '../devices/ide/piix-ide.ts';
 import { fwCfgIo } from '../devices/fw-cfg.ts';
 import { i440fx, i440fxHost } from '../devices/i440fx.ts';
+import { piix3Ide } from '../devices/ide/piix-ide.ts';
 import { piix3 } from '../devices/piix3.ts';
 import { PCI_HOTPLUG_BASE, piix4Pm } from '../devices/piix4-pm.ts';
-import { vga } from '../devices/vga/vga.ts';
 import { smbusEeprom } from '../devices/smbus-eeprom.ts';
+import { vga } from '../devices/vga/vga.ts';
 import { installPcFirmware } from './firmware/install.ts';
 import { PIIX4_PM } from './firmware/pc-firmware.ts';
-import { installDiskTypes } from './pc-cmos.ts';
-import { LateRouter, pcOptions, plugBoard } from './pc-board.ts';
-import { plugNics } from './nics.ts';
 import { findFloppies, plugFloppies } from './floppies.ts';
 import { plugIdeDrives } from './ide-drives.ts';
+import { plugNics } from './nics.ts';
+import { LateRouter, pcOptions, plugBoard } from './pc-board.ts';
+import { installDiskTypes } from './pc-cmos.ts';
 import { PcInterrupts } from './pc-interrupts.ts';
 import { i440fxRamLayout, mapPcFirmware, mapPcRam } from './pc-memory.ts';
 

@@ -24,7 +24,11 @@ export class I2cBus extends Bus {
     if (!(device instanceof I2cDevice)) return;
     const other = this.at(device.address);
     if (other === undefined) return;
-    throw new SouthbridgeError('ERR_BUS_ADDRESS', `${device.typeName} and ${other.typeName} both want I2C address 0x${device.address.toString(16)} on ${this.busName}`, 'give one of them another address=');
+    throw new SouthbridgeError(
+      'ERR_BUS_ADDRESS',
+      `${device.typeName} and ${other.typeName} both want I2C address 0x${device.address.toString(16)} on ${this.busName}`,
+      'give one of them another address=',
+    );
   }
 }
 

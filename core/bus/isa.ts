@@ -4,7 +4,7 @@ import type { DeviceContext } from '../device/device-type.ts';
 import type { PropSet } from '../device/property.ts';
 import type { DeviceServices } from '../device/services.ts';
 import { SouthbridgeError } from '../errors.ts';
-import { IrqLine, WiredOr } from '../irq/line.ts';
+import { type IrqLine, WiredOr } from '../irq/line.ts';
 import type { AddressSpace } from '../memory/address-space.ts';
 import { Dma } from '../memory/dma.ts';
 import { type IoHandler, type IoOptions, MemoryRegion } from '../memory/memory-region.ts';
@@ -62,7 +62,11 @@ export class IsaBus extends Bus {
   irq(irq: number, name: string): IrqLine {
     const wire = this.#wires[irq];
     if (wire === undefined) {
-      throw new SouthbridgeError('ERR_ISA_IRQ', `${name} asks for ISA IRQ ${irq}`, `the bus has IRQ 0 to ${this.#wires.length - 1}`);
+      throw new SouthbridgeError(
+        'ERR_ISA_IRQ',
+        `${name} asks for ISA IRQ ${irq}`,
+        `the bus has IRQ 0 to ${this.#wires.length - 1}`,
+      );
     }
     return wire.input(name);
   }
@@ -70,7 +74,8 @@ export class IsaBus extends Bus {
   dmaChannel(number: number, name: string): IsaDmaChannel | undefined {
     if (number < 0) return undefined;
     const channel = this.dmaChannels[number];
-    if (channel === undefined) throw new SouthbridgeError('ERR_ISA_DMA', `${name} asks for ISA DMA channel ${number}, which is not there`);
+    if (channel === undefined)
+      throw new SouthbridgeError('ERR_ISA_DMA', `${name} asks for ISA DMA channel ${number}, which is not there`);
     return channel;
   }
 }
@@ -84,7 +89,10 @@ export abstract class IsaDevice<S extends PropSet = PropSet> extends Device<S> {
   constructor(context: DeviceContext<S>) {
     super(context);
     if (!(context.bus instanceof IsaBus)) {
-      throw new SouthbridgeError('ERR_DEVICE_TYPE', `'${context.type.type}' is an ISA device; its type must say bus: 'ISA'`);
+      throw new SouthbridgeError(
+        'ERR_DEVICE_TYPE',
+        `'${context.type.type}' is an ISA device; its type must say bus: 'ISA'`,
+      );
     }
     this.isaBus = context.bus;
     this.dma = new Dma(context.bus.dmaSpace);

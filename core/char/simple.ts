@@ -1,6 +1,6 @@
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
-import { hostPath } from '../host/fd-sets.ts';
 import { SouthbridgeError } from '../errors.ts';
+import { hostPath } from '../host/fd-sets.ts';
 import { Chardev } from './chardev.ts';
 
 /** Takes everything, gives nothing. */

@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import { TimerQueue, type Timer } from './timer-queue.ts';
+import { type Timer, TimerQueue } from './timer-queue.ts';
 
 /** A clock that devices read and set timers on. Times are nanoseconds as `number`: exact for the first 104 days. */
 export interface Clock {

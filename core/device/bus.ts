@@ -31,7 +31,11 @@ export abstract class Bus extends ObjectNode {
   hotplugging = false;
   readonly #devices: Device[] = [];
 
-  constructor(kind: string, busName: string, parts: { services: DeviceServices; home: DeviceHome; owner?: Device | undefined }) {
+  constructor(
+    kind: string,
+    busName: string,
+    parts: { services: DeviceServices; home: DeviceHome; owner?: Device | undefined },
+  ) {
     super(kind);
     this.kind = kind;
     this.busName = busName;
@@ -66,11 +70,24 @@ export abstract class Bus extends ObjectNode {
    * @param props the device's other properties; text is parsed as on the command line
    * @throws SouthbridgeError ERR_PROPERTY_* for a bad value, ERR_BUS_* where it does not fit, or what the device throws
    */
-  plug<S extends DeviceType>(type: S, placement: DeviceInput<S> & Placement = {}, props: DeviceInput<S> = {}, id?: string): ReturnType<S['make']> {
+  plug<S extends DeviceType>(
+    type: S,
+    placement: DeviceInput<S> & Placement = {},
+    props: DeviceInput<S> = {},
+    id?: string,
+  ): ReturnType<S['make']> {
     if (!this.accepts(type)) {
-      throw new SouthbridgeError('ERR_BUS_KIND', `Device '${type.type}' can't go on ${this.kind} bus`, `it needs a ${type.bus} bus`);
+      throw new SouthbridgeError(
+        'ERR_BUS_KIND',
+        `Device '${type.type}' can't go on ${this.kind} bus`,
+        `it needs a ${type.bus} bus`,
+      );
     }
-    const device = type.make(this, this.services, id, { ...this.services.globals?.(type), ...placement, ...props }) as ReturnType<S['make']>;
+    const device = type.make(this, this.services, id, {
+      ...this.services.globals?.(type),
+      ...placement,
+      ...props,
+    }) as ReturnType<S['make']>;
     this.insert(device);
     return device;
   }

@@ -1,13 +1,24 @@
+import { didYouMean, SouthbridgeError } from '../errors.ts';
+import type { BarDeclaration, PciIdentity } from '../pci/identity.ts';
+import { pciProperties } from '../pci/identity.ts';
 import type { Bus } from './bus.ts';
 import type { Device } from './device.ts';
-import { parseProperties, type PropInput, type PropSet, type PropValues } from './property.ts';
-import { SouthbridgeError, didYouMean } from '../errors.ts';
+import { type PropInput, type PropSet, type PropValues, parseProperties } from './property.ts';
 import type { DeviceServices } from './services.ts';
-import type { PciIdentity, BarDeclaration } from '../pci/identity.ts';
-import { pciProperties } from '../pci/identity.ts';
 
 /** QEMU's groups in `-device help`. */
-export type DeviceCategory = 'bridge' | 'usb' | 'storage' | 'network' | 'input' | 'display' | 'sound' | 'misc' | 'cpu' | 'watchdog' | 'uncategorized';
+export type DeviceCategory =
+  | 'bridge'
+  | 'usb'
+  | 'storage'
+  | 'network'
+  | 'input'
+  | 'display'
+  | 'sound'
+  | 'misc'
+  | 'cpu'
+  | 'watchdog'
+  | 'uncategorized';
 
 /** What a device's constructor is handed. Pass it on to `super`. */
 export interface DeviceContext<S extends PropSet = PropSet> {
@@ -64,7 +75,9 @@ interface Definition<S extends PropSet, D extends Device> {
   /** Base address registers 0 to 5 (PCI 3.0, section 6.2.5). */
   readonly bars?: Readonly<Record<number, BarDeclaration>>;
   // The base types declare the parameter of `create` for its own properties, which TypeScript infers from the class.
-  readonly create: new (context: DeviceContext<S>) => D;
+  readonly create: new (
+    context: DeviceContext<S>,
+  ) => D;
 }
 
 /**
@@ -73,7 +86,11 @@ interface Definition<S extends PropSet, D extends Device> {
  */
 export function deviceType<S extends PropSet, D extends Device>(definition: Definition<S, D>): DeviceType<S, D> {
   if (!/^[A-Za-z0-9][A-Za-z0-9._+-]*$/.test(definition.type)) {
-    throw new SouthbridgeError('ERR_DEVICE_TYPE', `'${definition.type}' is no name for a device type`, 'use letters, digits, dots and dashes');
+    throw new SouthbridgeError(
+      'ERR_DEVICE_TYPE',
+      `'${definition.type}' is no name for a device type`,
+      'use letters, digits, dots and dashes',
+    );
   }
   const own: PropSet = definition.properties ?? {};
   const properties = (definition.pci === undefined ? own : { ...pciProperties, ...own }) as S;
@@ -104,6 +121,10 @@ export function deviceType<S extends PropSet, D extends Device>(definition: Defi
 function refuseUnknown(type: string, properties: PropSet, input: Readonly<Record<string, unknown>>): void {
   for (const name of Object.keys(input)) {
     if (Object.hasOwn(properties, name) || input[name] === undefined) continue;
-    throw new SouthbridgeError('ERR_PROPERTY_UNKNOWN', `Property '${type}.${name}' not found`, didYouMean(name, Object.keys(properties), `-device ${type},help`));
+    throw new SouthbridgeError(
+      'ERR_PROPERTY_UNKNOWN',
+      `Property '${type}.${name}' not found`,
+      didYouMean(name, Object.keys(properties), `-device ${type},help`),
+    );
   }
 }

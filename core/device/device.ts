@@ -1,11 +1,27 @@
 import type { Clock } from '../clock/clock.ts';
 import type { Timer } from '../clock/timer-queue.ts';
 import { IrqLine } from '../irq/line.ts';
-import { type AnyRegisterBank, type RegisterHooks, RegisterBank, type RegisterMap, type Registers } from '../register/register.ts';
-import { asRecord, badState, initialValues, loadValues, type SavedRecord, type SavedValue, type StateFields, type StateValues, saveValues } from '../state/fields.ts';
+import {
+  type AnyRegisterBank,
+  RegisterBank,
+  type RegisterHooks,
+  type RegisterMap,
+  type Registers,
+} from '../register/register.ts';
+import {
+  asRecord,
+  badState,
+  initialValues,
+  loadValues,
+  type SavedRecord,
+  type SavedValue,
+  type StateFields,
+  type StateValues,
+  saveValues,
+} from '../state/fields.ts';
 import type { Bus } from './bus.ts';
-import type { DeviceContext, DeviceTypeInfo } from './device-type.ts';
 import { DeviceLog } from './device-log.ts';
+import type { DeviceContext, DeviceTypeInfo } from './device-type.ts';
 import { ObjectNode } from './object.ts';
 import type { PropSet, PropValues } from './property.ts';
 import type { DeviceServices } from './services.ts';
@@ -121,7 +137,13 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
   ): StateValues<F> {
     const values = initialValues(fields);
     const name = options.name ?? (this.#sections.length === 0 ? 'state' : `state${this.#sections.length}`);
-    this.#sections.push({ name, version, fields, values: values as Record<string, unknown>, onReset: options.onReset ?? 'initial' });
+    this.#sections.push({
+      name,
+      version,
+      fields,
+      values: values as Record<string, unknown>,
+      onReset: options.onReset ?? 'initial',
+    });
     return values;
   }
 
@@ -220,12 +242,17 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
   save(): SavedRecord {
     const sections: Record<string, SavedValue> = {};
     for (const section of this.#sections) {
-      sections[section.name] = { version: section.version, values: saveValues(section.fields, section.values as StateValues<StateFields>) };
+      sections[section.name] = {
+        version: section.version,
+        values: saveValues(section.fields, section.values as StateValues<StateFields>),
+      };
     }
     return {
       registers: this.#banks.map(bank => bank.save()),
       sections,
-      timers: Object.fromEntries([...this.#timers].map(([name, { timer }]) => [name, timer.pending ? timer.deadlineNs : null])),
+      timers: Object.fromEntries(
+        [...this.#timers].map(([name, { timer }]) => [name, timer.pending ? timer.deadlineNs : null]),
+      ),
       lines: Object.fromEntries([...this.#lines].map(([name, line]) => [name, line.level])),
     };
   }
@@ -239,11 +266,14 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
     const record = asRecord(saved, where);
     const timers = asRecord(record['timers'], `${where}.timers`);
     const lines = asRecord(record['lines'], `${where}.lines`);
-    const sections = this.#sections.map(section => this.#loadSection(section, asRecord(record['sections'], `${where}.sections`)));
+    const sections = this.#sections.map(section =>
+      this.#loadSection(section, asRecord(record['sections'], `${where}.sections`)),
+    );
     const deadlines = [...this.#timers.keys()].map(name => deadline(timers[name], `${where}.timers.${name}`));
     const levels = [...this.#lines.keys()].map(name => level(lines[name], `${where}.lines.${name}`));
     const registers = record['registers'];
-    if (!Array.isArray(registers) || registers.length !== this.#banks.length) badState(`${where}.registers`, `${this.#banks.length} register banks`);
+    if (!Array.isArray(registers) || registers.length !== this.#banks.length)
+      badState(`${where}.registers`, `${this.#banks.length} register banks`);
     for (const [index, bank] of this.#banks.entries()) bank.checkSaved(registers[index]);
     for (const [index, bank] of this.#banks.entries()) bank.restore(registers[index]);
     this.#sections.forEach((section, index) => Object.assign(section.values, sections[index]));
@@ -259,7 +289,8 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
   #loadSection(section: StateSection, sections: SavedRecord): StateValues<StateFields> {
     const where = `${this.path}.${section.name}`;
     const record = asRecord(sections[section.name], where);
-    if (record['version'] !== section.version) badState(where, `version ${section.version}, it is version ${String(record['version'])}`);
+    if (record['version'] !== section.version)
+      badState(where, `version ${section.version}, it is version ${String(record['version'])}`);
     return loadValues(section.fields, record['values'], where);
   }
 
@@ -291,7 +322,12 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
   #defineProperties(): void {
     const values: Readonly<Record<string, unknown>> = this.props;
     for (const [name, property] of Object.entries(this.type.properties)) {
-      this.defineProperty({ name, type: property.type, ...(property.help !== undefined && { description: property.help }), get: () => property.format(values[name]) });
+      this.defineProperty({
+        name,
+        type: property.type,
+        ...(property.help !== undefined && { description: property.help }),
+        get: () => property.format(values[name]),
+      });
     }
     this.defineProperty({ name: 'type', type: 'string', get: () => this.typeName });
     this.defineProperty({ name: 'realized', type: 'bool', get: () => this.#realized });
@@ -302,7 +338,9 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
 }
 
 function deadline(saved: SavedValue | undefined, where: string): number | null {
-  return saved === null || (typeof saved === 'number' && saved >= 0) ? saved : badState(where, 'a deadline in nanoseconds');
+  return saved === null || (typeof saved === 'number' && saved >= 0)
+    ? saved
+    : badState(where, 'a deadline in nanoseconds');
 }
 
 function level(saved: SavedValue | undefined, where: string): boolean {

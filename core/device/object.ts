@@ -1,7 +1,14 @@
 import { SouthbridgeError } from '../errors.ts';
 
 /** A value that a property shows to management tools: JSON, and bigint for 64-bit integers. */
-export type PropertyValue = string | number | bigint | boolean | null | readonly PropertyValue[] | { readonly [key: string]: PropertyValue };
+export type PropertyValue =
+  | string
+  | number
+  | bigint
+  | boolean
+  | null
+  | readonly PropertyValue[]
+  | { readonly [key: string]: PropertyValue };
 
 /** One property of an object as management tools see it (QMP qom-list, qom-get, qom-set). */
 export interface ObjectProperty {
@@ -73,7 +80,10 @@ export class ObjectNode {
   addChild<T extends ObjectNode>(name: string, child: T): T {
     const free = name.endsWith('[*]') ? this.#firstFree(name.slice(0, -3)) : name;
     if (this.#children.has(free)) {
-      throw new SouthbridgeError('ERR_OBJECT_EXISTS', `attempt to add duplicate property '${free}' to object (type '${this.typeName}')`);
+      throw new SouthbridgeError(
+        'ERR_OBJECT_EXISTS',
+        `attempt to add duplicate property '${free}' to object (type '${this.typeName}')`,
+      );
     }
     child.#name = free;
     child.#parent = this;

@@ -1,4 +1,4 @@
-import { SouthbridgeError, didYouMean } from '../errors.ts';
+import { didYouMean, SouthbridgeError } from '../errors.ts';
 import type { MachineType } from '../machine/machine-type.ts';
 import type { DeviceType } from './device-type.ts';
 
@@ -65,7 +65,11 @@ export class TypeRegistry {
     await this.load(name);
     const type = this.#devices.get(name);
     if (type !== undefined) return type;
-    throw new SouthbridgeError('ERR_DEVICE_UNKNOWN', `'${name}' is not a valid device model name`, didYouMean(name, this.names('device'), '-device help'));
+    throw new SouthbridgeError(
+      'ERR_DEVICE_UNKNOWN',
+      `'${name}' is not a valid device model name`,
+      didYouMean(name, this.names('device'), '-device help'),
+    );
   }
 
   /** @throws SouthbridgeError ERR_MACHINE_UNKNOWN with the nearest name */
@@ -73,7 +77,11 @@ export class TypeRegistry {
     await this.load(name);
     const type = this.#machines.get(name);
     if (type !== undefined) return type;
-    throw new SouthbridgeError('ERR_MACHINE_UNKNOWN', `unsupported machine type`, didYouMean(name, this.names('machine'), '-machine help'));
+    throw new SouthbridgeError(
+      'ERR_MACHINE_UNKNOWN',
+      `unsupported machine type`,
+      didYouMean(name, this.names('machine'), '-machine help'),
+    );
   }
 
   origin(name: string): TypeOrigin {
@@ -95,7 +103,11 @@ export class TypeRegistry {
 
   #claim<T>(types: Map<string, T>, name: string, type: T, origin: TypeOrigin): void {
     if (types.has(name)) {
-      throw new SouthbridgeError('ERR_TYPE_EXISTS', `'${name}' of ${origin.source} is already there, from ${this.origin(name).source}`, 'give one of them another name');
+      throw new SouthbridgeError(
+        'ERR_TYPE_EXISTS',
+        `'${name}' of ${origin.source} is already there, from ${this.origin(name).source}`,
+        'give one of them another name',
+      );
     }
     types.set(name, type);
     this.#origins.set(name, origin);

@@ -7,8 +7,16 @@ import type { BackendLookup } from './property.ts';
 
 /** Why the machine resets or goes down, with QEMU's names (QAPI ShutdownCause). */
 export type ShutdownCause =
-  | 'host-error' | 'host-qmp-quit' | 'host-qmp-system-reset' | 'host-signal' | 'host-ui'
-  | 'guest-shutdown' | 'guest-reset' | 'guest-panic' | 'subsystem-reset' | 'snapshot-load';
+  | 'host-error'
+  | 'host-qmp-quit'
+  | 'host-qmp-system-reset'
+  | 'host-signal'
+  | 'host-ui'
+  | 'guest-shutdown'
+  | 'guest-reset'
+  | 'guest-panic'
+  | 'subsystem-reset'
+  | 'snapshot-load';
 
 /** The machine's power, as its devices may ask for it. All take effect once the access under way is finished. */
 export interface SystemControl {

@@ -1,5 +1,15 @@
 /** Mouse buttons, as QEMU names them (QAPI InputButton). */
-export type InputButton = 'left' | 'middle' | 'right' | 'wheel-up' | 'wheel-down' | 'side' | 'extra' | 'wheel-left' | 'wheel-right' | 'touch';
+export type InputButton =
+  | 'left'
+  | 'middle'
+  | 'right'
+  | 'wheel-up'
+  | 'wheel-down'
+  | 'side'
+  | 'extra'
+  | 'wheel-left'
+  | 'wheel-right'
+  | 'touch';
 
 /** One thing that a person did. Keys are QEMU's qcodes (QAPI QKeyCode); absolute positions go from 0 to 0x7fff. */
 export type InputEvent =

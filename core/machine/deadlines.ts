@@ -23,7 +23,10 @@ export class MachineClocks implements DeadlineSource {
   }
 
   untilDeadline(): number {
-    let until = Math.min(this.host.nextDeadlineNs - this.host.now(), this.realtime.nextDeadlineNs - this.realtime.now());
+    let until = Math.min(
+      this.host.nextDeadlineNs - this.host.now(),
+      this.realtime.nextDeadlineNs - this.realtime.now(),
+    );
     if (this.virtual.running) until = Math.min(until, this.virtual.nextDeadlineNs - this.virtual.now());
     return Math.max(0, until);
   }
@@ -61,10 +64,13 @@ export class MachineClocks implements DeadlineSource {
     if (this.#served) return;
     const until = this.untilDeadline();
     if (until === Number.POSITIVE_INFINITY) return;
-    this.#idleTimer = setTimeout(() => {
-      this.expire();
-      this.#arm();
-    }, Math.min(2 ** 31 - 1, Math.ceil(until / 1e6)));
+    this.#idleTimer = setTimeout(
+      () => {
+        this.expire();
+        this.#arm();
+      },
+      Math.min(2 ** 31 - 1, Math.ceil(until / 1e6)),
+    );
     this.#idleTimer.unref();
   }
 }

@@ -58,7 +58,11 @@ export interface MachineConfig {
   readonly dtb: string | undefined;
   readonly boot: BootConfig;
   /** Time of day at start: milliseconds since 1970 UTC, or the host's. `localtime` keeps local time in the RTC. */
-  readonly rtc: { readonly base: 'utc' | 'localtime' | number; readonly clock: 'host' | 'rt' | 'vm'; readonly driftfix: 'none' | 'slew' };
+  readonly rtc: {
+    readonly base: 'utc' | 'localtime' | number;
+    readonly clock: 'host' | 'rt' | 'vm';
+    readonly driftfix: 'none' | 'slew';
+  };
   /** Chardev ids for the serial ports in order; undefined for none in that place. */
   readonly serials: readonly (string | undefined)[];
   readonly parallels: readonly (string | undefined)[];

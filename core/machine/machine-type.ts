@@ -1,5 +1,5 @@
 import { type PropInput, type PropSet, type PropValues, parseProperties } from '../device/property.ts';
-import { SouthbridgeError, didYouMean } from '../errors.ts';
+import { didYouMean, SouthbridgeError } from '../errors.ts';
 import type { Machine } from './machine.ts';
 import type { MachineConfig } from './machine-config.ts';
 
@@ -21,7 +21,15 @@ export interface MachineTypeInfo {
   /** Abstract QOM ancestors, nearest first, without `machine`. */
   readonly parents: readonly string[];
   /** What the machine gets without `-nodefaults`. */
-  readonly defaults: { readonly serial: boolean; readonly parallel: boolean; readonly floppy: boolean; readonly cdrom: boolean; readonly vga: string; readonly nic: string | undefined; /** Drives that `-drive if=ide,index=` counts to a bus. */ readonly ideUnits: 1 | 2 };
+  readonly defaults: {
+    readonly serial: boolean;
+    readonly parallel: boolean;
+    readonly floppy: boolean;
+    readonly cdrom: boolean;
+    readonly vga: string;
+    readonly nic: string | undefined /** Drives that `-drive if=ide,index=` counts to a bus. */;
+    readonly ideUnits: 1 | 2;
+  };
   readonly options: PropSet;
   /** What an older version of the type differs in: device properties, as `-global` sets them. */
   readonly globals: MachineConfig['globals'];
@@ -70,16 +78,37 @@ export function machineType<S extends PropSet>(definition: Definition<S>): Machi
     defaultRam: definition.defaultRam ?? 128 * 2 ** 20,
     defaultRamId: definition.defaultRamId ?? 'ram',
     parents: definition.parents ?? [],
-    defaults: { serial: false, parallel: false, floppy: false, cdrom: false, vga: 'none', nic: undefined, ideUnits: 2, ...definition.defaults },
+    defaults: {
+      serial: false,
+      parallel: false,
+      floppy: false,
+      cdrom: false,
+      vga: 'none',
+      nic: undefined,
+      ideUnits: 2,
+      ...definition.defaults,
+    },
     options,
     globals: definition.globals ?? [],
     lowRam: definition.lowRam ?? (config => Math.min(config.ramSize, 0xe000_0000)),
     build(machine) {
       for (const name of Object.keys(machine.config.options)) {
         if (Object.hasOwn(options, name)) continue;
-        throw new SouthbridgeError('ERR_MACHINE_OPTION', `Property '${definition.type}-machine.${name}' not found`, didYouMean(name, Object.keys(options), `-machine ${definition.type},help`));
+        throw new SouthbridgeError(
+          'ERR_MACHINE_OPTION',
+          `Property '${definition.type}-machine.${name}' not found`,
+          didYouMean(name, Object.keys(options), `-machine ${definition.type},help`),
+        );
       }
-      definition.build(machine, parseProperties(`${definition.type}-machine`, options, machine.config.options, machine.services.backends) as PropValues<S>);
+      definition.build(
+        machine,
+        parseProperties(
+          `${definition.type}-machine`,
+          options,
+          machine.config.options,
+          machine.services.backends,
+        ) as PropValues<S>,
+      );
     },
   };
 }

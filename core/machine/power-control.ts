@@ -76,14 +76,20 @@ export class PowerControl implements SystemControl {
 
   start(): void {
     if (this.#state === 'running') return;
-    if (needsReset(this.#state)) throw new SouthbridgeError('ERR_RESET_NEEDED', 'Resetting the Virtual Machine is required', 'use system_reset first');
+    if (needsReset(this.#state))
+      throw new SouthbridgeError(
+        'ERR_RESET_NEEDED',
+        'Resetting the Virtual Machine is required',
+        'use system_reset first',
+      );
     this.#setRunning();
     this.#machine.emit('RESUME');
   }
 
   stop(state: RunState): void {
     if (!this.running && this.#state !== 'suspended') {
-      if (this.#state === 'prelaunch' || state !== 'paused') this.#state = this.#state === 'prelaunch' && state === 'paused' ? 'prelaunch' : state;
+      if (this.#state === 'prelaunch' || state !== 'paused')
+        this.#state = this.#state === 'prelaunch' && state === 'paused' ? 'prelaunch' : state;
       return;
     }
     this.#halt();
@@ -253,7 +259,8 @@ export class PowerControl implements SystemControl {
 
   #shutDown(cause: ShutdownCause): void {
     this.#machine.emit('SHUTDOWN', { guest: isGuest(cause), reason: cause });
-    const stays = this.policy.shutdown === 'pause' && cause !== 'host-qmp-quit' && cause !== 'host-signal' && cause !== 'host-ui';
+    const stays =
+      this.policy.shutdown === 'pause' && cause !== 'host-qmp-quit' && cause !== 'host-signal' && cause !== 'host-ui';
     if (this.running || this.#state === 'suspended') this.stop('shutdown');
     else this.#state = 'shutdown';
     if (stays) return;

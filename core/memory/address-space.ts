@@ -1,5 +1,5 @@
+import { type FlatRange, FlatView } from './flat-view.ts';
 import type { GuestRam } from './guest-ram.ts';
-import { FlatView, type FlatRange } from './flat-view.ts';
 import type { MemoryRegion } from './memory-region.ts';
 
 /** Learns which RAM is where: the accelerator's memory slots. Addresses and sizes in bytes. */
@@ -73,7 +73,8 @@ export class AddressSpace {
     if (region.readsDirectly && region.ram !== undefined) {
       return address + size > range.end ? this.#readPieces(address, size) : readRam(region.ram.view, offset, size);
     }
-    if (size > region.valid.max || (!region.valid.unaligned && (offset & (size - 1)) !== 0)) return this.#readPieces(address, size);
+    if (size > region.valid.max || (!region.valid.unaligned && (offset & (size - 1)) !== 0))
+      return this.#readPieces(address, size);
     if (!region.impl.unaligned && (offset & (size - 1)) !== 0) return this.#readPieces(address, size);
     return region.read(offset, size);
   }
@@ -94,7 +95,8 @@ export class AddressSpace {
       this.ramWritten?.(address, size);
       return;
     }
-    if (size > region.valid.max || (!region.impl.unaligned && (offset & (size - 1)) !== 0)) return this.#writePieces(address, size, value);
+    if (size > region.valid.max || (!region.impl.unaligned && (offset & (size - 1)) !== 0))
+      return this.#writePieces(address, size, value);
     region.write(offset, size, value);
   }
 
@@ -231,7 +233,8 @@ function slotReadonly(range: FlatRange): boolean {
 
 function added(listener: RamListener, range: FlatRange): void {
   const { ram } = range.region;
-  if (ram !== undefined) listener.ramAdded(range.start, ram, range.offset, range.end - range.start, slotReadonly(range));
+  if (ram !== undefined)
+    listener.ramAdded(range.start, ram, range.offset, range.end - range.start, slotReadonly(range));
 }
 
 /** The widest aligned access of at most `left` bytes. */

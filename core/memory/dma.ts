@@ -92,7 +92,11 @@ export class Dma {
     const ram = range?.region.ram;
     if (range === undefined || ram === undefined || !range.region.readsDirectly) return undefined;
     if (write && (range.readonly || !range.region.writesDirectly)) return undefined;
-    return { bytes: ram.bytes, offset: address - range.start + range.offset, length: Math.min(length, range.end - address) };
+    return {
+      bytes: ram.bytes,
+      offset: address - range.start + range.offset,
+      length: Math.min(length, range.end - address),
+    };
   }
 
   /**

@@ -40,7 +40,14 @@ export class FlatView {
 }
 
 /** Adds what `region`, whose first byte is at `base`, shows between `from` and `to`; what is already there covers it. */
-function render(ranges: FlatRange[], region: MemoryRegion, base: number, from: number, to: number, readonly: boolean): void {
+function render(
+  ranges: FlatRange[],
+  region: MemoryRegion,
+  base: number,
+  from: number,
+  to: number,
+  readonly: boolean,
+): void {
   if (!region.enabled) return;
   const start = Math.max(base, from);
   const end = Math.min(base + region.size, to);
@@ -54,7 +61,14 @@ function render(ranges: FlatRange[], region: MemoryRegion, base: number, from: n
   renderTarget(ranges, region, base, start, end, shielded);
 }
 
-function renderTarget(ranges: FlatRange[], region: MemoryRegion, base: number, from: number, to: number, readonly: boolean): void {
+function renderTarget(
+  ranges: FlatRange[],
+  region: MemoryRegion,
+  base: number,
+  from: number,
+  to: number,
+  readonly: boolean,
+): void {
   if (region.aliasOf !== undefined) return render(ranges, region, base, from, to, readonly);
   const start = Math.max(base, from);
   const end = Math.min(base + region.size, to);
@@ -63,7 +77,14 @@ function renderTarget(ranges: FlatRange[], region: MemoryRegion, base: number, f
   if (region.kind !== 'container') fillGaps(ranges, region, base, start, end, readonly || region.readonly);
 }
 
-function fillGaps(ranges: FlatRange[], region: MemoryRegion, base: number, start: number, end: number, readonly: boolean): void {
+function fillGaps(
+  ranges: FlatRange[],
+  region: MemoryRegion,
+  base: number,
+  start: number,
+  end: number,
+  readonly: boolean,
+): void {
   let index = firstEndingAfter(ranges, start);
   let at = start;
   while (at < end) {
@@ -97,7 +118,10 @@ function merge(ranges: readonly FlatRange[]): FlatRange[] {
   for (const range of ranges) {
     const last = merged.at(-1);
     if (
-      last !== undefined && last.end === range.start && last.region === range.region && last.readonly === range.readonly &&
+      last !== undefined &&
+      last.end === range.start &&
+      last.region === range.region &&
+      last.readonly === range.readonly &&
       last.offset + (last.end - last.start) === range.offset
     ) {
       merged[merged.length - 1] = { ...last, end: range.end };

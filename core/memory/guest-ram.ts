@@ -41,7 +41,10 @@ export class SharedRam implements GuestRam {
    */
   constructor(name: string, size: number, options: { readonly?: boolean } = {}) {
     if (!Number.isInteger(size) || size <= 0 || size > MAX_GUEST_RAM) {
-      throw new SouthbridgeError('ERR_RAM_SIZE', `guest RAM '${name}' of ${size} bytes is not between 1 byte and 4 GiB`);
+      throw new SouthbridgeError(
+        'ERR_RAM_SIZE',
+        `guest RAM '${name}' of ${size} bytes is not between 1 byte and 4 GiB`,
+      );
     }
     const pages = Math.ceil(size / WASM_PAGE);
     let memory: WebAssembly.Memory;

@@ -1,4 +1,4 @@
-import { FlatView, type FlatRange } from './flat-view.ts';
+import { type FlatRange, FlatView } from './flat-view.ts';
 import type { MemoryRegion } from './memory-region.ts';
 
 export const PORT_COUNT = 0x1_0000;

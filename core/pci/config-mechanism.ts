@@ -27,11 +27,24 @@ export class ConfigMechanism {
   readonly dataPort: IoHandler = {
     read: (offset, size) => {
       if ((this.address & ENABLE) === 0) return allOnes(size);
-      return configRead(this.#bus, (this.address >>> 16) & 0xff, (this.address >>> 8) & 0xff, (this.address & 0xff) | offset, size);
+      return configRead(
+        this.#bus,
+        (this.address >>> 16) & 0xff,
+        (this.address >>> 8) & 0xff,
+        (this.address & 0xff) | offset,
+        size,
+      );
     },
     write: (offset, size, value) => {
       if ((this.address & ENABLE) === 0) return;
-      configWrite(this.#bus, (this.address >>> 16) & 0xff, (this.address >>> 8) & 0xff, (this.address & 0xff) | offset, size, value);
+      configWrite(
+        this.#bus,
+        (this.address >>> 16) & 0xff,
+        (this.address >>> 8) & 0xff,
+        (this.address & 0xff) | offset,
+        size,
+        value,
+      );
     },
   };
 }
@@ -41,7 +54,14 @@ export function configRead(root: PciBus, bus: number, devfn: number, offset: num
   return root.find(bus, devfn)?.configRead(offset, size) ?? allOnes(size);
 }
 
-export function configWrite(root: PciBus, bus: number, devfn: number, offset: number, size: number, value: number): void {
+export function configWrite(
+  root: PciBus,
+  bus: number,
+  devfn: number,
+  offset: number,
+  size: number,
+  value: number,
+): void {
   root.find(bus, devfn)?.configWrite(offset, size, value);
 }
 

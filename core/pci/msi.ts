@@ -34,7 +34,8 @@ export class Msi {
     config.mask32(config.writable, offset + 4, 0xffff_fffc);
     if (this.#wide) config.mask32(config.writable, offset + 8, 0xffff_ffff);
     config.mask16(config.writable, this.#dataOffset, 0xffff);
-    if (this.#maskable) config.mask32(config.writable, this.#maskOffset, this.#vectors === 32 ? 0xffff_ffff : (1 << this.#vectors) - 1);
+    if (this.#maskable)
+      config.mask32(config.writable, this.#maskOffset, this.#vectors === 32 ? 0xffff_ffff : (1 << this.#vectors) - 1);
   }
 
   get enabled(): boolean {
@@ -72,7 +73,10 @@ export class Msi {
     const { allocated } = this;
     const high = this.#wide ? this.#config.get32(this.#offset + 8) : 0;
     const data = this.#config.get16(this.#dataOffset);
-    this.#send(high * 0x1_0000_0000 + this.#config.get32(this.#offset + 4), allocated > 1 ? (data & ~(allocated - 1)) | (vector & (allocated - 1)) : data);
+    this.#send(
+      high * 0x1_0000_0000 + this.#config.get32(this.#offset + 4),
+      allocated > 1 ? (data & ~(allocated - 1)) | (vector & (allocated - 1)) : data,
+    );
   }
 
   /** After software wrote configuration space: vectors that were unmasked are signalled. */

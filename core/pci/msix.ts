@@ -38,14 +38,24 @@ export class Msix {
     config.set32(this.#offset + 4, table | declaration.bar);
     config.set32(this.#offset + 8, pendingAt | (declaration.pbaBar ?? declaration.bar));
     config.mask16(config.writable, this.#offset + CONTROL, ENABLE | FUNCTION_MASK);
-    this.table = MemoryRegion.io('msix-table', declaration.vectors * ENTRY_SIZE, {
-      read: (offset, size) => this.#readTable(offset, size),
-      write: (offset, size, value) => this.#writeTable(offset, size, value),
-    }, { impl: { min: 4, max: 4 } });
-    this.pending = MemoryRegion.io('msix-pba', this.#pendingBits.length * 4, {
-      read: offset => this.#pendingBits[offset >>> 2] ?? 0,
-      write: () => {},
-    }, { impl: { min: 4, max: 4 } });
+    this.table = MemoryRegion.io(
+      'msix-table',
+      declaration.vectors * ENTRY_SIZE,
+      {
+        read: (offset, size) => this.#readTable(offset, size),
+        write: (offset, size, value) => this.#writeTable(offset, size, value),
+      },
+      { impl: { min: 4, max: 4 } },
+    );
+    this.pending = MemoryRegion.io(
+      'msix-pba',
+      this.#pendingBits.length * 4,
+      {
+        read: offset => this.#pendingBits[offset >>> 2] ?? 0,
+        write: () => {},
+      },
+      { impl: { min: 4, max: 4 } },
+    );
     this.reset();
     void name;
   }
@@ -66,13 +76,18 @@ export class Msix {
 
   /** Whether the vector is masked, by itself or with all others. */
   masked(vector: number): boolean {
-    return (this.#control & FUNCTION_MASK) !== 0 || ((this.#entries[vector * 4 + 3] ?? ENTRY_MASKED) & ENTRY_MASKED) !== 0;
+    return (
+      (this.#control & FUNCTION_MASK) !== 0 || ((this.#entries[vector * 4 + 3] ?? ENTRY_MASKED) & ENTRY_MASKED) !== 0
+    );
   }
 
   /** The message of `vector`: address and data. */
   message(vector: number): { address: number; data: number } {
     const at = vector * 4;
-    return { address: (this.#entries[at + 1] ?? 0) * 0x1_0000_0000 + (this.#entries[at] ?? 0), data: this.#entries[at + 2] ?? 0 };
+    return {
+      address: (this.#entries[at + 1] ?? 0) * 0x1_0000_0000 + (this.#entries[at] ?? 0),
+      data: this.#entries[at + 2] ?? 0,
+    };
   }
 
   /** Signals `vector`; a masked one stays pending. */

@@ -63,7 +63,14 @@ export abstract class PciBridge<S extends PropSet = PropSet> extends PciDevice<S
     this.#options = options;
     this.secondary = this.addBus(
       new PciBus(context.id ?? `pci.${this.pciBus.devices.length}`, {
-        ...{ services: this.services, home: this.pciBus.home, owner: this, memory: this.#memory, io: this.#io, dmaSpace: this.pciBus.dmaSpace },
+        ...{
+          services: this.services,
+          home: this.pciBus.home,
+          owner: this,
+          memory: this.#memory,
+          io: this.#io,
+          dmaSpace: this.pciBus.dmaSpace,
+        },
         router: {
           // 9.1: each device number rotates the pins by one.
           route: (devfn, pin) => (pin + (devfn >> 3)) % PINS,
@@ -162,8 +169,12 @@ export abstract class PciBridge<S extends PropSet = PropSet> extends PciDevice<S
     const base = (config.get16(HEADER.MEMORY_BASE) & 0xfff0) * 0x1_0000;
     const limit = (config.get16(HEADER.MEMORY_LIMIT) & 0xfff0) * 0x1_0000 + 0xf_ffff;
     const upper = 2 ** 32;
-    const prefetchBase = (config.get16(HEADER.PREFETCH_BASE) & 0xfff0) * 0x1_0000 + config.get32(HEADER.PREFETCH_BASE_UPPER) * upper;
-    const prefetchLimit = (config.get16(HEADER.PREFETCH_LIMIT) & 0xfff0) * 0x1_0000 + 0xf_ffff + config.get32(HEADER.PREFETCH_LIMIT_UPPER) * upper;
+    const prefetchBase =
+      (config.get16(HEADER.PREFETCH_BASE) & 0xfff0) * 0x1_0000 + config.get32(HEADER.PREFETCH_BASE_UPPER) * upper;
+    const prefetchLimit =
+      (config.get16(HEADER.PREFETCH_LIMIT) & 0xfff0) * 0x1_0000 +
+      0xf_ffff +
+      config.get32(HEADER.PREFETCH_LIMIT_UPPER) * upper;
     transaction(() => {
       place(this.#windows.io, ioBase, ioLimit, (config.command & COMMAND.IO) !== 0);
       place(this.#windows.memory, base, limit, memoryOn);

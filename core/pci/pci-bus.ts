@@ -90,7 +90,12 @@ export class PciBus extends Bus {
     for (const candidate of this.#functions) {
       const below = candidate?.secondaryBus;
       if (candidate === undefined || below === undefined) continue;
-      if (number >= candidate.secondaryBusNumber && number <= candidate.subordinateBusNumber && candidate.secondaryBusNumber > 0) return below.find(number, devfn);
+      if (
+        number >= candidate.secondaryBusNumber &&
+        number <= candidate.subordinateBusNumber &&
+        candidate.secondaryBusNumber > 0
+      )
+        return below.find(number, devfn);
     }
     return undefined;
   }
@@ -122,7 +127,8 @@ export class PciBus extends Bus {
   }
 
   protected override detached(device: Device): void {
-    if (device instanceof PciDevice && this.#functions[device.devfn] === device) this.#functions[device.devfn] = undefined;
+    if (device instanceof PciDevice && this.#functions[device.devfn] === device)
+      this.#functions[device.devfn] = undefined;
   }
 
   #claim(device: PciDevice, devfn: number): void {
@@ -136,11 +142,18 @@ export class PciBus extends Bus {
       );
     }
     if (slot >= this.#slots) {
-      throw new SouthbridgeError('ERR_BUS_ADDRESS', `PCI: slot ${slot} is not valid for ${device.typeName}, parent device only allows plugging into slot 0.`);
+      throw new SouthbridgeError(
+        'ERR_BUS_ADDRESS',
+        `PCI: slot ${slot} is not valid for ${device.typeName}, parent device only allows plugging into slot 0.`,
+      );
     }
     const first = this.#functions[devfn & ~7];
     if ((devfn & 7) !== 0 && first !== undefined && !first.multifunction) {
-      throw new SouthbridgeError('ERR_BUS_ADDRESS', `PCI: ${slot.toString(16)}.0 indicates single function, but ${slot.toString(16)}.${devfn & 7} is already populated.`, `give the device at ${slot.toString(16)}.0 multifunction=on`);
+      throw new SouthbridgeError(
+        'ERR_BUS_ADDRESS',
+        `PCI: ${slot.toString(16)}.0 indicates single function, but ${slot.toString(16)}.${devfn & 7} is already populated.`,
+        `give the device at ${slot.toString(16)}.0 multifunction=on`,
+      );
     }
     this.#functions[devfn] = device;
     device.setAddress(devfn);
@@ -150,7 +163,10 @@ export class PciBus extends Bus {
     for (let slot = this.#firstSlot; slot < this.#slots; slot++) {
       if (this.#functions[slot * FUNCTIONS] === undefined && !this.#reserved(slot)) return slot * FUNCTIONS;
     }
-    throw new SouthbridgeError('ERR_BUS_FULL', `PCI: no slot/function available for ${device.typeName}, all in use or reserved`);
+    throw new SouthbridgeError(
+      'ERR_BUS_FULL',
+      `PCI: no slot/function available for ${device.typeName}, all in use or reserved`,
+    );
   }
 
   #reserved(slot: number): boolean {

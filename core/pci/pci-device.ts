@@ -9,7 +9,7 @@ import { SharedRam } from '../memory/guest-ram.ts';
 import { type IoHandler, type IoOptions, MemoryRegion } from '../memory/memory-region.ts';
 import { transaction } from '../memory/transaction.ts';
 import type { RegisterBank, RegisterHooks, RegisterMap, Registers } from '../register/register.ts';
-import { badState, field, type SavedRecord, type SavedValue, asRecord } from '../state/fields.ts';
+import { asRecord, badState, field, type SavedRecord, type SavedValue } from '../state/fields.ts';
 import { CFG, COMMAND, CONFIG_SIZE, ConfigSpace, EXPRESS_CONFIG_SIZE, STATUS } from './config-space.ts';
 import type { BarDeclaration, MsixDeclaration, PciIdentity, pciProperties } from './identity.ts';
 import { Msi } from './msi.ts';
@@ -59,20 +59,30 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
   constructor(context: DeviceContext<S>) {
     super(context);
     if (!(context.bus instanceof PciBus) || context.type.pci === undefined) {
-      throw new SouthbridgeError('ERR_DEVICE_TYPE', `'${context.type.type}' is a PCI function, but its type declares no 'pci' identity`);
+      throw new SouthbridgeError(
+        'ERR_DEVICE_TYPE',
+        `'${context.type.type}' is a PCI function, but its type declares no 'pci' identity`,
+      );
     }
     this.pciBus = context.bus;
     this.identity = context.type.pci;
     this.dma = new Dma(context.bus.dmaSpace);
     this.dma.enabled = false;
-    this.config = new ConfigSpace(context.bus.express && this.identity.express !== undefined ? EXPRESS_CONFIG_SIZE : CONFIG_SIZE);
+    this.config = new ConfigSpace(
+      context.bus.express && this.identity.express !== undefined ? EXPRESS_CONFIG_SIZE : CONFIG_SIZE,
+    );
     this.#identify();
     const send = (address: number, data: number): void => this.#sendMessage(address, data);
-    for (const [index, bar] of Object.entries(context.type.bars)) if (bar.map !== undefined) this.#unboundMaps.set(bar.map, Number(index));
+    for (const [index, bar] of Object.entries(context.type.bars))
+      if (bar.map !== undefined) this.#unboundMaps.set(bar.map, Number(index));
     if (this.identity.msix !== undefined) this.addMsix(this.identity.msix);
     this.msi = this.identity.msi === undefined ? undefined : new Msi(this.config, this.identity.msi, send);
-    if (this.identity.powerManagement !== undefined && this.identity.powerManagement !== false) this.addPowerManagement(this.identity.powerManagement);
-    if (context.bus.express && this.identity.express !== undefined) this.addExpressCapability(this.identity.express === 'endpoint' ? 0 : this.identity.express === 'legacy-endpoint' ? 1 : 9);
+    if (this.identity.powerManagement !== undefined && this.identity.powerManagement !== false)
+      this.addPowerManagement(this.identity.powerManagement);
+    if (context.bus.express && this.identity.express !== undefined)
+      this.addExpressCapability(
+        this.identity.express === 'endpoint' ? 0 : this.identity.express === 'legacy-endpoint' ? 1 : 9,
+      );
     this.irq = new IrqLine('irq', level => this.#irqChanged(level));
     this.defineProperty({ name: 'addr', type: 'int32', get: () => this.#devfn });
   }
@@ -150,9 +160,18 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
    * @param declaration where the type does not declare the BAR
    * @throws SouthbridgeError ERR_PCI_BAR where nothing declares it
    */
-  protected bar(index: number, contents: MemoryRegion | IoHandler, declaration = this.type.bars[index], io: IoOptions | undefined = declaration?.access): Bar {
-    if (declaration === undefined) throw new SouthbridgeError('ERR_PCI_BAR', `'${this.typeName}' has no base address register ${index}`);
-    const region = contents instanceof MemoryRegion ? contents : MemoryRegion.io(`${this.typeName}-bar${index}`, declaration.size, contents, io);
+  protected bar(
+    index: number,
+    contents: MemoryRegion | IoHandler,
+    declaration = this.type.bars[index],
+    io: IoOptions | undefined = declaration?.access,
+  ): Bar {
+    if (declaration === undefined)
+      throw new SouthbridgeError('ERR_PCI_BAR', `'${this.typeName}' has no base address register ${index}`);
+    const region =
+      contents instanceof MemoryRegion
+        ? contents
+        : MemoryRegion.io(`${this.typeName}-bar${index}`, declaration.size, contents, io);
     const bar: Bar = { index, declaration, region, address: UNMAPPED };
     this.#bars[index] = bar;
     const { config } = this;
@@ -161,7 +180,8 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
     const sizeMask = 2 ** 32 - declaration.size;
     const flagBits = index === ROM_BAR ? 0xffff_f800 : declaration.space === 'io' ? 0xffff_fffc : 0xffff_fff0;
     config.mask32(config.writable, at, (Math.max(0, sizeMask) & flagBits) | (index === ROM_BAR ? ROM_ENABLE : 0));
-    if (declaration.wide) config.mask32(config.writable, at + 4, declaration.size > 2 ** 32 ? -(declaration.size / 2 ** 32) : 0xffff_ffff);
+    if (declaration.wide)
+      config.mask32(config.writable, at + 4, declaration.size > 2 ** 32 ? -(declaration.size / 2 ** 32) : 0xffff_ffff);
     return bar;
   }
 
@@ -193,7 +213,12 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
     const { config } = this;
     const before = config.command;
     config.write(offset, size, value);
-    if (touches(offset, size, CFG.BAR0, 24) || touches(offset, size, CFG.ROM_ADDRESS, 4) || touches(offset, size, 0x38, 4) || touches(offset, size, CFG.COMMAND, 2)) {
+    if (
+      touches(offset, size, CFG.BAR0, 24) ||
+      touches(offset, size, CFG.ROM_ADDRESS, 4) ||
+      touches(offset, size, 0x38, 4) ||
+      touches(offset, size, CFG.COMMAND, 2)
+    ) {
       this.dma.enabled = (config.command & COMMAND.MASTER) !== 0;
       this.updateMappings();
       if ((before ^ config.command) & COMMAND.INTX_DISABLE) this.#driveIntx();
@@ -300,7 +325,8 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
     const config = field.bytes(this.config.size).load(record['config'] ?? null, `${this.path}.config`);
     const level = record['irq'];
     if (typeof level !== 'boolean') badState(`${this.path}.irq`, 'a level');
-    if (config.subarray(0, 4).some((byte, index) => byte !== this.config.bytes[index])) badState(`${this.path}.config`, 'of this device');
+    if (config.subarray(0, 4).some((byte, index) => byte !== this.config.bytes[index]))
+      badState(`${this.path}.config`, 'of this device');
     const msix = this.msix && field.words(this.msix.savedLength).load(record['msix'] ?? null, `${this.path}.msix`);
     this.config.bytes.set(config);
     if (msix !== undefined) this.msix?.restore(msix);
@@ -363,7 +389,11 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
   #resetConfig(): void {
     const { config } = this;
     config.set16(CFG.COMMAND, config.command & ~config.read16Mask(config.writable, CFG.COMMAND));
-    config.set16(CFG.STATUS, config.get16(CFG.STATUS) & ~(config.read16Mask(config.writable, CFG.STATUS) | config.read16Mask(config.writeOneToClear, CFG.STATUS)));
+    config.set16(
+      CFG.STATUS,
+      config.get16(CFG.STATUS) &
+        ~(config.read16Mask(config.writable, CFG.STATUS) | config.read16Mask(config.writeOneToClear, CFG.STATUS)),
+    );
     config.set8(CFG.CACHE_LINE_SIZE, 0);
     config.set8(CFG.INTERRUPT_LINE, 0);
     for (const bar of this.#bars) {
@@ -406,7 +436,9 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
     if ((config.command & COMMAND.MEMORY) === 0) return UNMAPPED;
     const low = config.get32(at);
     if (bar.index === ROM_BAR && (low & ROM_ENABLE) === 0) return UNMAPPED;
-    const whole = (bar.declaration.wide ? config.get32(at + 4) * 2 ** 32 : 0) + ((low & (bar.index === ROM_BAR ? 0xffff_f800 : 0xffff_fff0)) >>> 0);
+    const whole =
+      (bar.declaration.wide ? config.get32(at + 4) * 2 ** 32 : 0) +
+      ((low & (bar.index === ROM_BAR ? 0xffff_f800 : 0xffff_fff0)) >>> 0);
     const address = Math.floor(whole / size) * size;
     const last = address + size - 1;
     // All ones is software finding the size, not an address.
@@ -423,7 +455,8 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
     const size = Math.max(2048, 2 ** Math.ceil(Math.log2(Math.max(1, image.length))));
     const ram = new SharedRam(`${this.typeName}.rom`, size, { readonly: true });
     ram.bytes.set(image);
-    if (romfile === undefined) patchRomIdentity(ram.bytes.subarray(0, image.length), this.identity.vendor, this.identity.device);
+    if (romfile === undefined)
+      patchRomIdentity(ram.bytes.subarray(0, image.length), this.identity.vendor, this.identity.device);
     this.bar(ROM_BAR, MemoryRegion.rom(ram), { size });
   }
 

@@ -44,7 +44,12 @@ const GCS = 0x3410;
 const GCS_NO_REBOOT = 1 << 5;
 /** Interrupt routes of devices 31 down to 25: where, and what of. */
 const ROUTES: readonly (readonly [device: number, offset: number])[] = [
-  [31, 0x3140], [29, 0x3144], [28, 0x3146], [27, 0x3148], [26, 0x314c], [25, 0x3150],
+  [31, 0x3140],
+  [29, 0x3144],
+  [28, 0x3146],
+  [27, 0x3148],
+  [26, 0x314c],
+  [25, 0x3150],
 ];
 const ROUTE_DEFAULT = 0x3210;
 
@@ -73,7 +78,11 @@ const properties = {
 
 /** The LPC bridge of ICH9: interrupt routing, power management, the TCO watchdog, and the ISA devices' bus. */
 export class Ich9Lpc extends PciDevice<typeof properties> implements IntxRouter {
-  readonly #gpe = this.state(1, { status: field.bytes(GPE0.LENGTH / 2), enable: field.bytes(GPE0.LENGTH / 2) }, { name: 'gpe' });
+  readonly #gpe = this.state(
+    1,
+    { status: field.bytes(GPE0.LENGTH / 2), enable: field.bytes(GPE0.LENGTH / 2) },
+    { name: 'gpe' },
+  );
   readonly #s = this.state(1, {
     pirqLevels: field.u8(),
     sci: field.bool(),
@@ -105,16 +114,22 @@ export class Ich9Lpc extends PciDevice<typeof properties> implements IntxRouter 
       if ((this.#s.smiEnable & SMI_EN.TCO) !== 0) this.log.unimplemented('system management interrupts');
     },
   });
-  readonly pciHotplug = new AcpiPciHotplug(this.state(1, acpiPciHotplugState, { name: 'pci-hotplug', onReset: 'keep' }), {
-    root: () => this.pciBus,
-    rootSlots: false,
-    bridges: this.props['acpi-pci-hotplug-with-bridge-support'],
-    raise: () => this.raiseGpe(GPE.pciHotplug),
-  });
-  readonly cpuHotplug = new AcpiCpuHotplug(this.state(1, acpiCpuHotplugState, { name: 'cpu-hotplug', onReset: 'keep' }), {
-    system: this.services.system,
-    raise: () => this.raiseGpe(GPE.cpuHotplug),
-  });
+  readonly pciHotplug = new AcpiPciHotplug(
+    this.state(1, acpiPciHotplugState, { name: 'pci-hotplug', onReset: 'keep' }),
+    {
+      root: () => this.pciBus,
+      rootSlots: false,
+      bridges: this.props['acpi-pci-hotplug-with-bridge-support'],
+      raise: () => this.raiseGpe(GPE.pciHotplug),
+    },
+  );
+  readonly cpuHotplug = new AcpiCpuHotplug(
+    this.state(1, acpiCpuHotplugState, { name: 'cpu-hotplug', onReset: 'keep' }),
+    {
+      system: this.services.system,
+      raise: () => this.raiseGpe(GPE.cpuHotplug),
+    },
+  );
   readonly #pmRegion = MemoryRegion.container('ich9-pm', PM_SIZE);
   readonly #chipsetRegion = MemoryRegion.io('lpc-rcrb-mmio', CHIPSET_SIZE, {
     read: (offset, size) => {
@@ -144,7 +159,17 @@ export class Ich9Lpc extends PciDevice<typeof properties> implements IntxRouter 
 
   /** Makes the ISA bus; `irqs` are the 24 inputs of the interrupt controllers. */
   wire({ memory, io, dmaSpace, irqs }: IsaWiring): IsaBus {
-    const isa = this.addBus(new IsaBus('isa.0', { services: this.services, home: this.pciBus.home, owner: this, memory, io, dmaSpace, irqs: irqs.slice(0, PIC_PINS) }));
+    const isa = this.addBus(
+      new IsaBus('isa.0', {
+        services: this.services,
+        home: this.pciBus.home,
+        owner: this,
+        memory,
+        io,
+        dmaSpace,
+        irqs: irqs.slice(0, PIC_PINS),
+      }),
+    );
     this.#interrupts = irqs.map((line, gsi) => {
       if (gsi >= PIC_PINS) return level => line.set(level);
       const input = isa.irq(gsi, `lpc${gsi}`);
@@ -170,19 +195,46 @@ export class Ich9Lpc extends PciDevice<typeof properties> implements IntxRouter 
     const { io } = this.pciBus;
     const bytes = { impl: { min: 1, max: 1 } } as const;
     for (const { offset, region } of this.#pm.regions()) this.#pmRegion.add(region, offset);
-    this.#pmRegion.add(MemoryRegion.io('acpi-gpe0', GPE0.LENGTH, { read: at => this.#gpeByte(at), write: (at, _size, value) => this.#writeGpe(at, value) }, bytes), GPE0.AT);
     this.#pmRegion.add(
-      MemoryRegion.io('acpi-smi', 8, {
-        read: at => (at === 0 ? this.#s.smiEnable : at === 4 ? this.#s.smiStatus : 0),
-        write: (at, _size, value) => at === 0 && this.#writeSmiEnable(value),
-      }, { valid: { min: 4, max: 4 }, impl: { min: 4, max: 4 } }),
+      MemoryRegion.io(
+        'acpi-gpe0',
+        GPE0.LENGTH,
+        { read: at => this.#gpeByte(at), write: (at, _size, value) => this.#writeGpe(at, value) },
+        bytes,
+      ),
+      GPE0.AT,
+    );
+    this.#pmRegion.add(
+      MemoryRegion.io(
+        'acpi-smi',
+        8,
+        {
+          read: at => (at === 0 ? this.#s.smiEnable : at === 4 ? this.#s.smiStatus : 0),
+          write: (at, _size, value) => at === 0 && this.#writeSmiEnable(value),
+        },
+        { valid: { min: 4, max: 4 }, impl: { min: 4, max: 4 } },
+      ),
       SMI_AT,
     );
-    if (this.props.enable_tco) this.#pmRegion.add(MemoryRegion.io('sm-tco', TCO.LENGTH, this.#tco, { impl: { min: 1, max: 2 } }), TCO.AT);
+    if (this.props.enable_tco)
+      this.#pmRegion.add(MemoryRegion.io('sm-tco', TCO.LENGTH, this.#tco, { impl: { min: 1, max: 2 } }), TCO.AT);
     this.#pmRegion.setEnabled(false);
     this.#chipsetRegion.setEnabled(false);
-    const apm = MemoryRegion.io('apm-io', 2, { read: at => (at === 0 ? this.#s.apmCommand : this.#s.apmStatus), write: (at, _size, value) => this.#writeApm(at, value) }, bytes);
-    const reset = MemoryRegion.io('lpc-reset-control', 1, { read: () => this.#s.resetControl, write: (_at, _size, value) => this.#writeReset(value) }, bytes);
+    const apm = MemoryRegion.io(
+      'apm-io',
+      2,
+      {
+        read: at => (at === 0 ? this.#s.apmCommand : this.#s.apmStatus),
+        write: (at, _size, value) => this.#writeApm(at, value),
+      },
+      bytes,
+    );
+    const reset = MemoryRegion.io(
+      'lpc-reset-control',
+      1,
+      { read: () => this.#s.resetControl, write: (_at, _size, value) => this.#writeReset(value) },
+      bytes,
+    );
     const pciHotplug = this.pciHotplug.region();
     const cpuHotplug = this.cpuHotplug.region();
     io.add(this.#pmRegion, 0, 1);
@@ -191,7 +243,11 @@ export class Ich9Lpc extends PciDevice<typeof properties> implements IntxRouter 
     io.add(pciHotplug, ICH9_PCI_HOTPLUG_BASE, 1);
     io.add(cpuHotplug, CPU_HOTPLUG_BASE, 1);
     this.pciBus.memory.add(this.#chipsetRegion, 0, 1);
-    this.onUnrealize(() => [this.#pmRegion, apm, reset, pciHotplug, cpuHotplug, this.#chipsetRegion].forEach(region => region.parent?.remove(region)));
+    this.onUnrealize(() =>
+      [this.#pmRegion, apm, reset, pciHotplug, cpuHotplug, this.#chipsetRegion].forEach(region =>
+        region.parent?.remove(region),
+      ),
+    );
     this.onUnrealize(this.services.system.onPowerdown(() => this.#pm.pressPowerButton()));
     this.onUnrealize(this.services.system.onWakeup(reason => this.#pm.woken(reason)));
     const { config } = this;
@@ -206,7 +262,8 @@ export class Ich9Lpc extends PciDevice<typeof properties> implements IntxRouter 
     if (touched(PMBASE, 4) || touched(ACPI_CNTL, 1)) this.#placePm();
     if (touched(RCBA, 4)) this.#placeChipset();
     if (touched(PIRQA_ROUT, 4) || touched(PIRQE_ROUT, 4)) this.#drive();
-    if (touched(GEN_PMCON_1, 2) && (this.config.get16(GEN_PMCON_1) & SMI_LOCK) !== 0) this.config.writable[GEN_PMCON_1] = ~SMI_LOCK & 0xff;
+    if (touched(GEN_PMCON_1, 2) && (this.config.get16(GEN_PMCON_1) & SMI_LOCK) !== 0)
+      this.config.writable[GEN_PMCON_1] = ~SMI_LOCK & 0xff;
   }
 
   protected override resetHold(): void {
@@ -262,7 +319,8 @@ export class Ich9Lpc extends PciDevice<typeof properties> implements IntxRouter 
 
   /** Firmware's tables say the same: devices without a route of their own are spread over PIRQE to PIRQH. */
   #readRoutes(): void {
-    for (const [device, pins] of this.#routes.entries()) for (let pin = 0; pin < 4; pin++) pins[pin] = ((device + pin) % 4) + 4;
+    for (const [device, pins] of this.#routes.entries())
+      for (let pin = 0; pin < 4; pin++) pins[pin] = ((device + pin) % 4) + 4;
     const chipset = new DataView(this.#chipset.bytes.buffer, this.#chipset.bytes.byteOffset);
     for (const [device, offset] of ROUTES) {
       const route = chipset.getUint16(offset, true);
@@ -324,7 +382,8 @@ export class Ich9Lpc extends PciDevice<typeof properties> implements IntxRouter 
   }
 
   #writeSmiEnable(value: number): void {
-    const kept = (this.#tco.locked ? SMI_EN.TCO : 0) | ((this.config.get16(GEN_PMCON_1) & SMI_LOCK) !== 0 ? SMI_EN.GLOBAL : 0);
+    const kept =
+      (this.#tco.locked ? SMI_EN.TCO : 0) | ((this.config.get16(GEN_PMCON_1) & SMI_LOCK) !== 0 ? SMI_EN.GLOBAL : 0);
     this.#s.smiEnable = ((this.#s.smiEnable & kept) | (value & ~kept)) >>> 0;
   }
 

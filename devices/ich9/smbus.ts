@@ -22,12 +22,21 @@ export class Ich9Smbus extends PciDevice {
     config.set16(CFG.STATUS, 0);
     config.set8(HOSTC, 0);
     config.writable[HOSTC] = HOSTC_DEFINED;
-    this.bar(BASE_BAR, MemoryRegion.io('ich9-smbus', IO_SIZE, {
-      read: offset => (this.#enabled ? this.#host.read(offset) : 0xff),
-      write: (offset, size, value) => {
-        if (this.#enabled) this.#host.write(offset, size, value);
-      },
-    }, { impl: { min: 1, max: 1 } }), { size: IO_SIZE, space: 'io' });
+    this.bar(
+      BASE_BAR,
+      MemoryRegion.io(
+        'ich9-smbus',
+        IO_SIZE,
+        {
+          read: offset => (this.#enabled ? this.#host.read(offset) : 0xff),
+          write: (offset, size, value) => {
+            if (this.#enabled) this.#host.write(offset, size, value);
+          },
+        },
+        { impl: { min: 1, max: 1 } },
+      ),
+      { size: IO_SIZE, space: 'io' },
+    );
   }
 
   get #enabled(): boolean {

@@ -7,7 +7,7 @@ export function edidBlock(width: number, height: number): Uint8Array {
   edid.set([0x49, 0x14], 8); // "RHT"
   edid.set([0x34, 0x12], 10);
   edid.set([42, 2014 - 1990, 1, 4], 16); // week, year, version
-  edid.set([0xa5, Math.round(((width / 100) * 2.54)), Math.round(((height / 100) * 2.54)), 0x78, 0x06], 20);
+  edid.set([0xa5, Math.round((width / 100) * 2.54), Math.round((height / 100) * 2.54), 0x78, 0x06], 20);
   edid.set([0xee, 0x91, 0xa3, 0x54, 0x4c, 0x99, 0x26, 0x0f, 0x50, 0x54], 25); // sRGB chromaticity
   edid.set([0x21, 0x08, 0x00], 35); // 640x480, 800x600, 1024x768 at 60 Hz
   edid.fill(0x01, 38, 54);
@@ -38,8 +38,24 @@ function detailedTiming(edid: Uint8Array, at: number, width: number, height: num
   const clock = Math.floor((75 * (width + hBlank) * (height + vBlank)) / 10_000);
   edid.set(
     [
-      clock & 0xff, clock >> 8, width & 0xff, hBlank & 0xff, ((width >> 8) << 4) | (hBlank >> 8), height & 0xff, vBlank & 0xff, ((height >> 8) << 4) | (vBlank >> 8),
-      hFront & 0xff, hSync & 0xff, ((vFront & 15) << 4) | (vSync & 15), ((hFront >> 8) << 6) | ((hSync >> 8) << 4) | ((vFront >> 4) << 2) | (vSync >> 4), 0, 0, 0, 0, 0, 0x18,
+      clock & 0xff,
+      clock >> 8,
+      width & 0xff,
+      hBlank & 0xff,
+      ((width >> 8) << 4) | (hBlank >> 8),
+      height & 0xff,
+      vBlank & 0xff,
+      ((height >> 8) << 4) | (vBlank >> 8),
+      hFront & 0xff,
+      hSync & 0xff,
+      ((vFront & 15) << 4) | (vSync & 15),
+      ((hFront >> 8) << 6) | ((hSync >> 8) << 4) | ((vFront >> 4) << 2) | (vSync >> 4),
+      0,
+      0,
+      0,
+      0,
+      0,
+      0x18,
     ],
     at,
   );

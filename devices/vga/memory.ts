@@ -3,7 +3,9 @@ import { GFX, MEMORY_MODE, SEQ, type VgaState } from './state.ts';
 
 const WINDOW = 0x2_0000;
 /** Four bits, one for each plane, as a byte each. */
-const SPREAD = Uint32Array.from({ length: 16 }, (_, planes) => [0, 1, 2, 3].reduce((word, plane) => word + ((planes >> plane) & 1) * 0xff * 2 ** (8 * plane), 0));
+const SPREAD = Uint32Array.from({ length: 16 }, (_, planes) =>
+  [0, 1, 2, 3].reduce((word, plane) => word + ((planes >> plane) & 1) * 0xff * 2 ** (8 * plane), 0),
+);
 
 /**
  * The window at A0000h: the memory as the graphics controller shows it (FreeVGA, "Accessing the VGA Display Memory"). Planes lie

@@ -74,14 +74,21 @@ export class VgaPicture {
     const { attribute } = this.#s;
     const mapped = attribute[pixel & 15] ?? 0;
     const select = attribute[0x14] ?? 0;
-    return ((attribute[0x10] ?? 0) & 0x80) !== 0 ? ((select & 0x0f) << 4) | (mapped & 0x0f) : ((select & 0x0c) << 4) | (mapped & 0x3f);
+    return ((attribute[0x10] ?? 0) & 0x80) !== 0
+      ? ((select & 0x0f) << 4) | (mapped & 0x0f)
+      : ((select & 0x0c) << 4) | (mapped & 0x3f);
   }
 
   get #textSize(): { columns: number; rows: number; cellWidth: number; cellHeight: number } {
     const cellHeight = (this.#crtc(CRTC.MAX_SCAN) & 0x1f) + 1;
     const cellWidth = ((this.#s.sequencer[SEQ.CLOCKING] ?? 0) & 1) !== 0 ? 8 : 9;
     const double = (this.#crtc(CRTC.MAX_SCAN) & 0x80) !== 0 ? 2 : 1;
-    return { columns: this.#crtc(CRTC.H_DISPLAY_END) + 1, rows: Math.max(1, Math.floor(this.#height / double / cellHeight)), cellWidth, cellHeight };
+    return {
+      columns: this.#crtc(CRTC.H_DISPLAY_END) + 1,
+      rows: Math.max(1, Math.floor(this.#height / double / cellHeight)),
+      cellWidth,
+      cellHeight,
+    };
   }
 
   /** Where the character of a cell is: in plane 0 of the odd/even memory. */
@@ -110,7 +117,11 @@ export class VgaPicture {
           const line = this.#bytes[glyph + y * 4] ?? 0;
           for (let x = 0; x < cellWidth; x++) {
             const lit = x < 8 ? (line >> (7 - x)) & 1 : wide ? line & 1 : 0;
-            this.#colour(this.#attributed(lit ? attribute & 15 : attribute >> 4), rgb, ((row * cellHeight + y) * width + column * cellWidth + x) * 3);
+            this.#colour(
+              this.#attributed(lit ? attribute & 15 : attribute >> 4),
+              rgb,
+              ((row * cellHeight + y) * width + column * cellWidth + x) * 3,
+            );
           }
         }
       }
@@ -122,14 +133,22 @@ export class VgaPicture {
     const shift = ((this.#s.graphics[GFX.MODE] ?? 0) >> 5) & 3;
     const packed = shift >= 2;
     const scan = this.#crtc(CRTC.MAX_SCAN);
-    const double = (scan & 0x80) !== 0 || packed ? Math.max(1, ((scan & 0x80) !== 0 ? 2 : 1) * ((scan & 0x1f) + 1)) : (scan & 0x1f) + 1;
+    const double =
+      (scan & 0x80) !== 0 || packed
+        ? Math.max(1, ((scan & 0x80) !== 0 ? 2 : 1) * ((scan & 0x1f) + 1))
+        : (scan & 0x1f) + 1;
     const width = (this.#crtc(CRTC.H_DISPLAY_END) + 1) * (packed ? 4 : 8);
     const height = Math.max(1, Math.floor(this.#height / double));
     const rgb = new Uint8Array(Math.min(MAX_PIXELS, width * height) * 3);
     const pitch = this.#crtc(CRTC.OFFSET) * 8;
     for (let y = 0; y < height; y++) {
       const line = this.#start * 4 + y * pitch;
-      for (let x = 0; x < width; x++) this.#colour(packed ? (this.#bytes[(line + x) & 0x3_ffff] ?? 0) : this.#attributed(this.#planarPixel(line, x, shift)), rgb, (y * width + x) * 3);
+      for (let x = 0; x < width; x++)
+        this.#colour(
+          packed ? (this.#bytes[(line + x) & 0x3_ffff] ?? 0) : this.#attributed(this.#planarPixel(line, x, shift)),
+          rgb,
+          (y * width + x) * 3,
+        );
     }
     return { width, height, rgb };
   }

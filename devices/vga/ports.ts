@@ -50,11 +50,14 @@ export class VgaPorts implements IoHandler {
         return s.graphicsIndex;
       case 0x3cf:
         return s.graphics[s.graphicsIndex & 0x0f] ?? 0;
-      case 0x3b4: case 0x3d4:
+      case 0x3b4:
+      case 0x3d4:
         return s.crtcIndex;
-      case 0x3b5: case 0x3d5:
+      case 0x3b5:
+      case 0x3d5:
         return s.crtc[s.crtcIndex] ?? 0;
-      case 0x3ba: case 0x3da:
+      case 0x3ba:
+      case 0x3da:
         // Retrace comes and goes with each look at it; the attribute controller expects an index again.
         s.attributeData = false;
         s.status1 ^= STATUS_RETRACE;
@@ -99,13 +102,16 @@ export class VgaPorts implements IoHandler {
       case 0x3cf:
         s.graphics[s.graphicsIndex] = value & (GRAPHICS_MASK[s.graphicsIndex] ?? 0);
         break;
-      case 0x3b4: case 0x3d4:
+      case 0x3b4:
+      case 0x3d4:
         s.crtcIndex = value;
         break;
-      case 0x3b5: case 0x3d5:
+      case 0x3b5:
+      case 0x3d5:
         this.#writeCrtc(value);
         break;
-      case 0x3ba: case 0x3da:
+      case 0x3ba:
+      case 0x3da:
         s.feature = value & 0x10;
         break;
       default:
@@ -139,7 +145,8 @@ export class VgaPorts implements IoHandler {
     const isProtected = ((s.crtc[CRTC.V_RETRACE_END] ?? 0) & PROTECT) !== 0 && s.crtcIndex <= CRTC.OVERFLOW;
     if (!isProtected) s.crtc[s.crtcIndex] = value;
     // Bit 8 of line compare can always be written.
-    else if (s.crtcIndex === CRTC.OVERFLOW) s.crtc[CRTC.OVERFLOW] = ((s.crtc[CRTC.OVERFLOW] ?? 0) & ~0x10) | (value & 0x10);
+    else if (s.crtcIndex === CRTC.OVERFLOW)
+      s.crtc[CRTC.OVERFLOW] = ((s.crtc[CRTC.OVERFLOW] ?? 0) & ~0x10) | (value & 0x10);
   }
 
   #readDac(): number {

@@ -59,7 +59,15 @@ export class StdVga extends PciDevice<typeof properties> implements Screen {
   protected override realize(): void {
     const { io, memory } = this.pciBus;
     const ports = MemoryRegion.io('vga', 0x30, this.#ports, BYTES);
-    const bochs = MemoryRegion.io('vbe', 4, { read: offset => this.#readBochsPort(offset), write: (offset, _size, value) => this.#writeBochsPort(offset, value) }, { impl: { min: 2, max: 2, unaligned: true } });
+    const bochs = MemoryRegion.io(
+      'vbe',
+      4,
+      {
+        read: offset => this.#readBochsPort(offset),
+        write: (offset, _size, value) => this.#writeBochsPort(offset, value),
+      },
+      { impl: { min: 2, max: 2, unaligned: true } },
+    );
     const window = MemoryRegion.io('vga-lowmem', LEGACY_SIZE, this.#window, BYTES);
     io.add(ports, 0x3b0, 1);
     io.add(bochs, 0x1ce, 1);
@@ -98,7 +106,10 @@ export class StdVga extends PciDevice<typeof properties> implements Screen {
     }
     if (this.props.edid) {
       const edid = edidBlock(this.props.xres || 1280, this.props.yres || 800);
-      bar.add(MemoryRegion.io('edid', MMIO.PORTS - MMIO.EDID, { read: offset => edid[offset] ?? 0, write: () => {} }, BYTES), MMIO.EDID);
+      bar.add(
+        MemoryRegion.io('edid', MMIO.PORTS - MMIO.EDID, { read: offset => edid[offset] ?? 0, write: () => {} }, BYTES),
+        MMIO.EDID,
+      );
     }
     return bar;
   }
@@ -122,7 +133,11 @@ export class StdVga extends PciDevice<typeof properties> implements Screen {
 /** @throws SouthbridgeError ERR_PROPERTY_RANGE */
 function vramSize(mib: number): number {
   if (mib >= 1 && mib <= 512 && Number.isInteger(Math.log2(mib))) return mib * MIB;
-  throw new SouthbridgeError('ERR_PROPERTY_RANGE', `Property 'VGA.vgamem_mb' doesn't take value '${mib}'`, 'it takes a power of two from 1 to 512');
+  throw new SouthbridgeError(
+    'ERR_PROPERTY_RANGE',
+    `Property 'VGA.vgamem_mb' doesn't take value '${mib}'`,
+    'it takes a power of two from 1 to 512',
+  );
 }
 
 export const vga = deviceType({

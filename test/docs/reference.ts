@@ -35,11 +35,15 @@ function devicePage(types: readonly DeviceType[]): string {
 }
 
 function machinePage(types: readonly MachineType[]): string {
-  const sections = types.map(type => `## ${type.type}\n\n${type.summary}. Aliases: ${type.aliases.join(', ') || 'none'}. At most ${type.maxCpus} CPUs.\n${properties(type.options)}`);
+  const sections = types.map(
+    type =>
+      `## ${type.type}\n\n${type.summary}. Aliases: ${type.aliases.join(', ') || 'none'}. At most ${type.maxCpus} CPUs.\n${properties(type.options)}`,
+  );
   return `${NOTE}# Machines\n\n${sections.join('\n')}`;
 }
 
-const isRegisterMap = (value: unknown): value is RegisterMap => typeof value === 'object' && value !== null && 'registers' in value && 'layout' in value;
+const isRegisterMap = (value: unknown): value is RegisterMap =>
+  typeof value === 'object' && value !== null && 'registers' in value && 'layout' in value;
 
 async function registerPage(): Promise<string> {
   const pages: string[] = [];

@@ -35,7 +35,11 @@ export function findQemu(): Player | undefined {
     return undefined;
   }
   const accel = process.env['SOUTHBRIDGE_ORACLE_ACCEL'] ?? 'tcg';
-  return { name: 'QEMU', command: [binary, '-accel', accel, ...(accel === 'qtest' ? [] : ['-S'])], stepsClock: accel === 'qtest' };
+  return {
+    name: 'QEMU',
+    command: [binary, '-accel', accel, ...(accel === 'qtest' ? [] : ['-S'])],
+    stepsClock: accel === 'qtest',
+  };
 }
 
 const startTimeoutMs = 20_000;

@@ -1,5 +1,5 @@
-import { fdSets } from '../../host/fd-sets.ts';
 import { rmSync, writeFileSync } from 'node:fs';
+import { fdSets } from '../../host/fd-sets.ts';
 import { type CommandLine, located } from '../options/command-line.ts';
 import { OptionError } from '../options/opts.ts';
 import type { Program } from '../program.ts';

@@ -114,15 +114,28 @@ export function bridges(): RegisterScript {
   const port: PciPlace = { device: 4 };
   const bridge: PciPlace = { bus: 1, device: 0 };
   const card: PciPlace = { bus: 2, device: 3 };
-  for (let register = 0; register < 0x40; register += 4) s.about(`root port ${register.toString(16)}`).pciRead(port, register);
+  for (let register = 0; register < 0x40; register += 4)
+    s.about(`root port ${register.toString(16)}`).pciRead(port, register);
   s.about('nobody numbered yet').pciRead(bridge, 0).pciWrite(port, 0x18, 0x0002_0100).pciRead(bridge, 0);
   s.about('the second bridge').pciRead(card, 0).pciWrite(bridge, 0x18, 0x0002_0201).pciRead(card, 0);
   for (const place of [port, bridge]) {
-    s.about('windows').pciWrite(place, 0x20, 0xc000_c000).pciWrite16(place, 0x04, 0x0007).pciRead(place, 0x20).pciRead(place, 0x04);
+    s.about('windows')
+      .pciWrite(place, 0x20, 0xc000_c000)
+      .pciWrite16(place, 0x04, 0x0007)
+      .pciRead(place, 0x20)
+      .pciRead(place, 0x04);
   }
-  s.about('the card').pciWrite(card, 0x10, 0xc000_0000).pciWrite16(card, 0x04, 0x0006).read32(0xc000_0000).read32(0xc000_0004);
+  s.about('the card')
+    .pciWrite(card, 0x10, 0xc000_0000)
+    .pciWrite16(card, 0x04, 0x0006)
+    .read32(0xc000_0000)
+    .read32(0xc000_0004);
   s.about('out of the window').pciWrite(card, 0x10, 0xd000_0000).read32(0xd000_0000);
   s.about('window closed').pciWrite(card, 0x10, 0xc000_0000).pciWrite(port, 0x20, 0x0000_fff0).read32(0xc000_0000);
-  s.about('reset below').pciWrite(port, 0x20, 0xc000_c000).pciWrite16(bridge, 0x3e, 0x0040).pciRead(card, 0x04).pciRead(card, 0x10);
+  s.about('reset below')
+    .pciWrite(port, 0x20, 0xc000_c000)
+    .pciWrite16(bridge, 0x3e, 0x0040)
+    .pciRead(card, 0x04)
+    .pciRead(card, 0x10);
   return s;
 }
