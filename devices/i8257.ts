@@ -229,7 +229,7 @@ export class I8257 extends IsaDevice<typeof properties> {
         s.status &= 0xf0; // reading clears the terminal counts
         return status;
       }
-      case REG.ALL_MASK:
+      case REG.REQUEST:
         return s.mask;
       default:
         return 0;

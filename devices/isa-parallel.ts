@@ -16,7 +16,7 @@ export const parallelRegisters = registerMap('parallel', {
   STATUS: r8(
     1,
     { TIMEOUT: bit(0), IRQ: bit(2), ERROR: bit(3), SELECTED: bit(4), PAPER_OUT: bit(5), ACK: bit(6), BUSY: bit(7) },
-    { access: 'ro', reset: 0xd8 },
+    { access: 'ro', reset: 0xd9 },
   ),
   CONTROL: r8(
     2,

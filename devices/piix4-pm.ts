@@ -153,6 +153,7 @@ export class Piix4Pm extends PciDevice<typeof properties> {
 
   /** Ejects what was still to go, which no device may be in the middle of its reset for. */
   protected override resetExit(): void {
+    this.#reportIsaDevices();
     this.pciHotplug.reset();
   }
 
@@ -166,6 +167,14 @@ export class Piix4Pm extends PciDevice<typeof properties> {
     this.#pmRegion.setEnabled((config.get8(PMREGMISC) & 1) !== 0);
     this.#smbusRegion.setOffset(config.get32(SMBBA) & 0xffc0);
     this.#smbusRegion.setEnabled((config.get8(SMBHSTCFG) & 1) !== 0);
+  }
+
+  /** DEVACTx: which serial and parallel ports are decoded (82371AB datasheet, section 7.1). */
+  #reportIsaDevices(): void {
+    const present = (port: number): boolean => this.pciBus.io.children.some(region => region.offset === port);
+    this.config.set8(0x5f, (present(0x378) ? 0x80 : 0) | 0x10);
+    this.config.set8(0x63, 0x60);
+    this.config.set8(0x67, (present(0x3f8) ? 0x08 : 0) | (present(0x2f8) ? 0x90 : 0));
   }
 
   #readGpe(offset: number): number {

@@ -84,8 +84,8 @@ export function plugBoard(
 
 /** Channels 0 to 3 move bytes, 4 to 7 words. */
 function plugDmaControllers(isa: IsaBus): void {
-  const bytes = isa.plug(i8257, { base: 0x00, 'page-base': 0x80, 'pageh-base': 0x480, dshift: 0 });
-  const words = isa.plug(i8257, { base: 0xc0, 'page-base': 0x88, 'pageh-base': 0x488, dshift: 1 });
+  const bytes = isa.plug(i8257, { base: 0x00, 'page-base': 0x80, 'pageh-base': -1, dshift: 0 });
+  const words = isa.plug(i8257, { base: 0xc0, 'page-base': 0x88, 'pageh-base': -1, dshift: 1 });
   isa.dmaChannels = [...bytes.channels, ...words.channels];
 }
 

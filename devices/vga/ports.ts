@@ -35,7 +35,7 @@ export class VgaPorts implements IoHandler {
       case 0x3c5:
         return s.sequencer[s.sequencerIndex] ?? 0;
       case 0x3c6:
-        return s.dacMask;
+        return 0; // the pixel mask cannot be read back, as on QEMU's
       case 0x3c7:
         return s.dacState;
       case 0x3c8:
