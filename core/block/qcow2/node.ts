@@ -199,6 +199,7 @@ export class Qcow2Node extends BlockNode {
     if ((flags & writeFlag.COMPRESSED) !== 0) return start(this.#writeCompressed(offset, bytes, iov, at));
     const { map } = this;
     if (
+      !this.graph.debugging &&
       this.#allocations.size === 0 &&
       map.lookupCached(offset, bytes) &&
       map.kind === kind.NORMAL &&
