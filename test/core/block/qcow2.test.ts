@@ -245,14 +245,14 @@ t.test('damage is found, said and contained', { skip: noQemuImg }, async t => {
   const events: string[] = [];
   graph.onEvent(({ event }) => events.push(event));
   node = await openQcow2(graph, file);
-  t.throws(() => node.writev(0, 512, IoVector.of(Buffer.alloc(512))), { code: 'ERR_BLOCK_EIO' });
+  await t.rejects(async () => node.writev(0, 512, IoVector.of(Buffer.alloc(512))), { code: 'ERR_BLOCK_EIO' });
   t.same(events, ['BLOCK_IMAGE_CORRUPTED']);
   t.match(
     warnings.at(-1),
     /Marking image as corrupt: Preventing invalid write on metadata \(overlaps with active L1 table\)/,
   );
-  t.throws(
-    () => node.readv(0, 512, IoVector.of(Buffer.alloc(512))),
+  await t.rejects(
+    async () => node.readv(0, 512, IoVector.of(Buffer.alloc(512))),
     { code: 'ERR_BLOCK_ENOMEDIUM' },
     'it is out of use',
   );

@@ -80,6 +80,11 @@ async function lab(
         memory.write(at + 0x8c + 16 * index, 4, length - 1);
       });
     },
+    /** Starts the commands of the slots in `mask`, and waits until the disk has nothing to do. */
+    async issue(mask: number): Promise<void> {
+      port.write(PORT.CI, mask);
+      await disk.idle();
+    },
     transferred: (slot: number): number => memory.read(LIST + slot * 32 + 4, 4),
   };
 }
@@ -114,11 +119,11 @@ const queued = (code: number, tag: number, lba: number, count: number): number[]
 ];
 
 t.test('the device sends its signature, and PIO and DMA commands end with the right FIS', async t => {
-  const { port, prepare, memory, transferred, card } = await lab(t);
+  const { port, prepare, issue, memory, transferred, card } = await lab(t);
   t.equal(port.read(PORT.SIG), 0x0000_0101);
   t.equal(port.read(PORT.SSTS), 0x113);
   prepare(0, command(COMMAND.IDENTIFY), [[DATA, SECTOR]]);
-  port.write(PORT.CI, 1);
+  await issue(1);
   t.equal(port.read(PORT.CI), 0);
   t.equal(memory.read(DATA + 120, 4), DISK_SECTORS);
   t.equal(memory.read(DATA + 150, 2), 31, 'queue depth');
@@ -133,7 +138,7 @@ t.test('the device sends its signature, and PIO and DMA commands end with the ri
     [DATA, 1000],
     [DATA + 0x2000, 3096],
   ]);
-  port.write(PORT.CI, 1 << 3);
+  await issue(1 << 3);
   t.same([memory.read(DATA, 4), memory.read(DATA + 0x2000 + 24, 4)], [20, 22]);
   t.equal(transferred(3), 8 * SECTOR);
   t.equal(port.read(PORT.IS), INTERRUPT.DHRS);
@@ -141,32 +146,32 @@ t.test('the device sends its signature, and PIO and DMA commands end with the ri
   t.equal(memory.read(RECEIVE + RECEIVED.REGISTER, 1), FIS.REGISTER_TO_HOST);
 
   prepare(0, command(COMMAND.READ_DMA_EXT, DISK_SECTORS, 1), [[DATA, SECTOR]]);
-  port.write(PORT.CI, 1);
+  await issue(1);
   t.equal(port.read(PORT.CI), 1, 'a command that failed stays');
   t.equal(port.read(PORT.IS) & INTERRUPT.TFES, INTERRUPT.TFES);
 });
 
 t.test('queued commands are told of by their tags', async t => {
-  const { port, prepare, memory, file } = await lab(t);
+  const { port, prepare, issue, memory, file } = await lab(t);
   memory.write(DATA, 4, 0x1234_5678);
   prepare(2, queued(QUEUED.WRITE, 2, 50, 1), [[DATA, SECTOR]]);
   prepare(5, queued(QUEUED.READ, 5, 60, 600), [[DATA + 0x1000, 600 * SECTOR]]);
   port.write(PORT.SACT, (1 << 2) | (1 << 5));
-  port.write(PORT.CI, (1 << 2) | (1 << 5));
+  await issue((1 << 2) | (1 << 5));
   t.equal(port.read(PORT.CI), 0);
-  await settle(() => port.read(PORT.SACT) === 0);
+  t.equal(port.read(PORT.SACT), 0);
   t.equal(port.read(PORT.IS) & INTERRUPT.SDBS, INTERRUPT.SDBS);
   t.equal(fs.readFileSync(file).readUInt32LE(50 * SECTOR), 0x1234_5678);
   t.same([memory.read(DATA + 0x1000, 4), memory.read(DATA + 0x1000 + 599 * SECTOR, 4)], [60, 659]);
   prepare(1, queued(QUEUED.READ, 1, 0, 2), [[DATA, SECTOR]]);
   port.write(PORT.SACT, 1 << 1);
-  port.write(PORT.CI, 1 << 1);
+  await issue(1 << 1);
   t.equal(port.read(PORT.IS) & INTERRUPT.OFS, INTERRUPT.OFS, 'too few regions');
 });
 
 t.test('a queued command that failed is tried again, from a snapshot as well', async t => {
   const rules = '[inject-error]\nevent = "write_aio"\nerrno = "5"\nonce = "on"\n';
-  const { port, prepare, memory, events, card, table, file } = await lab(t, {
+  const { port, prepare, issue, memory, events, card, table, file } = await lab(t, {
     debug: rules,
     props: { werror: 'stop' },
   });
@@ -174,8 +179,7 @@ t.test('a queued command that failed is tried again, from a snapshot as well', a
   memory.write(DATA, 4, 0xcafe_0009);
   prepare(4, queued(QUEUED.WRITE, 4, 9, 1), [[DATA, SECTOR]]);
   port.write(PORT.SACT, 1 << 4);
-  port.write(PORT.CI, 1 << 4);
-  await settle(() => events.length > 0);
+  await issue(1 << 4);
   t.same(events, ['BLOCK_IO_ERROR']);
   t.equal(port.read(PORT.SACT), 1 << 4, 'the guest hears nothing');
   table.machine.stop('io-error');
@@ -189,7 +193,7 @@ t.test('a queued command that failed is tried again, from a snapshot as well', a
 });
 
 t.test('a CD is read by packets, with DMA and without', async t => {
-  const { port, prepare, memory, transferred } = await lab(t, { cd: true });
+  const { port, prepare, issue, memory, transferred } = await lab(t, { cd: true });
   t.equal(port.read(PORT.SIG), 0xeb14_0101);
   const ATAPI = 1 << 5;
   const read = [0x28, 0, 0, 0, 0, 8, 0, 0, 2, 0];
@@ -197,7 +201,7 @@ t.test('a CD is read by packets, with DMA and without', async t => {
     memory.write(DATA, 4, 0);
     const fis = command(COMMAND.PACKET, 0xf8_0000, 0, features);
     prepare(0, fis, [[DATA, 4096]], ATAPI, read);
-    port.write(PORT.CI, 1);
+    await issue(1);
     t.equal(port.read(PORT.CI), 0);
     t.same([memory.read(DATA, 4), memory.read(DATA + 2048, 4)], [32, 36], features === 1 ? 'DMA' : 'PIO');
     t.equal(transferred(0), 4096);
@@ -205,18 +209,18 @@ t.test('a CD is read by packets, with DMA and without', async t => {
 });
 
 t.test('MSI sends a message for each event', async t => {
-  const { port, prepare, card, table } = await lab(t);
+  const { prepare, issue, card, table } = await lab(t);
   card.writeConfig(0x84, 4, 0xfee0_0000);
   card.writeConfig(0x8c, 2, 0x4041);
   card.writeConfig(0x82, 2, 1);
   table.messages.length = 0;
   prepare(0, command(COMMAND.READ_DMA_EXT, 1, 1), [[DATA, SECTOR]]);
-  port.write(PORT.CI, 1);
+  await issue(1);
   t.same(table.messages.at(-1), { address: 0xfee0_0000, data: 0x4041 });
 });
 
 t.test('no registers, commands or descriptors throw, or hang', { timeout: 60_000 }, async t => {
-  const { bar, memory, card } = await lab(t);
+  const { bar, memory, card, idle } = await lab(t);
   const word = fc.oneof(
     fc.integer({ min: 0, max: 0xff }),
     fc.integer({ min: 0, max: 0xffff_ffff }),
@@ -242,10 +246,11 @@ t.test('no registers, commands or descriptors throw, or hang', { timeout: 60_000
         }
         bar.read(offset, 4);
       }
+      await idle();
       const saved = card.device.save();
       card.device.restore(saved);
       t.same(card.device.save(), saved);
-      await new Promise(resolve => setImmediate(resolve));
+      await idle();
     }),
     { numRuns: 60 },
   );

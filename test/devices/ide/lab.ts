@@ -15,6 +15,8 @@ export interface DiskLab {
   readonly file: string;
   /** The events of the block layer, in QEMU's names. */
   readonly events: string[];
+  /** Waits for the requests under way, and for those that a device begins when they end. */
+  idle(): Promise<void>;
   dispose(): Promise<void>;
 }
 
@@ -42,6 +44,10 @@ export async function diskLab(debug?: string, readOnly = false): Promise<DiskLab
     backend,
     file,
     events,
+    async idle() {
+      do await turn();
+      while (backend.inFlight > 0);
+    },
     async dispose() {
       table.dispose();
       await graph.close();
@@ -50,7 +56,9 @@ export async function diskLab(debug?: string, readOnly = false): Promise<DiskLab
   };
 }
 
-/** Lets requests to the host end. */
+const turn = (): Promise<void> => new Promise(resolve => setImmediate(resolve));
+
+/** Lets the event loop turn until something is so; where it never is, the test's timeout tells. */
 export async function settle(done: () => boolean): Promise<void> {
-  for (let turn = 0; turn < 1000 && !done(); turn++) await new Promise(resolve => setImmediate(resolve));
+  while (!done()) await turn();
 }

@@ -43,8 +43,8 @@ async function lab(
     write,
     read: (register: number): number => ports.read(BASE + register, 1),
     irq: (): boolean => line?.level ?? false,
-    /** Issues an LBA28 command. */
-    command(command: number, lba = 0, count = 1, features = 0): void {
+    /** Issues an LBA28 command; a disk that must be asked is waited for. */
+    async command(command: number, lba = 0, count = 1, features = 0): Promise<void> {
       write(REG.DEVICE, LBA | (lba >> 24));
       write(REG.ERROR, features);
       write(REG.COUNT, count);
@@ -52,10 +52,18 @@ async function lab(
       write(REG.LBA_MID, lba >> 8);
       write(REG.LBA_HIGH, lba >> 16);
       write(REG.STATUS, command);
+      await disk.idle();
     },
-    words: (count: number): Buffer => {
+    /** Starts the engine, and waits for the disk. */
+    async start(command: number): Promise<void> {
+      master.write(BM.COMMAND, 1, command);
+      await disk.idle();
+    },
+    /** Reads the data register; after the last word of a block the drive may fetch the next one. */
+    async words(count: number): Promise<Buffer> {
       const bytes = Buffer.alloc(2 * count);
       for (let at = 0; at < count; at++) bytes.writeUInt16LE(ports.read(BASE, 2), 2 * at);
+      await disk.idle();
       return bytes;
     },
     /** One region after the other, the last one marked. */
@@ -73,11 +81,11 @@ async function lab(
 
 t.test('IDENTIFY tells who the drive is, and ends with one interrupt', async t => {
   const { command, words, irq, read } = await lab(t, { props: { serial: 'testdisk', ver: 'version' } });
-  command(COMMAND.IDENTIFY);
+  await command(COMMAND.IDENTIFY);
   t.equal(irq(), true);
   t.equal(read(REG.STATUS), READY | STATUS.DRQ);
   t.equal(irq(), false, 'reading Status acknowledges');
-  const data = words(256);
+  const data = await words(256);
   t.equal(read(REG.STATUS), READY);
   const text = (word: number, length: number): string =>
     data
@@ -92,18 +100,18 @@ t.test('IDENTIFY tells who the drive is, and ends with one interrupt', async t =
 });
 
 t.test('sectors are read one by one, by LBA and by CHS, and in groups', async t => {
-  const { command, words, read, write, irq } = await lab(t);
-  command(COMMAND.READ_SECTORS, 100, 2);
+  const { command, words, read, write, irq, idle } = await lab(t);
+  await command(COMMAND.READ_SECTORS, 100, 2);
   for (const sector of [100, 101]) {
     t.equal(irq(), true);
     t.equal(read(REG.STATUS), READY | STATUS.DRQ);
-    t.equal(words(256).readUInt32LE(0), sector);
+    t.equal((await words(256)).readUInt32LE(0), sector);
   }
   t.equal(read(REG.STATUS), READY);
-  command(COMMAND.SET_MULTIPLE, 0, 8);
-  command(COMMAND.READ_MULTIPLE, 4, 12);
-  t.equal(words(8 * 256).readUInt32LE(7 * SECTOR), 11);
-  t.equal(words(4 * 256).readUInt32LE(3 * SECTOR), 15, 'the rest is a smaller group');
+  await command(COMMAND.SET_MULTIPLE, 0, 8);
+  await command(COMMAND.READ_MULTIPLE, 4, 12);
+  t.equal((await words(8 * 256)).readUInt32LE(7 * SECTOR), 11);
+  t.equal((await words(4 * 256)).readUInt32LE(3 * SECTOR), 15, 'the rest is a smaller group');
   t.equal(read(REG.STATUS), READY);
   // The geometry that is guessed for the size: 16 heads of 63 sectors.
   write(REG.DEVICE, 1);
@@ -112,17 +120,18 @@ t.test('sectors are read one by one, by LBA and by CHS, and in groups', async t 
   write(REG.LBA_MID, 2);
   write(REG.LBA_HIGH, 0);
   write(REG.STATUS, COMMAND.READ_SECTORS);
-  t.equal(words(256).readUInt32LE(0), (2 * 16 + 1) * 63 + 2);
-  command(COMMAND.READ_SECTORS, DISK_SECTORS, 1);
+  await idle();
+  t.equal((await words(256)).readUInt32LE(0), (2 * 16 + 1) * 63 + 2);
+  await command(COMMAND.READ_SECTORS, DISK_SECTORS, 1);
   t.equal(read(REG.STATUS), STATUS.DRDY | STATUS.ERR, 'nothing lies behind the end');
 });
 
 t.test('the bus master scatters and gathers, and tells where a table does not fit', async t => {
-  const { command, regions, memory, master, read, irq, file } = await lab(t);
+  const { command, start, regions, memory, master, read, irq, file } = await lab(t);
   regions([DATA, 512], [DATA + 0x1000, 1536]);
-  command(COMMAND.READ_DMA, 7, 4);
+  await command(COMMAND.READ_DMA, 7, 4);
   t.equal(read(REG.STATUS), READY | STATUS.DRQ, 'the drive waits for the engine');
-  master.write(BM.COMMAND, 1, 9);
+  await start(9);
   t.equal(master.read(BM.STATUS, 1), BM.INTERRUPT);
   t.equal(irq(), true);
   t.same(
@@ -131,27 +140,27 @@ t.test('the bus master scatters and gathers, and tells where a table does not fi
   );
 
   regions([DATA, 1024]);
-  command(COMMAND.READ_DMA, 7, 1);
-  master.write(BM.COMMAND, 1, 9);
+  await command(COMMAND.READ_DMA, 7, 1);
+  await start(9);
   t.equal(master.read(BM.STATUS, 1), BM.INTERRUPT | BM.ACTIVE, 'a table that is too long leaves the engine active');
 
   regions([DATA, 512]);
   read(REG.STATUS);
-  command(COMMAND.READ_DMA, 7, 2);
-  master.write(BM.COMMAND, 1, 9);
+  await command(COMMAND.READ_DMA, 7, 2);
+  await start(9);
   t.equal(master.read(BM.STATUS, 1), 0, 'one that is too short ends without an interrupt');
   t.equal(irq(), false);
 
   regions([DATA, 512]);
   memory.write(DATA, 4, 0xfeed_f00d);
-  command(COMMAND.WRITE_DMA, 9, 1);
-  master.write(BM.COMMAND, 1, 1);
+  await command(COMMAND.WRITE_DMA, 9, 1);
+  await start(1);
   t.equal(fs.readFileSync(file).readUInt32LE(9 * SECTOR), 0xfeed_f00d);
 });
 
 t.test('software reset clears the registers and shows the signature', async t => {
   const { command, ports, read } = await lab(t);
-  command(COMMAND.READ_SECTORS, 0x123456, 1);
+  await command(COMMAND.READ_SECTORS, 0x123456, 1);
   ports.write(CONTROL, 1, 4);
   ports.write(CONTROL, 1, 0);
   t.same([1, 2, 3, 4, 5, 6, 7].map(read), [1, 1, 1, 0, 0, 0xa0, READY]);
@@ -159,16 +168,15 @@ t.test('software reset clears the registers and shows the signature', async t =>
 
 t.test('a failed write waits for the machine to go on', async t => {
   const rules = '[inject-error]\nevent = "write_aio"\nerrno = "28"\nonce = "on"\n';
-  const { command, regions, master, memory, read, irq, events, card, table, file } = await lab(t, {
+  const { command, start, regions, master, memory, read, irq, events, card, table, file } = await lab(t, {
     debug: rules,
     props: { werror: 'stop' },
   });
   table.machine.start();
   regions([DATA, 512]);
   memory.write(DATA, 4, 0xabcd_ef01);
-  command(COMMAND.WRITE_DMA, 3, 1);
-  master.write(BM.COMMAND, 1, 1);
-  await settle(() => events.length > 0);
+  await command(COMMAND.WRITE_DMA, 3, 1);
+  await start(1);
   t.same(events, ['BLOCK_IO_ERROR']);
   t.equal(irq(), false, 'the guest hears nothing');
   table.machine.stop('io-error');
@@ -184,49 +192,50 @@ t.test('a failed write waits for the machine to go on', async t => {
 
 t.test('a transfer goes on after its state was saved and restored', async t => {
   const { command, words, read, card } = await lab(t);
-  command(COMMAND.READ_SECTORS, 5, 2);
-  const first = words(100);
+  await command(COMMAND.READ_SECTORS, 5, 2);
+  const first = await words(100);
   const saved = structuredClone(card.device.save());
-  const rest = words(156);
+  const rest = await words(156);
   card.device.reset();
   card.device.restore(saved);
-  t.same(words(156), rest);
+  t.same(await words(156), rest);
   t.equal(first.readUInt32LE(0), 5);
-  t.equal(words(256).readUInt32LE(0), 6);
+  t.equal((await words(256)).readUInt32LE(0), 6);
   t.equal(read(REG.STATUS), READY);
 });
 
 t.test('a CD drive reports a new medium in steps', async t => {
-  const { command, ports, words, read, events, backend } = await lab(t, { cd: true });
-  const packet = (...bytes: number[]): void => {
-    command(COMMAND.PACKET, 0xff00);
+  const { command, ports, words, read, events, backend, idle } = await lab(t, { cd: true });
+  const packet = async (...bytes: number[]): Promise<void> => {
+    await command(COMMAND.PACKET, 0xff00);
     for (let at = 0; at < 12; at += 2) ports.write(BASE, 2, (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8));
+    await idle();
   };
-  const sense = (): number[] => {
-    packet(0x03, 0, 0, 0, 18);
-    const bytes = words(9);
+  const sense = async (): Promise<number[]> => {
+    await packet(0x03, 0, 0, 0, 18);
+    const bytes = await words(9);
     return [bytes[2] ?? 0, bytes[12] ?? 0];
   };
-  command(COMMAND.IDENTIFY);
+  await command(COMMAND.IDENTIFY);
   t.same([read(REG.LBA_MID), read(REG.LBA_HIGH)], [0x14, 0xeb], 'a host that looks for a disk learns what it is');
-  packet(0x28, 0, 0, 0, 0, 3, 0, 0, 1);
-  t.equal(words(1024).readUInt32LE(0), 12);
-  packet(0x1b, 0, 0, 0, 2);
+  await packet(0x28, 0, 0, 0, 0, 3, 0, 0, 1);
+  t.equal((await words(1024)).readUInt32LE(0), 12);
+  await packet(0x1b, 0, 0, 0, 2);
   t.same(events, ['DEVICE_TRAY_MOVED']);
-  packet(0x00);
+  await packet(0x00);
   t.equal(read(REG.ERROR), 0x20, 'not ready with the tray open');
   backend.device?.changeMedium?.(true);
   t.equal(events.length, 2);
-  packet(0x00);
-  t.same(sense(), [2, 0x3a]);
-  packet(0x00);
-  t.same(sense(), [6, 0x28]);
-  packet(0x00);
+  await packet(0x00);
+  t.same(await sense(), [2, 0x3a]);
+  await packet(0x00);
+  t.same(await sense(), [6, 0x28]);
+  await packet(0x00);
   t.equal(read(REG.STATUS), READY);
 });
 
 t.test('no sequence of accesses throws, or hangs', { timeout: 60_000 }, async t => {
-  const { ports, master, card, regions } = await lab(t);
+  const { ports, master, card, regions, idle } = await lab(t);
   regions([DATA, 0], [0xffff_0000, 0], [PRDT, 0]);
   const access = fc.record({
     port: fc.oneof(
@@ -245,10 +254,11 @@ t.test('no sequence of accesses throws, or hangs', { timeout: 60_000 }, async t 
         else if (write) ports.write(port, size, value);
         else ports.read(port, size);
       }
+      await idle();
       const saved = card.device.save();
       card.device.restore(saved);
       t.same(card.device.save(), saved);
-      await new Promise(resolve => setImmediate(resolve));
+      await idle();
     }),
     { numRuns: 60 },
   );
