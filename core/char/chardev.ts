@@ -1,5 +1,6 @@
-import { openSync, writeSync } from 'node:fs';
+import { openSync } from 'node:fs';
 import { hostPath } from '../host/fd-sets.ts';
+import { writeFully } from '../host/files.ts';
 
 /** What a character device tells its user besides bytes. */
 export type CharEvent = 'opened' | 'closed' | 'break' | 'mux-in' | 'mux-out';
@@ -70,13 +71,14 @@ export abstract class Chardev {
    */
   write(bytes: Uint8Array): number {
     const taken = this.transmit(bytes);
-    if (this.#logFd !== undefined && taken > 0) writeSync(this.#logFd, bytes, 0, taken);
+    if (this.#logFd !== undefined && taken > 0)
+      writeFully(this.#logFd, taken === bytes.length ? bytes : bytes.subarray(0, taken));
     return taken;
   }
 
   /** Output that must not be lost or cut: replies of monitors. The device queues what it cannot send at once. */
   writeAll(text: string | Uint8Array): void {
-    if (this.#logFd !== undefined) writeSync(this.#logFd, Buffer.from(text));
+    if (this.#logFd !== undefined) writeFully(this.#logFd, text);
     this.transmitAll(text);
   }
 

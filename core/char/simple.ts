@@ -1,6 +1,7 @@
-import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readSync } from 'node:fs';
 import { SouthbridgeError } from '../errors.ts';
 import { hostPath } from '../host/fd-sets.ts';
+import { writeFully } from '../host/files.ts';
 import { Chardev } from './chardev.ts';
 
 /** Takes everything, gives nothing. */
@@ -120,7 +121,7 @@ export class FileChardev extends Chardev {
   protected override transmit(bytes: Uint8Array): number {
     if (this.#fd === undefined) return bytes.length;
     try {
-      writeSync(this.#fd, bytes);
+      writeFully(this.#fd, bytes);
     } catch {
       // A full disk loses the output, as it does for a process that writes its log there.
     }

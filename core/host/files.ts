@@ -1,4 +1,4 @@
-import { closeSync } from 'node:fs';
+import { closeSync, writeSync } from 'node:fs';
 import { SouthbridgeError } from '../errors.ts';
 import { hostCalls } from './calls.ts';
 import { isSystemError } from './native.ts';
@@ -96,6 +96,26 @@ export const adviseMemory = (bytes: ArrayBufferView, advice: keyof typeof ADVICE
 export function blockDeviceSize(fd: number): { size: number; logicalBlockSize: number; physicalBlockSize: number } {
   const [size, logicalBlockSize, physicalBlockSize] = hostCalls().blockDevice(fd);
   return { size, logicalBlockSize, physicalBlockSize };
+}
+
+const pause = new Int32Array(new SharedArrayBuffer(4));
+
+/**
+ * Writes all of it, whatever the descriptor is. A pipe or socket that someone else made non-blocking (standard error is often
+ * shared with the parent) takes a part or nothing while its reader is behind; then this waits for the reader, as write(2) would.
+ *
+ * @throws the system error of write(2), never EAGAIN
+ */
+export function writeFully(fd: number, data: string | Uint8Array): void {
+  const bytes = typeof data === 'string' ? Buffer.from(data) : data;
+  for (let done = 0; done < bytes.length; ) {
+    try {
+      done += writeSync(fd, bytes, done);
+    } catch (error) {
+      if (!isSystemError(error) || error.code !== 'EAGAIN') throw error;
+      Atomics.wait(pause, 0, 0, 1);
+    }
+  }
 }
 
 /** Closes descriptors that came from here; one that is gone already does not matter. */

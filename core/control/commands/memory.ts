@@ -1,4 +1,5 @@
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
+import { writeFully } from '../../host/files.ts';
 import type { Machine } from '../../machine/machine.ts';
 import { type Balloon, findBalloon } from '../../virtio/balloon.ts';
 import type { Program } from '../program.ts';
@@ -22,7 +23,7 @@ export function writeMemoryFile(path: string, size: number, fill: (offset: numbe
     for (let done = 0; done < size; done += PIECE) {
       const buffer = Buffer.alloc(Math.min(PIECE, size - done));
       fill(done, buffer);
-      writeSync(fd, buffer);
+      writeFully(fd, buffer);
     }
   } finally {
     closeSync(fd);

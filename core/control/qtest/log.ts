@@ -1,4 +1,5 @@
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
+import { writeFully } from '../../host/files.ts';
 
 /** Where requests and replies are logged, with seconds since the client connected; undefined where nothing is. */
 export class QtestLog {
@@ -43,6 +44,6 @@ export class QtestLog {
   }
 
   #write(text: string): void {
-    writeSync(this.#fd, text);
+    writeFully(this.#fd, text);
   }
 }
