@@ -1,4 +1,5 @@
 import { IsaDevice } from '../core/bus/isa.ts';
+import { ms } from '../core/clock/units.ts';
 import { deviceType } from '../core/device/device-type.ts';
 import { prop } from '../core/device/property.ts';
 import { field } from '../core/state/fields.ts';
@@ -43,6 +44,8 @@ const PENDING = { KBD: 1, AUX: 2, CTRL_KBD: 4, CTRL_AUX: 8 } as const;
 const OBSRC = { KBD: 1, MOUSE: 2, CTRL: 4 } as const;
 const KBD_IRQ = 1;
 const MOUSE_IRQ = 12;
+/** A keyboard's least time between two bytes, where the guest needs one. */
+const THROTTLE = ms(1);
 
 const properties = {
   'extended-state': prop.bool({ default: true }),
@@ -66,6 +69,7 @@ class I8042 extends IsaDevice<typeof properties> {
     controllerByte: field.u8(),
     data: field.u8(),
   });
+  readonly #throttle = this.clock.timer('throttle', () => this.#fill());
   readonly keyboard = new Ps2Keyboard(this.state(1, keyboardState, { name: 'keyboard', onReset: 'keep' }), hasData =>
     this.#portChanged(PENDING.KBD, hasData),
   );
@@ -99,61 +103,74 @@ class I8042 extends IsaDevice<typeof properties> {
     this.keyboard.reset();
     this.mouse.reset();
     this.keyboard.setTranslation((this.#s.mode & MODE.TRANSLATE) !== 0);
-    this.#update();
+    this.#s.pending = 0;
+    this.#throttle.cancel();
+    this.#empty();
   }
 
   #portChanged(port: number, hasData: boolean): void {
     const s = this.#s;
     s.pending = hasData ? s.pending | port : s.pending & ~port;
-    this.#update();
+    this.#fill();
   }
 
-  /** Chooses what the output buffer holds next and drives the interrupts. */
-  #update(): void {
+  /** What may go into the output buffer: the bytes of a port that is disabled wait unseen. */
+  #ready(): number {
+    const { pending, mode } = this.#s;
+    if (!this.props['extended-state']) return pending;
+    return (
+      pending &
+      ~((mode & MODE.DISABLE_KBD) !== 0 ? PENDING.KBD : 0) &
+      ~((mode & MODE.DISABLE_MOUSE) !== 0 ? PENDING.AUX : 0)
+    );
+  }
+
+  /** Fills the output buffer if it is empty: what a guest has been shown stays until it is read. */
+  #fill(): void {
     const s = this.#s;
-    s.status &= ~(STATUS.OBF | STATUS.MOUSE_OBF);
-    s.outport &= ~(OUT.OBF | OUT.MOUSE_OBF);
-    s.source = 0;
-    if (s.pending !== 0) {
-      s.status |= STATUS.OBF;
-      s.outport |= OUT.OBF;
-      if ((s.pending & PENDING.CTRL_KBD) !== 0) {
-        s.source = OBSRC.CTRL;
-      } else if ((s.pending & PENDING.CTRL_AUX) !== 0) {
-        s.status |= STATUS.MOUSE_OBF;
-        s.outport |= OUT.MOUSE_OBF;
-        s.source = OBSRC.CTRL | OBSRC.MOUSE;
-      } else if ((s.pending & PENDING.KBD) !== 0 && (s.mode & MODE.DISABLE_KBD) === 0) {
-        s.source = OBSRC.KBD;
-      } else if ((s.pending & PENDING.AUX) !== 0) {
-        s.status |= STATUS.MOUSE_OBF;
-        s.outport |= OUT.MOUSE_OBF;
-        s.source = OBSRC.MOUSE;
-      } else if ((s.pending & PENDING.KBD) !== 0) {
-        // The port is disabled: its byte waits unseen.
-        s.status &= ~STATUS.OBF;
-        s.outport &= ~OUT.OBF;
-      }
+    if ((s.status & STATUS.OBF) !== 0 || this.#throttle.pending) return;
+    const ready = this.#ready();
+    if (ready === 0) return;
+    s.status |= STATUS.OBF;
+    s.outport |= OUT.OBF;
+    if ((ready & PENDING.CTRL_KBD) !== 0) s.source = OBSRC.CTRL;
+    else if ((ready & PENDING.CTRL_AUX) !== 0) s.source = OBSRC.CTRL | OBSRC.MOUSE;
+    else s.source = (ready & PENDING.KBD) !== 0 ? OBSRC.KBD : OBSRC.MOUSE;
+    if ((s.source & OBSRC.MOUSE) !== 0) {
+      s.status |= STATUS.MOUSE_OBF;
+      s.outport |= OUT.MOUSE_OBF;
     }
-    const full = (s.status & STATUS.OBF) !== 0;
-    const fromMouse = (s.status & STATUS.MOUSE_OBF) !== 0;
-    this.#mouseIrq.set(full && fromMouse && (s.mode & MODE.MOUSE_INT) !== 0);
-    this.#keyboardIrq.set(full && !fromMouse && (s.mode & MODE.KBD_INT) !== 0 && (s.mode & MODE.DISABLE_KBD) === 0);
+    this.#interrupt();
+  }
+
+  #empty(): void {
+    this.#s.status &= ~(STATUS.OBF | STATUS.MOUSE_OBF);
+    this.#s.outport &= ~(OUT.OBF | OUT.MOUSE_OBF);
+    this.#interrupt();
+  }
+
+  #interrupt(): void {
+    const { status, mode } = this.#s;
+    const full = (status & STATUS.OBF) !== 0;
+    const fromMouse = (status & STATUS.MOUSE_OBF) !== 0;
+    this.#mouseIrq.set(full && fromMouse && (mode & MODE.MOUSE_INT) !== 0);
+    this.#keyboardIrq.set(full && !fromMouse && (mode & MODE.KBD_INT) !== 0 && (mode & MODE.DISABLE_KBD) === 0);
   }
 
   #readData(): number {
     const s = this.#s;
     if ((s.status & STATUS.OBF) === 0) return s.data;
+    this.#empty();
     const { source } = s;
     if ((source & OBSRC.CTRL) !== 0) {
-      s.data = s.controllerByte;
       s.pending &= ~(PENDING.CTRL_KBD | PENDING.CTRL_AUX);
-      // The edge between this byte and what the ports have must be seen.
-      this.#keyboardIrq.lower();
-      this.#mouseIrq.lower();
-      this.#update();
+      s.data = s.controllerByte;
+      this.#fill();
+    } else if (source === OBSRC.KBD) {
+      if (this.props['kbd-throttle']) this.#throttle.arm(THROTTLE);
+      s.data = this.keyboard.read();
     } else {
-      s.data = source === OBSRC.KBD ? this.keyboard.read() : this.mouse.read();
+      s.data = this.mouse.read();
     }
     return s.data;
   }
@@ -162,7 +179,7 @@ class I8042 extends IsaDevice<typeof properties> {
     this.#s.controllerByte = value;
     this.#s.pending =
       (this.#s.pending & ~(PENDING.CTRL_KBD | PENDING.CTRL_AUX)) | (aux ? PENDING.CTRL_AUX : PENDING.CTRL_KBD);
-    this.#update();
+    this.#fill();
   }
 
   #writeCommand(written: number): void {
@@ -186,6 +203,7 @@ class I8042 extends IsaDevice<typeof properties> {
         break;
       case CMD.MOUSE_ENABLE:
         s.mode &= ~MODE.DISABLE_MOUSE;
+        this.#fill();
         break;
       case CMD.TEST_MOUSE:
         this.#queueController(0x00);
@@ -202,7 +220,7 @@ class I8042 extends IsaDevice<typeof properties> {
         break;
       case CMD.KBD_ENABLE:
         s.mode &= ~MODE.DISABLE_KBD;
-        this.#update();
+        this.#fill();
         break;
       case CMD.READ_INPORT:
         this.#queueController(0x80);
@@ -235,15 +253,14 @@ class I8042 extends IsaDevice<typeof properties> {
         this.keyboard.write(value);
         // Sending to the keyboard enables its port.
         s.mode &= ~MODE.DISABLE_KBD;
-        this.#update();
+        this.#fill();
         break;
       case CMD.WRITE_MODE:
         s.mode = value;
         this.keyboard.setTranslation((value & MODE.TRANSLATE) !== 0);
-        // A byte that was ready while the interrupt was off interrupts now.
-        this.#keyboardIrq.lower();
-        this.#mouseIrq.lower();
-        this.#update();
+        // A byte that was ready while the interrupt was off interrupts now; one of a disabled port may be shown now.
+        this.#interrupt();
+        this.#fill();
         break;
       case CMD.WRITE_KBD_OBUF:
         this.#queueController(value);
@@ -259,7 +276,7 @@ class I8042 extends IsaDevice<typeof properties> {
       case CMD.WRITE_MOUSE:
         this.mouse.write(value);
         s.mode &= ~MODE.DISABLE_MOUSE;
-        this.#update();
+        this.#fill();
         break;
       default:
         break;

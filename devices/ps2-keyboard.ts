@@ -72,6 +72,7 @@ export class Ps2Keyboard extends Ps2Device implements InputHandler {
   override write(value: number): void {
     const s = this.#s;
     const { command } = s;
+    this.dropReply();
     if (command !== NO_COMMAND) {
       s.command = NO_COMMAND;
       this.#parameter(command, value);

@@ -1,6 +1,6 @@
 import type { InputButton, InputEvent, InputHandler } from '../core/display/input.ts';
 import { field, type StateValues } from '../core/state/fields.ts';
-import { NO_COMMAND, PS2_ACK, PS2_SELF_TEST_PASSED, Ps2Device, ps2State } from './ps2.ts';
+import { NO_COMMAND, PS2_ACK, PS2_RESEND, PS2_SELF_TEST_PASSED, Ps2Device, ps2State } from './ps2.ts';
 
 /** Commands (IBM PS/2 Mouse technical reference). */
 const CMD = {
@@ -170,7 +170,8 @@ export class Ps2Mouse extends Ps2Device implements InputHandler {
         this.reply(PS2_ACK, PS2_SELF_TEST_PASSED, s.type);
         return;
       default:
-        break;
+        this.reply(PS2_RESEND);
+        return;
     }
     this.reply(PS2_ACK);
   }

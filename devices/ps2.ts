@@ -81,6 +81,14 @@ export abstract class Ps2Device {
     this.#changed(true);
   }
 
+  /** Forgets what has not been read of the last reply. */
+  protected dropReply(): void {
+    const { port } = this;
+    if (port.replies === 0) return;
+    port.queue = port.queue.slice(port.replies);
+    port.replies = 0;
+  }
+
   protected clearQueue(): void {
     this.port.queue = new Uint8Array(0);
     this.port.replies = 0;

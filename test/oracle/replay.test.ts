@@ -26,7 +26,6 @@ const scripts: readonly RegisterScript[] = [
 
 /** Differences that are known and still to be settled; SOUTHBRIDGE_ORACLE_ONLY runs one of these scripts. */
 const OPEN: Readonly<Record<string, string>> = {
-  i8042: 'queue order of replies while the keyboard is scanned; status bit 2 after a reset',
   'i440FX, PIIX3, IDE': 'PIIX4 register 5Bh says that there is no system management mode',
   'Q35: MCH': 'LPC write masks; no system management mode',
   'ATA and ATAPI': 'QEMU is seen busy in the flush of SET FEATURES 82h; ours has finished',
