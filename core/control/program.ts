@@ -1,4 +1,5 @@
 import type { TypeRegistry } from '../device/registry.ts';
+import { SouthbridgeError } from '../errors.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { RunState } from '../machine/run-state.ts';
 import { CharManager } from './char/manager.ts';
@@ -101,6 +102,7 @@ export class Program implements QmpHost {
     this.#objects ??= import('./startup/objects.ts').then(module => {
       const objects = new module.UserObjects();
       this.backends.provide('memory-backend', id => objects.memory(id));
+      this.#provideRngs(module.RNGS, objects);
       for (const type of module.NET_FILTERS) {
         objects.provide(type, async object => {
           const { addFilter } = await import('./startup/net-filters.ts');
@@ -110,6 +112,20 @@ export class Program implements QmpHost {
       return objects;
     });
     return this.#objects;
+  }
+
+  #provideRngs(types: readonly string[], objects: UserObjects): void {
+    for (const type of types) {
+      objects.provide(type, async object => {
+        const { openRng, rngOf } = await import('./startup/rng-backends.ts');
+        openRng(this, object);
+        this.backends.provide('rng', id => {
+          const rng = rngOf(objects.get(id));
+          if (rng === undefined) throw new SouthbridgeError('ERR_BACKEND', `can't find value '${id}'`);
+          return rng;
+        });
+      });
+    }
   }
 
   /** The block layer; loaded when the first drive or question about one comes. */

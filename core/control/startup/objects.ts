@@ -40,6 +40,7 @@ export const PARENTS: Readonly<Record<string, readonly string[]>> = {
   'memory-backend-ram': ['memory-backend'],
   'memory-backend-file': ['memory-backend'],
   'memory-backend-memfd': ['memory-backend'],
+  'rng-egd': ['rng-backend'],
   'rng-random': ['rng-backend'],
   'rng-builtin': ['rng-backend'],
   iothread: ['event-loop-base'],
@@ -86,8 +87,11 @@ function typeName(value: unknown): string {
 /** What sits on a network backend's wire. */
 export const NET_FILTERS = ['filter-buffer', 'filter-dump', 'filter-mirror', 'filter-redirector'] as const;
 
+/** Sources of random numbers. */
+export const RNGS = ['rng-builtin', 'rng-egd', 'rng-random'] as const;
+
 /** Types that are made after devices' backends, as they refer to them. */
-const LATE = /^(filter-|qtest$|cryptodev|colo|can-|x-)/;
+const LATE = /^(filter-|qtest$|rng-egd$|cryptodev|colo|can-|x-)/;
 
 export const isLate = (spec: JsonObject): boolean => LATE.test(String(spec['qom-type']));
 

@@ -22,6 +22,7 @@ export const ObjectType = enumeration('ObjectType', [
   'memory-backend-ram',
   'qtest',
   'rng-builtin',
+  'rng-egd',
   'rng-random',
   'secret',
   'throttle-group',
@@ -89,6 +90,7 @@ export const MemoryBackendMemfdProperties = struct(
 );
 export const QtestProperties = struct('QtestProperties', { chardev: str, log: opt(str) });
 export const RngProperties = struct('RngProperties', { opened: opt(bool, 'deprecated') });
+export const RngEgdProperties = struct('RngEgdProperties', { chardev: str }, { base: RngProperties });
 export const RngRandomProperties = struct('RngRandomProperties', { filename: opt(str) }, { base: RngProperties });
 export const ObjectOptions = union('ObjectOptions', { 'qom-type': ObjectType, id: str }, 'qom-type', {
   'filter-buffer': FilterBufferProperties,
@@ -101,6 +103,7 @@ export const ObjectOptions = union('ObjectOptions', { 'qom-type': ObjectType, id
   'memory-backend-ram': MemoryBackendProperties,
   qtest: QtestProperties,
   'rng-builtin': RngProperties,
+  'rng-egd': RngEgdProperties,
   'rng-random': RngRandomProperties,
   secret: SecretProperties,
   'throttle-group': ThrottleGroupProperties,
