@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createReadStream, createWriteStream, rmSync } from 'node:fs';
+import { createReadStream, createWriteStream, fstatSync, rmSync } from 'node:fs';
 import { connect, createServer, Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import { QmpError } from '../qapi/error.ts';
@@ -124,7 +124,10 @@ export async function openSource(uri: MigrationUri, listening: (description: str
       return file;
     }
     case 'fd':
-      return new Socket({ fd: uri.fd, readable: true, writable: false });
+      // A saved machine that a management tool has opened, and read its own header off; node:net takes pipes and sockets only.
+      return fstatSync(uri.fd).isFile()
+        ? createReadStream('', { fd: uri.fd })
+        : new Socket({ fd: uri.fd, readable: true, writable: false });
     default:
       return spawn('/bin/sh', ['-c', uri.command], { stdio: ['ignore', 'pipe', 'inherit'] }).stdout;
   }
