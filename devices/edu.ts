@@ -40,7 +40,11 @@ const FACTORIAL_NS = ms(1);
 const DMA_MS = 100;
 
 const properties = {
-  dma_mask: prop.u64({ default: (1n << 28n) - 1n, help: 'bits of a DMA address that the device drives' }),
+  dma_mask: prop.u64({
+    default: (1n << 28n) - 1n,
+    listed: 'value',
+    help: 'bits of a DMA address that the device drives',
+  }),
 } as const;
 
 /** The card that courses on driver writing use: factorials, interrupts and DMA. */

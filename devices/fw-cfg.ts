@@ -18,10 +18,10 @@ const DMA_REGISTER_SIZE = 8;
 const DMA_OFFSET = 4;
 
 const properties = {
-  iobase: prop.u16({ default: 0x510, help: 'the selector port; data is the next' }),
-  dma_enabled: prop.bool({ default: true, help: 'on/off' }),
+  iobase: prop.u16({ default: 0x510, listed: 'no', help: 'the selector port; data is the next' }),
+  dma_enabled: prop.bool({ default: true }),
   'x-file-slots': prop.u16({ default: 0x20 }),
-  acpi_mr_restore: prop.bool({ default: true, help: 'on/off' }),
+  'acpi-mr-restore': prop.bool({ default: true }),
 } as const;
 
 function swap32(value: number): number {

@@ -87,9 +87,9 @@ export const hpetRegisters = registerMap('hpet', {
 
 const properties = {
   timers: prop.u8({ default: MIN_TIMERS, help: 'comparators, 3 to 32' }),
-  msi: prop.bool({ default: false, help: 'on/off' }),
+  msi: prop.bit({ default: false }),
   'hpet-intcap': prop.u32({ default: 0, help: 'I/O APIC inputs that the comparators can reach' }),
-  'hpet-offset-saved': prop.bool({ default: true, help: 'on/off' }),
+  'hpet-offset-saved': prop.bool({ default: true }),
 } as const;
 
 export class Hpet extends Device<typeof properties> {

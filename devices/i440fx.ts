@@ -26,10 +26,11 @@ const SMRAM_PRIORITY = 1;
 const hostProperties = {
   'pci-hole64-size': prop.size({ default: 2 ** 31 }),
   short_root_bus: prop.u32({ default: 0 }),
-  'below-4g-mem-size': prop.size({ default: 0 }),
-  'above-4g-mem-size': prop.size({ default: 0 }),
+  'below-4g-mem-size': prop.size({ default: 0, listed: 'no' }),
+  'above-4g-mem-size': prop.size({ default: 0, listed: 'no' }),
   'x-pci-hole64-fix': prop.bool({ default: true }),
-  bypass_iommu: prop.bool({ default: false }),
+  'x-config-reg-migration-enabled': prop.bool({ default: true }),
+  'bypass-iommu': prop.bool({ default: false }),
 };
 
 /** The 82441FX PCI and memory controller as a host: the configuration mechanism and the root bus. */

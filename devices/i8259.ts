@@ -25,7 +25,7 @@ const properties = {
   iobase: prop.u32({ default: 0xffff_ffff }),
   elcr_addr: prop.u32({ default: 0xffff_ffff }),
   elcr_mask: prop.u8({ default: 0xff }),
-  master: prop.bool({ default: false }),
+  master: prop.bit({ default: false }),
 };
 
 /** One 8259A programmable interrupt controller, with its edge/level control register (82371SB datasheet, section 2.5.7). */

@@ -15,6 +15,8 @@ const properties = {
   iobase: prop.u32({ default: UNSET }),
   irq: prop.u32({ default: UNSET }),
   chardev: prop.backend<Chardev>('chardev'),
+  baudbase: prop.u32({ default: 115_200 }),
+  wakeup: prop.bool({ default: false, help: 'a received byte wakes the machine up' }),
 };
 
 /** A serial port of a PC: a 16550A at a COM port's address. */
@@ -24,6 +26,10 @@ class IsaSerial extends IsaDevice<typeof properties> {
     clock: this.clock,
     irq: this.#irq,
     chardev: this.props.chardev,
+    baudbase: this.props.baudbase,
+    received: () => {
+      if (this.props.wakeup) this.services.system.requestWakeup('other');
+    },
     state: this.state(1, serialState),
   });
 

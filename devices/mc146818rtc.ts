@@ -44,7 +44,11 @@ const properties = {
   iobase: prop.u16({ default: 0x70 }),
   irq: prop.u8({ default: 8 }),
   lost_tick_policy: prop.enum(['discard', 'delay', 'slew'], { default: 'discard', typeName: 'LostTickPolicy' }),
-  'x-clock': prop.enum(['host', 'rt', 'vm'], { default: 'host', help: 'which clock drives it: -rtc clock=' }),
+  'x-clock': prop.enum(['host', 'rt', 'vm'], {
+    default: 'host',
+    listed: 'no',
+    help: 'which clock drives it: -rtc clock=',
+  }),
 };
 
 /** The MC146818 real-time clock with its 128 bytes of battery-backed RAM. */

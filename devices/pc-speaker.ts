@@ -6,7 +6,7 @@ import type { I8254 } from './i8254.ts';
 
 const properties = {
   iobase: prop.u32({ default: 0x61 }),
-  audiodev: prop.string(),
+  audiodev: prop.string({ description: 'ID of an audiodev to use as a backend' }),
   migrate: prop.bool({ default: true }),
 };
 

@@ -1,6 +1,7 @@
 /** PCI and PCI Express bridges: conventional ones, and the root ports of Express. */
 import type { DeviceContext } from '../core/device/device-type.ts';
 import { deviceType } from '../core/device/device-type.ts';
+import type { PropertyValue } from '../core/device/object.ts';
 import { prop } from '../core/device/property.ts';
 import { MemoryRegion } from '../core/memory/memory-region.ts';
 import { PciBridge } from '../core/pci/pci-bridge.ts';
@@ -38,15 +39,25 @@ const SLOT_CONTROL_WRITABLE = 0x1fff;
 const SLOT_EVENTS = 0x001f;
 const DEVCTL_WRITABLE = 0x000f;
 
+const UNSET = 0xffff_ffff;
+/** Addresses to keep free below a bridge; what is not said reads as all ones. */
+const reservedSize = {
+  ...prop.size({ default: UNSET }),
+  format: (value: number): PropertyValue => (value === UNSET ? 0xffff_ffff_ffff_ffffn : value),
+};
+const reservations = {
+  'bus-reserve': prop.u32({ default: UNSET }),
+  'io-reserve': reservedSize,
+  'mem-reserve': reservedSize,
+  'pref32-reserve': reservedSize,
+  'pref64-reserve': reservedSize,
+} as const;
+
 const bridgeProperties = {
   chassis_nr: prop.u8({ default: 0 }),
   msi: prop.onOffAuto({ default: 'auto' }),
-  shpc: prop.bool({ default: false }),
-  'bus-reserve': prop.u32({ default: 0xffff_ffff }),
-  'io-reserve': prop.size({ default: 0xffff_ffff }),
-  'mem-reserve': prop.size({ default: 0xffff_ffff }),
-  'pref32-reserve': prop.size({ default: 0xffff_ffff }),
-  'pref64-reserve': prop.size({ default: 0xffff_ffff }),
+  shpc: prop.bit({ default: false }),
+  ...reservations,
 } as const;
 
 /** `pci-bridge`: a conventional bridge that is in nobody's chipset. */
@@ -59,9 +70,11 @@ class StandardBridge extends PciBridge<typeof bridgeProperties> {
 
 const PCIE_PCI_EXPRESS_AT = 0x40;
 
+const expressBridgeProperties = { msi: prop.onOffAuto({ default: 'auto' }) } as const;
+
 /** `pcie-pci-bridge`: conventional PCI behind an Express port. */
-class ExpressToPciBridge extends PciBridge<typeof bridgeProperties> {
-  constructor(context: DeviceContext<typeof bridgeProperties>) {
+class ExpressToPciBridge extends PciBridge<typeof expressBridgeProperties> {
+  constructor(context: DeviceContext<typeof expressBridgeProperties>) {
     super(context, { firstSlot: 1, secondaryStatus: SECONDARY_66MHZ_FAST });
     const { config } = this;
     config.setStatus(SECONDARY_66MHZ_FAST);
@@ -90,17 +103,18 @@ const portProperties = {
   chassis: prop.u8({ default: 0 }),
   slot: prop.u16({ default: 0 }),
   hotplug: prop.bool({ default: true }),
-  power_controller_present: prop.bool({ default: true }),
+  power_controller_present: prop.bit({ default: true }),
   'disable-acs': prop.bool({ default: false }),
-  'x-speed': prop.string({ default: '16' }),
-  'x-width': prop.string({ default: '32' }),
-  'x-migrate-msix': prop.bool({ default: true }),
   'x-native-hotplug': prop.bool({ default: true }),
-  'bus-reserve': prop.u32({ default: 0xffff_ffff }),
-  'io-reserve': prop.size({ default: 0xffff_ffff }),
-  'mem-reserve': prop.size({ default: 0xffff_ffff }),
-  'pref32-reserve': prop.size({ default: 0xffff_ffff }),
-  'pref64-reserve': prop.size({ default: 0xffff_ffff }),
+  aer_log_max: prop.u16({ default: 8 }),
+} as const;
+
+const genericPortProperties = {
+  ...portProperties,
+  'x-speed': prop.enum(['2_5', '5', '8', '16'], { default: '16', typeName: 'PCIELinkSpeed' }),
+  'x-width': prop.enum(['1', '2', '4', '8', '12', '16', '32'], { default: '32', typeName: 'PCIELinkWidth' }),
+  'x-migrate-msix': prop.bool({ default: true }),
+  ...reservations,
 } as const;
 
 const MSIX_BAR = 4096;
@@ -117,8 +131,8 @@ interface PortShape {
 }
 
 /** A root port of PCI Express: one slot. */
-abstract class RootPort extends PciBridge<typeof portProperties> {
-  constructor(context: DeviceContext<typeof portProperties>, shape: PortShape) {
+abstract class RootPort<S extends typeof portProperties> extends PciBridge<S> {
+  constructor(context: DeviceContext<S>, shape: PortShape) {
     super(context, { express: true, closedAtReset: true });
     const { config, props } = this;
     const { vendor } = this.identity;
@@ -129,9 +143,9 @@ abstract class RootPort extends PciBridge<typeof portProperties> {
     config.set32(at + EXP.DEVCAP, ROLE_BASED_ERRORS);
     config.mask16(config.writable, at + EXP.DEVCTL, DEVCTL_WRITABLE);
     config.mask16(config.writeOneToClear, at + EXP.DEVSTA, DEVCTL_WRITABLE);
-    config.set32(at + EXP.LNKCAP, shape.linkCaps | (props.port << 24));
+    config.set32(at + EXP.LNKCAP, shape.linkCaps | (Number(props.port) << 24));
     config.set16(at + EXP.LNKSTA, shape.linkStatus);
-    config.set32(at + EXP.SLTCAP, SLOT_CAPS | (props.slot << 19));
+    config.set32(at + EXP.SLTCAP, SLOT_CAPS | (Number(props.slot) << 19));
     config.set16(at + EXP.SLTCTL, SLOT_CONTROL);
     config.mask16(config.writable, at + EXP.SLTCTL, SLOT_CONTROL_WRITABLE);
     config.mask16(config.writeOneToClear, at + EXP.SLTSTA, SLOT_EVENTS);
@@ -143,8 +157,8 @@ abstract class RootPort extends PciBridge<typeof portProperties> {
   }
 }
 
-class GenericRootPort extends RootPort {
-  constructor(context: DeviceContext<typeof portProperties>) {
+class GenericRootPort extends RootPort<typeof genericPortProperties> {
+  constructor(context: DeviceContext<typeof genericPortProperties>) {
     super(context, {
       ssvid: 0x40,
       express: 0x54,
@@ -164,7 +178,7 @@ class GenericRootPort extends RootPort {
   }
 }
 
-class Ioh3420 extends RootPort {
+class Ioh3420 extends RootPort<typeof portProperties> {
   constructor(context: DeviceContext<typeof portProperties>) {
     super(context, {
       ssvid: 0x40,
@@ -194,7 +208,7 @@ export const pciePciBridge = deviceType({
   summary: 'PCIe-to-PCI bridge',
   category: 'bridge',
   parents: ['base-pci-bridge', 'pci-device', 'device'],
-  properties: bridgeProperties,
+  properties: expressBridgeProperties,
   pci: { vendor: 0x1b36, device: 0x000e, class: BRIDGE_CLASS, bridge: true, pin: 'A' },
   create: ExpressToPciBridge,
 });
@@ -213,7 +227,7 @@ export const pcieRootPort = deviceType({
   summary: 'PCI Express Root Port',
   category: 'bridge',
   parents: ['pcie-root-port-base', 'pcie-slot', 'pcie-port', 'base-pci-bridge', 'pci-device', 'device'],
-  properties: portProperties,
+  properties: genericPortProperties,
   pci: {
     vendor: 0x1b36,
     device: 0x000c,

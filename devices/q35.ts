@@ -64,7 +64,7 @@ const hostProperties = {
   'above-4g-mem-size': prop.size({ default: 0 }),
   'x-pci-hole64-fix': prop.bool({ default: true }),
   'x-config-reg-migration-enabled': prop.bool({ default: true }),
-  bypass_iommu: prop.bool({ default: false }),
+  'bypass-iommu': prop.bool({ default: false }),
 } as const;
 
 /** The memory controller hub as a host: both configuration mechanisms and the root bus. */

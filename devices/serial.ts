@@ -72,6 +72,8 @@ export interface SerialParts {
   readonly chardev: Chardev | undefined;
   readonly state: StateValues<typeof serialState>;
   readonly baudbase?: number;
+  /** Bytes have come in. */
+  readonly received?: () => void;
 }
 
 /** A 16550A UART: the chip, whatever bus it is on. */
@@ -86,6 +88,7 @@ export class Serial implements IoHandler, CharUser {
   readonly #modemPoll: Timer;
   readonly #byte = new Uint8Array(1);
   readonly #baudbase: number;
+  readonly #received: (() => void) | undefined;
   #waitingForHost = false;
 
   constructor(
@@ -99,6 +102,7 @@ export class Serial implements IoHandler, CharUser {
     this.#chardev = parts.chardev;
     this.#s = parts.state;
     this.#baudbase = parts.baudbase ?? DEFAULT_BAUDBASE;
+    this.#received = parts.received;
     const registers = bank({
       RBR: { read: () => this.#receiveByte(), write: (value, previous) => (this.#transmitByte(value), previous) },
       IER: { wrote: (value, previous) => this.#enableChanged(value, previous) },
@@ -147,6 +151,7 @@ export class Serial implements IoHandler, CharUser {
   }
 
   receive(bytes: Uint8Array): void {
+    this.#received?.();
     if (this.#regs.MCR.LOOP) return;
     for (const byte of bytes) this.#pushReceived(byte);
     this.#update();

@@ -45,12 +45,12 @@ const CHUNK = 1024 * PFN_BYTES;
 
 const properties = {
   ...virtioProperties,
-  'deflate-on-oom': prop.bool({ default: false, help: 'on/off' }),
-  'free-page-hint': prop.bool({ default: false, help: 'on/off' }),
-  'page-poison': prop.bool({ default: true, help: 'on/off' }),
-  'free-page-reporting': prop.bool({ default: false, help: 'on/off' }),
-  'qemu-4-0-config-size': prop.bool({ default: false, help: 'on/off' }),
-  iothread: prop.string(),
+  'deflate-on-oom': prop.bit({ default: false }),
+  'free-page-hint': prop.bit({ default: false }),
+  'page-poison': prop.bit({ default: true }),
+  'free-page-reporting': prop.bit({ default: false }),
+  'qemu-4-0-config-size': prop.bool({ default: false }),
+  iothread: prop.string({ typeName: 'link<iothread>' }),
 } as const;
 
 /** Memory balloon (virtio 1.2, section 5.5): the guest gives pages up, and takes them back. */
@@ -256,5 +256,9 @@ export const [virtioBalloonPci, virtioBalloonPciTransitional, virtioBalloonPciNo
   virtioId: VIRTIO_ID.BALLOON,
   legacyId: 0x1002,
   class: 0x00_ff00,
+  properties: {
+    vectors: prop.u32({ default: 0, listed: 'no' }),
+    ioeventfd: prop.bit({ default: true, listed: 'no' }),
+  },
   vectors: () => 0,
 });

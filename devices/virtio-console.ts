@@ -15,7 +15,7 @@ const NONE = -1;
 const properties = {
   nr: prop.u32({ default: ANY }),
   name: prop.string(),
-  chardev: prop.backend<Chardev>('chardev', { help: 'ID of a chardev to use as a backend' }),
+  chardev: prop.backend<Chardev>('chardev'),
 } as const;
 
 /** A port of a virtio serial device with a character device behind it (virtio 1.2, section 5.3). */

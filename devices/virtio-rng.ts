@@ -18,7 +18,7 @@ const properties = {
   ...virtioProperties,
   'max-bytes': prop.u64({ default: INT64_MAX, help: 'bytes per period that the guest may have' }),
   period: prop.u32({ default: 0x1_0000, help: 'milliseconds' }),
-  rng: prop.backend<RngBackend>('rng', { help: 'id of the source of random numbers' }),
+  rng: prop.backend<RngBackend>('rng', { typeName: 'link<rng-backend>', help: 'id of the source of random numbers' }),
 } as const;
 
 /** Entropy device (virtio 1.2, section 5.4): one queue of buffers to be filled with random bytes. */

@@ -36,7 +36,7 @@ const PORTS_LIMIT = QUEUES_MAX / 2 - 1;
 const properties = {
   ...virtioProperties,
   max_ports: prop.u32({ default: 31 }),
-  'emergency-write': prop.bool({ default: true, help: 'on/off' }),
+  'emergency-write': prop.bit({ default: true }),
 } as const;
 
 /** A port as its device sees it. */
@@ -299,5 +299,9 @@ export const [virtioSerialPci, virtioSerialPciTransitional, virtioSerialPciNonTr
   virtioId: VIRTIO_ID.CONSOLE,
   legacyId: 0x1003,
   class: 0x07_8000,
+  properties: {
+    class: prop.u32({ default: 0, help: 'PCI class and sub-class instead of other communication' }),
+    vectors: prop.u32({ default: 2 }),
+  },
   vectors: () => 2,
 });

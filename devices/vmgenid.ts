@@ -15,7 +15,7 @@ import { Dma } from '../core/memory/dma.ts';
 import { field } from '../core/state/fields.ts';
 
 const properties = {
-  guid: prop.uuid({ default: '00000000-0000-0000-0000-000000000000', help: "the id, or 'auto' for a random one" }),
+  guid: prop.uuid({ default: 'auto' }),
 } as const;
 
 /** A random UUID (RFC 4122, version 4). */

@@ -6,17 +6,17 @@ const UNSET = 0xffff_ffff;
 
 /** The properties of a device with a disk behind it, with QEMU's names. */
 export const blockProperties = {
-  drive: prop.backend<BlockBackend>('drive', { help: 'Node name or ID of a block device to use as a backend' }),
-  backend_defaults: prop.onOffAuto({ default: 'auto', help: 'on/off/auto' }),
-  logical_block_size: prop.size({ default: 0, help: 'A power of two between 512 B and 2 MiB' }),
-  physical_block_size: prop.size({ default: 0, help: 'A power of two between 512 B and 2 MiB' }),
+  drive: prop.backend<BlockBackend>('drive'),
+  backend_defaults: prop.onOffAuto({ default: 'auto' }),
+  logical_block_size: prop.size({ default: 0, description: 'A power of two between 512 B and 2 MiB' }),
+  physical_block_size: prop.size({ default: 0, description: 'A power of two between 512 B and 2 MiB' }),
   min_io_size: prop.size({ default: 0 }),
   opt_io_size: prop.size({ default: 0 }),
   discard_granularity: prop.size({ default: UNSET }),
-  'write-cache': prop.onOffAuto({ default: 'auto', help: 'on/off/auto' }),
-  'share-rw': prop.bool({ default: false, help: 'on/off' }),
-  'account-invalid': prop.onOffAuto({ default: 'auto', help: 'on/off/auto' }),
-  'account-failed': prop.onOffAuto({ default: 'auto', help: 'on/off/auto' }),
+  'write-cache': prop.onOffAuto({ default: 'auto' }),
+  'share-rw': prop.bool({ default: false }),
+  'account-invalid': prop.onOffAuto({ default: 'auto' }),
+  'account-failed': prop.onOffAuto({ default: 'auto' }),
   rerror: prop.enum(['auto', 'report', 'ignore', 'stop'], { default: 'auto', typeName: 'BlockdevOnError' }),
   werror: prop.enum(['auto', 'report', 'ignore', 'enospc', 'stop'], { default: 'auto', typeName: 'BlockdevOnError' }),
 } as const;

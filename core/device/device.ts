@@ -325,7 +325,7 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
       this.defineProperty({
         name,
         type: property.type,
-        ...(property.help !== undefined && { description: property.help }),
+        ...(property.description !== undefined && { description: property.description }),
         get: () => property.format(values[name]),
       });
     }

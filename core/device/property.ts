@@ -11,7 +11,12 @@ export interface BackendLookup {
 export interface Prop<T> {
   /** QEMU's name of the type, as in `-device TYPE,help`. */
   readonly type: string;
+  /** What it is for, in our words: for the reference pages, and for types that QEMU has not. */
   readonly help: string | undefined;
+  /** What QEMU's listings say of it: `-device TYPE,help`, device-list-properties. */
+  readonly description: string | undefined;
+  /** Whether those listings show it, and its default: clients compare them with what they know of QEMU. */
+  readonly listed: Listed;
   readonly default: T | undefined;
   readonly required: boolean;
   /** May be changed while the machine runs (qom-set). */
@@ -22,7 +27,12 @@ export interface Prop<T> {
    */
   parse(value: unknown, context: ParseContext): T;
   format(value: T): PropertyValue;
+  /** As `info qtree` shows it, where that is not derived from {@link format}. */
+  print?(value: T): string;
 }
+
+/** `value`: without the default, which QEMU's device sets in code; `no`: only the machine that has the device sets it. */
+export type Listed = 'yes' | 'value' | 'no';
 
 export interface ParseContext {
   /** The property's name. */
@@ -41,14 +51,21 @@ interface Common<T> {
   readonly default?: T;
   readonly required?: boolean;
   readonly help?: string;
+  readonly description?: string;
+  readonly listed?: Listed;
+  /** QEMU's name of the type, where it is not the kind's. */
+  readonly typeName?: string;
   readonly mutable?: boolean;
 }
 type WithValue<T> = Common<T> & ({ readonly default: T } | { readonly required: true });
 
 interface Kind<T> {
   readonly type: string;
+  readonly description?: string;
+  readonly listed?: Listed;
   parse(value: unknown, context: ParseContext): T;
   format(value: T): PropertyValue;
+  print?(value: T): string;
 }
 
 /** A property kind with its overloads: with a default, or required, the value is always there. */
@@ -57,12 +74,15 @@ function declare<T>(kind: Kind<T>): {
   (options?: Common<T>): Prop<T | undefined>;
 } {
   return ((options: Common<T> = {}) => ({
-    type: kind.type,
+    type: options.typeName ?? kind.type,
     help: options.help,
+    description: options.description ?? kind.description,
+    listed: options.listed ?? kind.listed ?? 'yes',
     default: options.default,
     required: options.required ?? false,
     mutable: options.mutable ?? false,
     parse: kind.parse,
+    ...(kind.print !== undefined && { print: kind.print }),
     format: (value: T | undefined) => (value === undefined ? null : kind.format(value)),
   })) as ReturnType<typeof declare<T>>;
 }
@@ -142,6 +162,9 @@ const bool: Kind<boolean> = {
   format: value => value,
 };
 
+/** A bit of a word of flags: for management tools as {@link bool}, but described. */
+const bit: Kind<boolean> = { ...bool, description: 'on/off' };
+
 const string: Kind<string> = {
   type: 'str',
   parse(value, context) {
@@ -156,6 +179,8 @@ export type MacAddress = readonly [number, number, number, number, number, numbe
 
 const mac: Kind<MacAddress> = {
   type: 'str',
+  description: 'Ethernet 6-byte MAC Address, example: 52:54:00:12:34:56',
+  listed: 'value',
   parse(value, context) {
     const text = Array.isArray(value) ? value.map(byte => Number(byte).toString(16)).join(':') : String(value);
     const bytes = text
@@ -181,6 +206,7 @@ const mac: Kind<MacAddress> = {
 
 const uuid: Kind<string> = {
   type: 'str',
+  description: 'UUID (aka GUID) or "auto" for random value (default)',
   parse(value, context) {
     const text = String(value).toLowerCase();
     if (text === 'auto' || /^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/.test(text)) return text;
@@ -192,6 +218,7 @@ const uuid: Kind<string> = {
 /** Slot and function of a PCI address as QEMU writes it: `04.0`, `4`, `0x1e.7`; a number is slot * 8 + function. */
 const pciAddress: Kind<number> = {
   type: 'int32',
+  description: 'Slot and optional function number, example: 06.0 or 06',
   parse(value, context) {
     if (typeof value === 'number' && Number.isInteger(value) && value >= -1 && value <= 255) return value;
     const match = /^(?:0x)?([0-9a-f]{1,2})(?:\.([0-7]))?$/i.exec(String(value));
@@ -199,12 +226,38 @@ const pciAddress: Kind<number> = {
     if (match === null || slot > 31) throw invalid(context, 'a PCI slot and function such as 04.0', value);
     return slot * 8 + Number(match[2] ?? 0);
   },
-  format: value => (value < 0 ? '' : `${(value >> 3).toString(16).padStart(2, '0')}.${value & 7}`),
+  format: value => value,
+  print: value => (value < 0 ? '<unset>' : `${(value >> 3).toString(16).padStart(2, '0')}.${value & 7}`),
+};
+
+/** Place in the order in which firmware tries the devices; -1 for none. */
+const bootIndex: Kind<number> = { ...integer('int32', -1n, 0x7fff_ffffn), listed: 'value' };
+
+/** What QEMU says of its enumerations. */
+const CHOICE_DESCRIPTIONS: Readonly<Record<string, string>> = {
+  OnOffAuto: 'on/off/auto',
+  BlockdevOnError: 'Error handling policy, report/ignore/enospc/stop/auto',
+  BiosAtaTranslation: 'Logical CHS translation algorithm, auto/none/lba/large/rechs',
+  FdcDriveType: 'FDC drive type, 144/288/120/none/auto',
+  PCIELinkWidth: '1/2/4/8/12/16/32',
+  PCIELinkSpeed: '2_5/5/8/16',
+  OffAutoPCIBAR: 'off/auto/bar0/bar1/bar2/bar3/bar4/bar5',
+};
+
+/** What QEMU says of the kinds of backends. */
+const BACKEND_DESCRIPTIONS: Readonly<Record<string, string>> = {
+  chardev: 'ID of a chardev to use as a backend',
+  netdev: 'ID of a netdev to use as a backend',
+  drive: 'Node name or ID of a block device to use as a backend',
+  audiodev: 'ID of an audiodev to use as a backend',
+  tpmdev: 'ID of a tpm to use as a backend',
 };
 
 function choices<const C extends readonly string[]>(values: C, typeName: string): Kind<C[number]> {
+  const description = CHOICE_DESCRIPTIONS[typeName];
   return {
     type: typeName,
+    ...(description !== undefined && { description }),
     parse(value, context) {
       const text = typeof value === 'boolean' ? (value ? 'on' : 'off') : value;
       const found = values.find(candidate => candidate === text);
@@ -232,10 +285,15 @@ function enumeration<const C extends readonly string[]>(
 }
 
 /** A reference to a backend of the host by its id. `T` is what the backend's kind provides. */
-function backend<T>(kind: string, options: { help?: string; required?: boolean } = {}): Prop<T | undefined> {
+function backend<T>(
+  kind: string,
+  options: { help?: string; required?: boolean; typeName?: string; listed?: Listed } = {},
+): Prop<T | undefined> {
   return {
-    type: 'str',
+    type: options.typeName ?? 'str',
     help: options.help,
+    description: BACKEND_DESCRIPTIONS[kind],
+    listed: options.listed ?? 'yes',
     default: undefined,
     required: options.required ?? false,
     mutable: false,
@@ -269,6 +327,8 @@ function list<T>(element: Prop<T>, options: { help?: string } = {}): Prop<readon
   return {
     type: `list<${element.type}>`,
     help: options.help,
+    description: undefined,
+    listed: 'yes',
     default: [],
     required: false,
     mutable: false,
@@ -283,6 +343,7 @@ const ON_OFF_AUTO = ['auto', 'on', 'off'] as const;
 /** The kinds of properties. Integer ranges are those of the C types of the same names. */
 export const prop = {
   bool: declare(bool),
+  bit: declare(bit),
   u8: declare(integer('uint8', 0n, 0xffn)),
   u16: declare(integer('uint16', 0n, 0xffffn)),
   u32: declare(integer('uint32', 0n, 0xffff_ffffn)),
@@ -293,6 +354,7 @@ export const prop = {
   mac: declare(mac),
   uuid: declare(uuid),
   pciAddress: declare(pciAddress),
+  bootIndex: declare(bootIndex),
   enum: enumeration,
   onOffAuto: declare(choices(ON_OFF_AUTO, 'OnOffAuto')),
   backend,

@@ -68,13 +68,13 @@ export interface BarDeclaration {
 
 /** The properties that every PCI device has. */
 export const pciProperties = {
-  addr: prop.pciAddress({ default: -1, help: 'Slot and optional function number, example: 06.0 or 06' }),
-  multifunction: prop.bool({ default: false, help: 'on/off' }),
+  addr: prop.pciAddress({ default: -1 }),
+  multifunction: prop.bit({ default: false }),
   romfile: prop.string({ help: 'file with the option ROM; empty for none' }),
   romsize: prop.u32({ default: 0xffff_ffff }),
   rombar: prop.u32({ default: 1, help: 'whether the option ROM is in a BAR' }),
-  'x-pcie-lnksta-dllla': prop.bool({ default: true, help: 'on/off' }),
-  'x-pcie-extcap-init': prop.bool({ default: true, help: 'on/off' }),
+  'x-pcie-lnksta-dllla': prop.bit({ default: true }),
+  'x-pcie-extcap-init': prop.bit({ default: true }),
   failover_pair_id: prop.string(),
   'acpi-index': prop.u32({ default: 0 }),
 } as const;

@@ -11,16 +11,16 @@ import { queueFields, Virtqueue } from './virtqueue.ts';
 
 /** The properties that every virtio device has: features that all kinds share. */
 export const virtioProperties = {
-  indirect_desc: prop.bool({ default: true, help: 'on/off' }),
-  event_idx: prop.bool({ default: true, help: 'on/off' }),
-  notify_on_empty: prop.bool({ default: true, help: 'on/off' }),
-  any_layout: prop.bool({ default: true, help: 'on/off' }),
-  iommu_platform: prop.bool({ default: false, help: 'on/off' }),
-  packed: prop.bool({ default: false, help: 'on/off' }),
-  queue_reset: prop.bool({ default: true, help: 'on/off' }),
-  'use-started': prop.bool({ default: true, help: 'on/off' }),
-  'use-disabled-flag': prop.bool({ default: true, help: 'on/off' }),
-  'x-disable-legacy-check': prop.bool({ default: false, help: 'on/off' }),
+  indirect_desc: prop.bit({ default: true }),
+  event_idx: prop.bit({ default: true }),
+  notify_on_empty: prop.bit({ default: true }),
+  any_layout: prop.bit({ default: true }),
+  iommu_platform: prop.bit({ default: false }),
+  packed: prop.bit({ default: false }),
+  queue_reset: prop.bit({ default: true }),
+  'use-started': prop.bool({ default: true }),
+  'use-disabled-flag': prop.bool({ default: true }),
+  'x-disable-legacy-check': prop.bool({ default: false }),
 } as const;
 
 export type VirtioProps = typeof virtioProperties;

@@ -22,9 +22,9 @@ const VERSION = 2;
 const WINDOW = 0x200;
 
 export const virtioMmioProperties = {
-  format_transport_address: prop.bool({ default: true, help: 'on/off' }),
-  'force-legacy': prop.bool({ default: true, help: 'on/off' }),
-  ioeventfd: prop.bool({ default: true, help: 'on/off' }),
+  format_transport_address: prop.bool({ default: true }),
+  'force-legacy': prop.bool({ default: true }),
+  ioeventfd: prop.bit({ default: true }),
 } as const;
 
 /** A window of registers with a virtio device behind it (virtio 1.2, section 4.2), or none. The machine places it. */

@@ -1,4 +1,5 @@
 import { type DeviceCategory, type DeviceContext, type DeviceType, deviceType } from '../device/device-type.ts';
+import type { PropSet } from '../device/property.ts';
 import { VirtioPci, type VirtioPciKind, virtioPciProperties } from './virtio-pci.ts';
 
 type Properties = typeof virtioPciProperties;
@@ -9,6 +10,8 @@ export interface VirtioPciDefinition extends Omit<VirtioPciKind, 'flavour'> {
   readonly name: string;
   readonly summary: string;
   readonly category: DeviceCategory;
+  /** Properties of the function that other kinds have not, or have otherwise. */
+  readonly properties?: PropSet;
 }
 
 const ANCESTORS = ['virtio-pci', 'pci-device', 'device'];
@@ -37,7 +40,7 @@ function functionType(definition: VirtioPciDefinition, flavour: VirtioPciKind['f
     summary,
     category,
     parents: [`${name}-pci-base`, ...ANCESTORS],
-    properties: { ...backend.properties, ...own } as Properties,
+    properties: { ...backend.properties, ...own, ...definition.properties } as Properties,
     pci: { vendor: 0x1af4, device: legacyId, class: definition.class, pin: 'A' },
     create: VirtioFunction,
   });

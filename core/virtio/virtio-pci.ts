@@ -34,23 +34,23 @@ const MODERN_DEVICE_BASE = 0x1040;
 
 /** What all virtio PCI functions have. */
 export const virtioPciProperties = {
-  ioeventfd: prop.bool({ default: true, help: 'on/off' }),
+  ioeventfd: prop.bit({ default: true }),
   vectors: prop.u32({ default: UNSPECIFIED, help: 'MSI-X vectors; 0 for none' }),
-  'disable-legacy': prop.onOffAuto({ default: 'auto', help: 'on/off/auto' }),
-  'disable-modern': prop.bool({ default: false, help: 'on/off' }),
-  'virtio-pci-bus-master-bug-migration': prop.bool({ default: false, help: 'on/off' }),
-  'migrate-extra': prop.bool({ default: true, help: 'on/off' }),
-  'modern-pio-notify': prop.bool({ default: false, help: 'on/off' }),
-  'x-disable-pcie': prop.bool({ default: false, help: 'on/off' }),
-  'page-per-vq': prop.bool({ default: false, help: 'on/off' }),
-  'x-ignore-backend-features': prop.bool({ default: false, help: 'on/off' }),
-  ats: prop.bool({ default: false, help: 'on/off' }),
-  'x-ats-page-aligned': prop.bool({ default: true, help: 'on/off' }),
-  'x-pcie-deverr-init': prop.bool({ default: true, help: 'on/off' }),
-  'x-pcie-lnkctl-init': prop.bool({ default: true, help: 'on/off' }),
-  'x-pcie-pm-init': prop.bool({ default: true, help: 'on/off' }),
-  'x-pcie-flr-init': prop.bool({ default: true, help: 'on/off' }),
-  aer: prop.bool({ default: false, help: 'on/off' }),
+  'disable-legacy': prop.onOffAuto({ default: 'auto' }),
+  'disable-modern': prop.bool({ default: false }),
+  'virtio-pci-bus-master-bug-migration': prop.bit({ default: false }),
+  'migrate-extra': prop.bit({ default: true }),
+  'modern-pio-notify': prop.bit({ default: false }),
+  'x-disable-pcie': prop.bit({ default: false }),
+  'page-per-vq': prop.bit({ default: false }),
+  'x-ignore-backend-features': prop.bool({ default: false }),
+  ats: prop.bit({ default: false }),
+  'x-ats-page-aligned': prop.bit({ default: true }),
+  'x-pcie-deverr-init': prop.bit({ default: true }),
+  'x-pcie-lnkctl-init': prop.bit({ default: true }),
+  'x-pcie-pm-init': prop.bit({ default: true }),
+  'x-pcie-flr-init': prop.bit({ default: true }),
+  aer: prop.bit({ default: false }),
 } as const;
 
 type Props = typeof virtioPciProperties;
@@ -90,7 +90,7 @@ export abstract class VirtioPci extends PciDevice<Props> implements VirtioTransp
 
   constructor(context: DeviceContext<Props>, kind: VirtioPciKind) {
     const modes = modesOf(context, kind);
-    super({ ...context, type: { ...context.type, pci: identityOf(kind, modes) } });
+    super({ ...context, type: { ...context.type, pci: identityOf(kind, modes, context.props) } });
     this.#kind = kind;
     this.#modes = modes;
     const paged = this.props['page-per-vq'];
@@ -315,10 +315,11 @@ function modesOf(context: DeviceContext<Props>, kind: VirtioPciKind): Modes {
   return { legacy, modern, express: below && modern && !props['x-disable-pcie'] };
 }
 
-function identityOf(kind: VirtioPciKind, modes: Modes): PciIdentity {
+function identityOf(kind: VirtioPciKind, modes: Modes, props: object): PciIdentity {
+  const chosen = 'class' in props && typeof props.class === 'number' && props.class > 0 ? props.class << 8 : kind.class;
   const common: Omit<PciIdentity, 'device'> = {
     vendor: 0x1af4,
-    class: kind.class,
+    class: chosen,
     pin: 'A',
     ...(modes.express && { express: 'endpoint' as const }),
     ...(kind.rom !== undefined && { rom: kind.rom }),

@@ -29,13 +29,13 @@ const SIZE_CLASSES = [64, 127, 255, 511, 1023] as const;
 
 const properties = {
   mac: prop.mac({ default: [0x52, 0x54, 0x00, 0x12, 0x34, 0x56] }),
-  netdev: prop.backend<NetBackend>('netdev', { help: 'ID of a netdev to use as a backend' }),
-  bootindex: prop.i32({ default: -1 }),
-  autonegotiation: prop.bool({ default: true }),
-  mitigation: prop.bool({ default: true }),
-  extra_mac_registers: prop.bool({ default: true }),
-  migrate_tso_props: prop.bool({ default: true }),
-  'init-vet': prop.bool({ default: true }),
+  netdev: prop.backend<NetBackend>('netdev'),
+  bootindex: prop.bootIndex({ default: -1 }),
+  autonegotiation: prop.bit({ default: true }),
+  mitigation: prop.bit({ default: true }),
+  extra_mac_registers: prop.bit({ default: true }),
+  migrate_tso_props: prop.bit({ default: true }),
+  'init-vet': prop.bit({ default: true }),
 };
 type Properties = typeof properties;
 

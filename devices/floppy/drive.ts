@@ -12,15 +12,15 @@ const UNSET = 0xffff_ffff;
 const SECTOR = 512;
 const UNITS = 2;
 const properties = {
-  drive: prop.backend<BlockBackend>('drive', { help: 'Node name or ID of a block device to use as a backend' }),
+  drive: prop.backend<BlockBackend>('drive'),
   unit: prop.u32({ default: UNSET }),
   'drive-type': prop.enum(DRIVE_TYPES, {
     default: 'auto',
     typeName: 'FdcDriveType',
     help: 'FDC drive type, 144/288/120/none/auto',
   }),
-  logical_block_size: prop.size({ default: 0 }),
-  physical_block_size: prop.size({ default: 0 }),
+  logical_block_size: prop.size({ default: 0, description: 'A power of two between 512 B and 2 MiB' }),
+  physical_block_size: prop.size({ default: 0, description: 'A power of two between 512 B and 2 MiB' }),
   min_io_size: prop.size({ default: 0 }),
   opt_io_size: prop.size({ default: 0 }),
   discard_granularity: prop.size({ default: UNSET }),

@@ -91,20 +91,17 @@ const properties = {
   fdtypeA: prop.enum(DRIVE_TYPES, {
     default: 'auto',
     typeName: 'FdcDriveType',
-    help: 'FDC drive type, 144/288/120/none/auto',
   }),
   fdtypeB: prop.enum(DRIVE_TYPES, {
     default: 'auto',
     typeName: 'FdcDriveType',
-    help: 'FDC drive type, 144/288/120/none/auto',
   }),
   fallback: prop.enum(DRIVE_TYPES, {
     default: '288',
     typeName: 'FdcDriveType',
-    help: 'FDC drive type, 144/288/120/none/auto',
   }),
-  bootindexA: prop.i32({ default: -1 }),
-  bootindexB: prop.i32({ default: -1 }),
+  bootindexA: prop.bootIndex({ default: -1 }),
+  bootindexB: prop.bootIndex({ default: -1 }),
 } as const;
 
 /** The PC's floppy disk controller (`isa-fdc`). */

@@ -64,16 +64,16 @@ const CPU_HOTPLUG_BASE = 0xcd8;
 const properties = {
   noreboot: prop.bool({ default: true }),
   'smm-compat': prop.bool({ default: false }),
-  'x-smi-broadcast': prop.bool({ default: true }),
-  'x-smi-cpu-hotplug': prop.bool({ default: true }),
-  'x-smi-cpu-hotunplug': prop.bool({ default: true }),
-  disable_s3: prop.u8({ default: 0 }),
-  disable_s4: prop.u8({ default: 0 }),
-  s4_val: prop.u8({ default: 2 }),
-  enable_tco: prop.bool({ default: true }),
-  'acpi-pci-hotplug-with-bridge-support': prop.bool({ default: true }),
-  'memory-hotplug-support': prop.bool({ default: true }),
-  'x-not-migrate-acpi-index': prop.bool({ default: false }),
+  'x-smi-broadcast': prop.bit({ default: true }),
+  'x-smi-cpu-hotplug': prop.bit({ default: true }),
+  'x-smi-cpu-hotunplug': prop.bit({ default: true }),
+  disable_s3: prop.u8({ default: 0, listed: 'value' }),
+  disable_s4: prop.u8({ default: 0, listed: 'value' }),
+  s4_val: prop.u8({ default: 2, listed: 'value' }),
+  enable_tco: prop.bool({ default: true, listed: 'value' }),
+  'acpi-pci-hotplug-with-bridge-support': prop.bool({ default: true, listed: 'value' }),
+  'memory-hotplug-support': prop.bool({ default: true, listed: 'value' }),
+  'x-not-migrate-acpi-index': prop.bool({ default: false, listed: 'no' }),
 } as const;
 
 /** The LPC bridge of ICH9: interrupt routing, power management, the TCO watchdog, and the ISA devices' bus. */

@@ -16,21 +16,21 @@ const UNSET = 0xffff_ffff;
 
 /** The properties that every IDE drive has, with QEMU's names. */
 const driveProperties = {
-  drive: prop.backend<BlockBackend>('drive', { help: 'Node name or ID of a block device to use as a backend' }),
+  drive: prop.backend<BlockBackend>('drive'),
   unit: prop.u32({ default: UNSET }),
   ver: prop.string(),
   serial: prop.string(),
   model: prop.string(),
   wwn: prop.u64({ default: 0n }),
-  bootindex: prop.i32({ default: -1 }),
+  bootindex: prop.bootIndex({ default: -1 }),
   backend_defaults: prop.onOffAuto({ default: 'auto' }),
-  logical_block_size: prop.size({ default: 0, help: 'A power of two between 512 B and 2 MiB' }),
-  physical_block_size: prop.size({ default: 0, help: 'A power of two between 512 B and 2 MiB' }),
+  logical_block_size: prop.size({ default: 0, description: 'A power of two between 512 B and 2 MiB' }),
+  physical_block_size: prop.size({ default: 0, description: 'A power of two between 512 B and 2 MiB' }),
   min_io_size: prop.size({ default: 0 }),
   opt_io_size: prop.size({ default: 0 }),
   discard_granularity: prop.size({ default: UNSET }),
   'write-cache': prop.onOffAuto({ default: 'auto' }),
-  'share-rw': prop.bool({ default: false, help: 'on/off' }),
+  'share-rw': prop.bool({ default: false }),
   rerror: prop.enum(['auto', 'report', 'ignore', 'stop'], { default: 'auto', typeName: 'BlockdevOnError' }),
   werror: prop.enum(['auto', 'report', 'ignore', 'enospc', 'stop'], { default: 'auto', typeName: 'BlockdevOnError' }),
   'account-invalid': prop.onOffAuto({ default: 'auto' }),
@@ -48,7 +48,6 @@ const diskProperties = {
   'bios-chs-trans': prop.enum(['auto', 'none', 'lba', 'large', 'rechs'], {
     default: 'auto',
     typeName: 'BiosAtaTranslation',
-    help: 'Logical CHS translation algorithm, auto/none/lba/large/rechs',
   }),
   rotation_rate: prop.u16({ default: 0 }),
 } as const;

@@ -23,9 +23,9 @@ const BYTES = { impl: { min: 1, max: 1 } };
 
 const properties = {
   vgamem_mb: prop.u32({ default: 16, help: 'video memory in MiB, a power of two' }),
-  mmio: prop.bool({ default: true }),
-  'qemu-extended-regs': prop.bool({ default: true }),
-  edid: prop.bool({ default: true }),
+  mmio: prop.bit({ default: true }),
+  'qemu-extended-regs': prop.bit({ default: true }),
+  edid: prop.bit({ default: true }),
   xres: prop.u32({ default: 0 }),
   yres: prop.u32({ default: 0 }),
   xmax: prop.u32({ default: 0 }),

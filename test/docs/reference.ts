@@ -20,7 +20,7 @@ function properties(set: PropSet): string {
   const rows = Object.entries(set).map(([name, property]) => {
     const given = property.default;
     const initial = given === undefined ? '' : `\`${String(property.format(given))}\``;
-    return `| \`${name}\` | ${property.type} | ${initial} | ${(property.help ?? '').replaceAll('|', '\\|')} |`;
+    return `| \`${name}\` | ${property.type} | ${initial} | ${(property.help ?? property.description ?? '').replaceAll('|', '\\|')} |`;
   });
   return rows.length === 0 ? '' : `\n| property | type | default | |\n|---|---|---|---|\n${rows.join('\n')}\n`;
 }

@@ -23,11 +23,7 @@ export function objectCommands(program: Program): Handlers<QmpSession> {
     'qom-list': ({ path }) => {
       const node = resolve(path);
       return [
-        ...node.properties.map(({ name, type, description }) => ({
-          name,
-          type,
-          ...(description !== undefined && { description }),
-        })),
+        ...node.properties.map(({ name, type }) => ({ name, type })),
         ...[...node.children].map(([name, child]) => ({ name, type: `child<${child.typeName}>` })),
       ];
     },
@@ -98,12 +94,15 @@ interface PropertyInfo {
 }
 
 function deviceProperties(properties: Readonly<Record<string, Prop<unknown>>>): PropertyInfo[] {
-  return Object.entries(properties).map(([name, property]) => ({
-    name,
-    type: property.type,
-    ...(property.help !== undefined && { description: property.help }),
-    ...(property.default !== undefined && { 'default-value': property.format(property.default) as Json }),
-  }));
+  return Object.entries(properties)
+    .filter(([, property]) => property.listed !== 'no')
+    .map(([name, property]) => ({
+      name,
+      type: property.type,
+      ...(property.description !== undefined && { description: property.description }),
+      ...(property.default !== undefined &&
+        property.listed === 'yes' && { 'default-value': property.format(property.default) as Json }),
+    }));
 }
 
 async function typeProperties(program: Program, name: string): Promise<PropertyInfo[] | undefined> {
