@@ -47,6 +47,22 @@ export class ReceiveFilter {
     this.vlans[vlan >>> 5] = pass ? word | bit : word & ~bit;
   }
 
+  /** The VLANs that pass, the highest first. */
+  passedVlans(): number[] {
+    const vlans: number[] = [];
+    for (let vlan = 4095; vlan >= 0; vlan--) {
+      if (((this.vlans[vlan >>> 5] ?? 0) & (1 << (vlan & 31))) !== 0) vlans.push(vlan);
+    }
+    return vlans;
+  }
+
+  /** The table's addresses from index `from` to before `to`, the last first. */
+  addresses(from: number, to: number): Uint8Array[] {
+    const addresses: Uint8Array[] = [];
+    for (let index = to - 1; index >= from; index--) addresses.push(this.table.slice(index * MAC, (index + 1) * MAC));
+    return addresses;
+  }
+
   /** Whether the card whose own address is `mac` takes `frame`. */
   passes(frame: Uint8Array, mac: Uint8Array): boolean {
     if (this.promiscuous) return true;

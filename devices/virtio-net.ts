@@ -1,7 +1,8 @@
 import { deviceType } from '../core/device/device-type.ts';
 import { prop } from '../core/device/property.ts';
 import { SouthbridgeError } from '../core/errors.ts';
-import { connectCard, type NetBackend, type NetClient, type NetReceiver } from '../core/net/net-client.ts';
+import { type CardReceiver, NetCard, type ReceiveFilterInfo } from '../core/net/net-cards.ts';
+import type { NetBackend, NetClient } from '../core/net/net-client.ts';
 import { field } from '../core/state/fields.ts';
 import type { VirtqueueElement } from '../core/virtio/element.ts';
 import { bit, has, QUEUE_SIZE_MAX, VIRTIO_F, VIRTIO_ID } from '../core/virtio/features.ts';
@@ -103,7 +104,7 @@ const state = {
 } as const;
 
 /** Network card (virtio 1.2, section 5.1), with one pair of queues. Wires carry plain frames, so nothing is offloaded. */
-class VirtioNet extends VirtioDevice<typeof properties> implements NetReceiver {
+class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver {
   readonly #saved = this.state(1, state, { onReset: 'keep' });
   readonly #filter = new ReceiveFilter();
   readonly #mac = new Uint8Array(MAC);
@@ -113,7 +114,9 @@ class VirtioNet extends VirtioDevice<typeof properties> implements NetReceiver {
   /** The buffers of the frame that is being received, and how many bytes each got. */
   readonly #merged: VirtqueueElement[] = [];
   readonly #lengths: number[] = [];
+  #card: NetCard | undefined;
   #port: NetClient | undefined;
+  #filterWatched = true;
   #receiveQueue: Virtqueue | undefined;
   #transmitQueue: Virtqueue | undefined;
   #linkUp = true;
@@ -137,15 +140,12 @@ class VirtioNet extends VirtioDevice<typeof properties> implements NetReceiver {
     this.#receiveQueue = this.addQueue(props.rx_queue_size, () => this.#port?.receiverReady());
     this.#transmitQueue = this.addQueue(props.tx_queue_size, queue => this.#transmit(queue));
     this.addQueue(CONTROL_QUEUE_SIZE, queue => this.#control(queue));
-    this.#mac.set(this.#ownMac);
-    const port = connectCard(owner.id ?? owner.typeName, owner.typeName, this, props.netdev);
-    this.#port = port;
-    this.onUnrealize(() => port.disconnect());
+    const card = new NetCard(this, { id: owner.id, model: owner.typeName, mac: props.mac, backend: props.netdev });
+    this.onUnrealize(card.plug(this.services.netCards));
+    this.#card = card;
+    this.#port = card.client;
+    this.#mac.set(card.mac);
     this.onUnrealize(this.services.system.onRunning(() => this.#resumed()));
-  }
-
-  get #ownMac(): readonly number[] {
-    return this.props.mac ?? [0x52, 0x54, 0, 0x12, 0x34, 0x56];
   }
 
   get #speedKnown(): boolean {
@@ -204,14 +204,20 @@ class VirtioNet extends VirtioDevice<typeof properties> implements NetReceiver {
   protected override configWritten(config: DataView): void {
     if (this.accepted(F.CTRL_MAC_ADDR) || this.accepted(VIRTIO_F.VERSION_1)) return;
     for (let index = 0; index < MAC; index++) this.#mac[index] = config.getUint8(CONFIG.MAC + index);
+    this.#card?.showAddress(this.#mac);
   }
 
   protected override virtioReset(): void {
     this.#filter.reset();
-    this.#mac.set(this.#ownMac);
+    if (this.#card !== undefined) this.#setMac(this.#card.mac);
     this.#announcing = false;
     this.#held = false;
     this.#port?.purge();
+  }
+
+  #setMac(mac: Uint8Array): void {
+    this.#mac.set(mac);
+    this.#card?.showAddress(this.#mac);
   }
 
   get #headerLength(): number {
@@ -367,11 +373,11 @@ class VirtioNet extends VirtioDevice<typeof properties> implements NetReceiver {
   #execute(kind: number, command: number, element: VirtqueueElement): boolean {
     switch (kind) {
       case CLASS.RX:
-        return this.#setMode(command, element);
+        return this.#filterChanged(this.#setMode(command, element));
       case CLASS.MAC:
-        return this.#setAddresses(command, element);
+        return this.#filterChanged(this.#setAddresses(command, element));
       case CLASS.VLAN:
-        return this.#setVlan(command, element);
+        return this.#filterChanged(this.#setVlan(command, element));
       case CLASS.ANNOUNCE:
         if (command !== 0 || !this.#announcing) return false;
         this.#announcing = false;
@@ -391,6 +397,37 @@ class VirtioNet extends VirtioDevice<typeof properties> implements NetReceiver {
       default:
         return false;
     }
+  }
+
+  /** Tells management of the first change since it last asked. */
+  #filterChanged(done: boolean): boolean {
+    if (!done || !this.#filterWatched) return done;
+    this.#filterWatched = false;
+    const name = this.bus.owner?.id;
+    this.services.system.emit('NIC_RX_FILTER_CHANGED', { ...(name !== undefined && { name }), path: this.path });
+    return done;
+  }
+
+  /** What QMP `query-rx-filter` shows. */
+  receiveFilter(): ReceiveFilterInfo {
+    this.#filterWatched = true;
+    const filter = this.#filter;
+    const { allMulticast, noMulticast, allUnicast, noUnicast } = filter;
+    const vlanTable = filter.passedVlans();
+    const filtersVlans = this.accepted(F.CTRL_VLAN);
+    return {
+      promiscuous: filter.promiscuous,
+      multicast: noMulticast ? 'none' : allMulticast ? 'all' : 'normal',
+      unicast: noUnicast ? 'none' : allUnicast ? 'all' : 'normal',
+      vlan: !filtersVlans ? 'all' : vlanTable.length === 0 ? 'none' : 'normal',
+      broadcastAllowed: !filter.noBroadcast,
+      multicastOverflow: filter.multicastOverflow,
+      unicastOverflow: filter.unicastOverflow,
+      mainMac: this.#mac,
+      vlanTable,
+      unicastTable: filter.addresses(0, filter.firstMulticast),
+      multicastTable: filter.addresses(filter.firstMulticast, filter.used),
+    };
   }
 
   /** Copies up to `length` bytes of a command's argument, from its byte `from`. */
@@ -437,6 +474,7 @@ class VirtioNet extends VirtioDevice<typeof properties> implements NetReceiver {
     if (command === MAC_COMMAND.ADDR_SET) {
       if (length !== MAC) return false;
       element.out.gather(COMMAND_HEADER, this.#mac, 0, MAC);
+      this.#card?.showAddress(this.#mac);
       return true;
     }
     return command === MAC_COMMAND.TABLE_SET && this.#setTable(element, length);
@@ -490,7 +528,7 @@ class VirtioNet extends VirtioDevice<typeof properties> implements NetReceiver {
   protected override restored(): void {
     const { mac, status, flags, table, firstMulticast, used, vlans } = this.#saved;
     const filter = this.#filter;
-    this.#mac.set(mac);
+    this.#setMac(mac);
     this.#linkUp = (status & LINK_UP) !== 0;
     this.#announcing = (status & ANNOUNCE) !== 0;
     for (const [index, name] of FLAGS.entries()) filter[name] = (flags & (1 << index)) !== 0;

@@ -1,6 +1,7 @@
 import type { HostClock, RealtimeClock, VirtualClock } from '../clock/clock.ts';
 import type { InputHub } from '../display/input.ts';
 import type { DisplayHub } from '../display/screen.ts';
+import type { NetCards } from '../net/net-cards.ts';
 import type { TraceHub } from '../trace/trace.ts';
 import type { DeviceTypeInfo } from './device-type.ts';
 import type { BackendLookup } from './property.ts';
@@ -60,6 +61,8 @@ export interface DeviceServices {
   readonly input: InputHub;
   /** Display adapters register here for who looks at them. */
   readonly displays: DisplayHub;
+  /** Network cards register here for who sends them announcing. */
+  readonly netCards: NetCards;
   /** The contents of a ROM image by its file name, searched as QEMU does; throws a named error where there is none. */
   romImage(name: string): Uint8Array;
   /** Bytes of RAM that the machine has (`-m`). */

@@ -16,6 +16,7 @@ import { AddressSpace, type RamListener } from '../memory/address-space.ts';
 import { type GuestRam, SharedRam } from '../memory/guest-ram.ts';
 import { MemoryRegion } from '../memory/memory-region.ts';
 import { PORT_COUNT, PortSpace } from '../memory/port-space.ts';
+import { NetCards } from '../net/net-cards.ts';
 import { TraceHub } from '../trace/trace.ts';
 import { MachineCpus } from './cpus.ts';
 import { MachineClocks } from './deadlines.ts';
@@ -114,6 +115,7 @@ export class Machine {
       system: this.power,
       input: new InputHub(),
       displays: new DisplayHub(),
+      netCards: new NetCards(),
       romImage: parts.romImage ?? noRom,
       ramSize: parts.config.ramSize,
       random: parts.random ?? Math.random,

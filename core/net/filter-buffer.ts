@@ -12,6 +12,7 @@ const US_PER_MS = 1000;
 /** `filter-buffer`: holds frames back and lets all go on together every `interval` microseconds of the host's time. */
 export class BufferFilter extends NetFilter {
   readonly #interval: number;
+  readonly #microseconds: number;
   readonly #held: Held[] = [];
   #timer: NodeJS.Timeout | undefined;
 
@@ -21,6 +22,7 @@ export class BufferFilter extends NetFilter {
     if (options.interval === 0) {
       throw new SouthbridgeError('ERR_NETFILTER', "Property 'filter-buffer.interval' requires a positive value");
     }
+    this.#microseconds = options.interval;
     this.#interval = Math.max(1, options.interval / US_PER_MS);
     this.statusChanged(this.on);
   }
@@ -28,6 +30,10 @@ export class BufferFilter extends NetFilter {
   override dispose(): void {
     clearInterval(this.#timer);
     this.#release();
+  }
+
+  protected override details(): string {
+    return `filter-buffer,interval=${this.#microseconds}`;
   }
 
   protected override filter(direction: FrameDirection, frame: Uint8Array, length: number): boolean {

@@ -12,6 +12,7 @@ const MS_PER_S = 1000;
 
 /** `filter-dump`: each frame goes to a pcap file, cut at `maxlen` bytes; stamps are the host's time. */
 export class DumpFilter extends NetFilter {
+  readonly #file: string;
   readonly #limit: number;
   readonly #record: Buffer;
   #fd: number | undefined;
@@ -23,6 +24,7 @@ export class DumpFilter extends NetFilter {
     options: FilterOptions & { readonly file: string; readonly maxlen?: number | undefined },
   ) {
     super(id, client, options);
+    this.#file = options.file;
     this.#limit = options.maxlen ?? DEFAULT_LENGTH;
     if (this.#limit === 0) {
       throw new SouthbridgeError('ERR_NETFILTER', "Property 'filter-dump.maxlen' doesn't take value '0'");
@@ -46,6 +48,10 @@ export class DumpFilter extends NetFilter {
   override dispose(): void {
     if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
+  }
+
+  protected override details(): string {
+    return `filter-dump,file=${this.#file},maxlen=${this.#limit}`;
   }
 
   protected override filter(_direction: FrameDirection, frame: Uint8Array, length: number): boolean {

@@ -13,18 +13,30 @@ function send(to: Chardev, frame: Uint8Array, length: number): void {
   if (to.isOpen) to.writeAll(encodeFrame(frame, length));
 }
 
+/** What the character devices are called. */
+interface DeviceNames {
+  readonly indev?: string | undefined;
+  readonly outdev?: string | undefined;
+}
+
 /** `filter-mirror`: a copy of each frame goes to a character device. */
 export class MirrorFilter extends NetFilter {
   readonly #out: Chardev;
+  readonly #outdev: string;
 
-  constructor(id: string, client: NetClient, options: FilterOptions, out: Chardev) {
+  constructor(id: string, client: NetClient, options: FilterOptions & DeviceNames, out: Chardev) {
     super(id, client, options);
+    this.#outdev = options.outdev ?? '';
     this.#out = out;
     out.attach(OUTPUT_ONLY);
   }
 
   override dispose(): void {
     this.#out.detach();
+  }
+
+  protected override details(): string {
+    return `filter-mirror,vnet_hdr_support=false,outdev=${this.#outdev}`;
   }
 
   protected override filter(_direction: FrameDirection, frame: Uint8Array, length: number): boolean {
@@ -35,6 +47,7 @@ export class MirrorFilter extends NetFilter {
 
 /** `filter-redirector`: frames leave for one character device instead of going on, and others come in from another. */
 export class RedirectorFilter extends NetFilter {
+  readonly #names: DeviceNames;
   readonly #in: Chardev | undefined;
   readonly #out: Chardev | undefined;
 
@@ -42,7 +55,7 @@ export class RedirectorFilter extends NetFilter {
   constructor(
     id: string,
     client: NetClient,
-    options: FilterOptions,
+    options: FilterOptions & DeviceNames,
     devices: { readonly in: Chardev | undefined; readonly out: Chardev | undefined },
   ) {
     super(id, client, options);
@@ -52,6 +65,7 @@ export class RedirectorFilter extends NetFilter {
         "filter redirector needs 'indev' or 'outdev' at least one property set",
       );
     }
+    this.#names = options;
     this.#in = devices.in;
     this.#out = devices.out;
     const decoder = new FrameDecoder((frame, length) => this.#inject(frame, length));
@@ -71,6 +85,10 @@ export class RedirectorFilter extends NetFilter {
   override dispose(): void {
     this.#in?.detach();
     this.#out?.detach();
+  }
+
+  protected override details(): string {
+    return `filter-redirector,vnet_hdr_support=false,indev=${this.#names.indev ?? ''},outdev=${this.#names.outdev ?? ''}`;
   }
 
   protected override filter(_direction: FrameDirection, frame: Uint8Array, length: number): boolean {

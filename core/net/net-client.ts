@@ -22,6 +22,8 @@ export interface FrameFilter {
   readonly id: string;
   /** Sees the first `length` bytes of `frame`, only valid during the call. Returns true where it takes the frame away. */
   take(direction: FrameDirection, frame: Uint8Array, length: number): boolean;
+  /** Its line of `info network`. */
+  describe(): string;
 }
 
 /**
@@ -30,7 +32,7 @@ export interface FrameFilter {
  */
 export class NetClient {
   /** QEMU's id of the client: the netdev's id, or the card's. */
-  readonly name: string;
+  name: string;
   /** QEMU's name of its kind: `e1000`, `user`, `socket`. */
   readonly model: string;
   /** For `info network`. */
@@ -172,16 +174,4 @@ export interface NetBackend {
   readonly client: NetClient;
   /** Gives back sockets, files and timers. Idempotent. */
   dispose(): void;
-}
-
-/** How a card plugs into its netdev: makes the card's end and connects the two. `backend` is absent for a card without one. */
-export function connectCard(
-  name: string,
-  model: string,
-  receiver: NetReceiver,
-  backend: NetBackend | undefined,
-): NetClient {
-  const client = new NetClient(name, model, receiver);
-  if (backend !== undefined) client.connect(backend.client);
-  return client;
 }

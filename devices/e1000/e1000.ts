@@ -1,8 +1,10 @@
 import { ms } from '../../core/clock/units.ts';
 import type { DeviceContext } from '../../core/device/device-type.ts';
 import { deviceType } from '../../core/device/device-type.ts';
-import { type MacAddress, prop } from '../../core/device/property.ts';
-import { connectCard, type NetBackend, type NetClient, type NetReceiver } from '../../core/net/net-client.ts';
+import { prop } from '../../core/device/property.ts';
+import { LARGEST_FRAME } from '../../core/net/frame-stream.ts';
+import { type CardReceiver, NetCard } from '../../core/net/net-cards.ts';
+import type { NetBackend, NetClient } from '../../core/net/net-client.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
 import type { Registers } from '../../core/register/register.ts';
 import { field } from '../../core/state/fields.ts';
@@ -10,7 +12,7 @@ import { Eeprom, eepromState } from './eeprom.ts';
 import { Phy, phyState } from './phy.ts';
 import { accepts } from './receive-filter.ts';
 import { CTRL, e1000Registers, INT, MDIC, RCTL, TCTL_EN } from './registers.ts';
-import { type TransmitHost, Transmitter, transmitState } from './transmit.ts';
+import { PROCESSED, type TransmitHost, Transmitter, transmitState } from './transmit.ts';
 
 const MMIO_SIZE = 0x2_0000;
 const IO_SIZE = 0x40;
@@ -25,10 +27,9 @@ const RXD = { DD: 0x01, EOP: 0x02, IXSM: 0x04, VP: 0x08 } as const;
 /** Interrupt delays count 256 ns, absolute transmit and receive delays 1.024 us (sections 13.4.18, 13.4.31). */
 const DELAY_UNIT_NS = 256;
 const MIN_DELAY = 500;
-const SIZE_CLASSES = [64, 127, 255, 511, 1023] as const;
 
 const properties = {
-  mac: prop.mac({ default: [0x52, 0x54, 0x00, 0x12, 0x34, 0x56] }),
+  mac: prop.mac(),
   netdev: prop.backend<NetBackend>('netdev'),
   bootindex: prop.bootIndex({ default: -1 }),
   autonegotiation: prop.bit({ default: true }),
@@ -38,9 +39,10 @@ const properties = {
   'init-vet': prop.bit({ default: true }),
 };
 type Properties = typeof properties;
+type Counter = { value: number };
 
 /** Intel's 8254x gigabit controllers with a copper PHY. */
-export class E1000 extends PciDevice<Properties> implements NetReceiver, TransmitHost {
+export class E1000 extends PciDevice<Properties> implements CardReceiver, TransmitHost {
   readonly #regs: Registers<typeof e1000Registers> = this.bind(e1000Registers, {
     CTRL: { write: value => this.#control(value) },
     EECD: { read: () => this.#eeprom.control, wrote: value => this.#eeprom.writeControl(value) },
@@ -75,7 +77,7 @@ export class E1000 extends PciDevice<Properties> implements NetReceiver, Transmi
     { delayed: field.bool(), io: field.u32(), delayedByDescriptor: field.bool(), asserted: field.bool() },
     { name: 'interrupts' },
   );
-  readonly #eeprom = new Eeprom(this.state(1, eepromState, { name: 'eeprom' }), this.props.mac, this.identity.device);
+  readonly #eeprom = new Eeprom(this.state(1, eepromState, { name: 'eeprom' }));
   readonly #phy = new Phy(
     this.state(1, phyState, { name: 'phy' }),
     this.identity.device === 0x1004 ? 0x0c30 : this.identity.device === 0x100f ? 0x0c50 : 0x0c20,
@@ -87,16 +89,18 @@ export class E1000 extends PciDevice<Properties> implements NetReceiver, Transmi
   readonly #descriptor = new Uint8Array(DESCRIPTOR);
   readonly #descriptorView = new DataView(this.#descriptor.buffer);
   readonly #padded = new Uint8Array(MIN_FRAME);
-  readonly #net: NetClient = connectCard(this.id ?? this.typeName, this.typeName, this, this.props.netdev);
+  readonly #untagged = new Uint8Array(LARGEST_FRAME);
+  readonly #addresses = this.#regs.RA.values;
+  readonly #multicast = this.#regs.MTA.values;
+  readonly #vlans = this.#regs.VFTA.values;
+  readonly #card = new NetCard(this, {
+    id: this.id,
+    model: this.typeName,
+    mac: this.props.mac,
+    backend: this.props.netdev,
+  });
+  readonly #net: NetClient = this.#card.client;
   #transmitting = false;
-
-  get netClient(): NetClient {
-    return this.#net;
-  }
-
-  get macAddress(): MacAddress {
-    return this.props.mac;
-  }
 
   protected override realize(): void {
     this.bar(
@@ -108,7 +112,8 @@ export class E1000 extends PciDevice<Properties> implements NetReceiver, Transmi
       undefined,
       { impl: { min: 1, max: 4 } },
     );
-    this.onUnrealize(() => this.#net.disconnect());
+    this.onUnrealize(this.#card.plug(this.services.netCards));
+    this.#eeprom.program(this.#card.mac, this.identity.device);
     this.#resetMac();
   }
 
@@ -131,9 +136,10 @@ export class E1000 extends PciDevice<Properties> implements NetReceiver, Transmi
 
   #resetMac(): void {
     const { RA } = this.#regs;
-    const { mac } = this.props;
-    RA.at(0).value = (mac[0] | (mac[1] << 8) | (mac[2] << 16) | (mac[3] << 24)) >>> 0;
-    RA.at(1).value = (mac[4] | (mac[5] << 8) | 0x8000_0000) >>> 0;
+    const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = this.#card.mac;
+    RA.at(0).value = (a | (b << 8) | (c << 16) | (d << 24)) >>> 0;
+    RA.at(1).value = (e | (f << 8) | 0x8000_0000) >>> 0;
+    this.#card.showAddress(this.#card.mac);
   }
 
   #control(value: number): number {
@@ -263,10 +269,10 @@ export class E1000 extends PciDevice<Properties> implements NetReceiver, Transmi
     let causes: number = INT.TXQE;
     let moved = false;
     while (TDH.value !== TDT.value) {
-      const { reported, delayed } = this.#transmitter.process(base + TDH.value * DESCRIPTOR);
+      const wanted = this.#transmitter.process(base + TDH.value * DESCRIPTOR);
       moved = true;
-      if (reported) causes |= INT.TXDW;
-      if (delayed) this.#s.delayedByDescriptor = true;
+      if ((wanted & PROCESSED.REPORTED) !== 0) causes |= INT.TXDW;
+      if ((wanted & PROCESSED.DELAYED) !== 0) this.#s.delayedByDescriptor = true;
       TDH.value = TDH.value + 1 >= ring ? 0 : TDH.value + 1;
       // A tail beyond the ring would go round for ever.
       if (TDH.value === start || start >= ring) break;
@@ -275,17 +281,16 @@ export class E1000 extends PciDevice<Properties> implements NetReceiver, Transmi
     if (moved) this.#raise(causes);
   }
 
-  send(frame: Uint8Array, at: number, length: number): void {
+  send(frame: Uint8Array, length: number): void {
     const { TPT, GPTC, MPTC, BPTC } = this.#regs;
     increment(TPT);
     increment(GPTC);
-    if (((frame[at] ?? 0) & 1) !== 0) increment(isBroadcast(frame, at) ? BPTC : MPTC);
-    this.#countSize('PTC', length + CRC);
-    this.#countOctets('TOTL', length + CRC);
-    this.#countOctets('GOTCL', length + CRC);
-    const view = at === 0 && length === frame.length ? frame : frame.subarray(at, at + length);
-    if (this.#phy.loopback || (this.#regs.RCTL.value & RCTL.LBM) !== 0) this.receive(view, length);
-    else this.#net.send(view, length);
+    if (((frame[0] ?? 0) & 1) !== 0) increment(isBroadcast(frame) ? BPTC : MPTC);
+    increment(this.#sentOfSize(length + CRC));
+    addOctets(this.#regs.TOTL, this.#regs.TOTH, length + CRC);
+    addOctets(this.#regs.GOTCL, this.#regs.GOTCH, length + CRC);
+    if (this.#phy.loopback || (this.#regs.RCTL.value & RCTL.LBM) !== 0) this.receive(frame, length);
+    else this.#net.send(frame, length);
   }
 
   segmented(failed: boolean): void {
@@ -301,13 +306,12 @@ export class E1000 extends PciDevice<Properties> implements NetReceiver, Transmi
 
   /** Puts a frame into the guest's buffers (section 3.2). What the filters refuse counts as taken. */
   receive(frame: Uint8Array, length: number): boolean {
-    const { STATUS, RCTL: control, RA, MTA, VFTA } = this.#regs;
+    const { STATUS, RCTL: control } = this.#regs;
     if (!STATUS.LU || (control.value & RCTL.EN) === 0 || !this.dma.enabled) return true;
     let bytes = frame;
     let size = length;
     if (length < MIN_FRAME) {
-      this.#padded.fill(0);
-      this.#padded.set(frame.subarray(0, length));
+      for (let at = 0; at < MIN_FRAME; at++) this.#padded[at] = at < length ? (frame[at] ?? 0) : 0;
       bytes = this.#padded;
       size = MIN_FRAME;
     }
@@ -318,14 +322,7 @@ export class E1000 extends PciDevice<Properties> implements NetReceiver, Transmi
       increment(this.#regs.ROC);
       return true;
     }
-    const filter = {
-      control: control.value,
-      addresses: RA.values,
-      multicast: MTA.values,
-      vlans: VFTA.values,
-      vlanType: this.vlanType,
-    };
-    if (!accepts(bytes, filter)) return true;
+    if (!accepts(bytes, control.value, this.#addresses, this.#multicast, this.#vlans, this.vlanType)) return true;
     const tagged = this.vlanEnabled && (((bytes[12] ?? 0) << 8) | (bytes[13] ?? 0)) === this.vlanType;
     const tag = tagged ? ((bytes[14] ?? 0) << 8) | (bytes[15] ?? 0) : 0;
     const payload = size - (tagged ? VLAN_TAG : 0);
@@ -336,15 +333,19 @@ export class E1000 extends PciDevice<Properties> implements NetReceiver, Transmi
       return false;
     }
     if (tagged) {
-      const stripped = new Uint8Array(payload);
-      stripped.set(bytes.subarray(0, 12));
-      stripped.set(bytes.subarray(16, size), 12);
-      bytes = stripped;
+      bytes = this.#withoutTag(bytes, payload);
     }
     this.#store(bytes, payload, total, tagged, tag);
     this.#countReceived(bytes, payload);
     this.#raise(INT.RXT0 | (this.#runsLow() ? INT.RXDMT0 : 0));
     return true;
+  }
+
+  #withoutTag(bytes: Uint8Array, payload: number): Uint8Array {
+    const untagged = this.#untagged;
+    for (let at = 0; at < 12; at++) untagged[at] = bytes[at] ?? 0;
+    for (let at = 12; at < payload; at++) untagged[at] = bytes[at + VLAN_TAG] ?? 0;
+    return untagged;
   }
 
   get #bufferSize(): number {
@@ -412,25 +413,22 @@ export class E1000 extends PciDevice<Properties> implements NetReceiver, Transmi
     const { GPRC, TPR, BPRC, MPRC } = this.#regs;
     increment(TPR);
     increment(GPRC);
-    if (((bytes[0] ?? 0) & 1) !== 0) increment(isBroadcast(bytes, 0) ? BPRC : MPRC);
-    this.#countSize('PRC', payload + CRC);
-    this.#countOctets('TORL', payload + CRC);
-    this.#countOctets('GORCL', payload + CRC);
+    if (((bytes[0] ?? 0) & 1) !== 0) increment(isBroadcast(bytes) ? BPRC : MPRC);
+    increment(this.#receivedOfSize(payload + CRC));
+    addOctets(this.#regs.TORL, this.#regs.TORH, payload + CRC);
+    addOctets(this.#regs.GORCL, this.#regs.GORCH, payload + CRC);
   }
 
-  #countSize(kind: 'PRC' | 'PTC', size: number): void {
-    const index = SIZE_CLASSES.findIndex(limit => size <= limit);
-    const name = index < 0 ? '1522' : ((['64', '127', '255', '511', '1023'] as const)[index] ?? '64');
-    increment(this.#regs[`${kind}${name}`]);
+  #receivedOfSize(size: number): Counter {
+    const { PRC64, PRC127, PRC255, PRC511, PRC1023, PRC1522 } = this.#regs;
+    if (size > 1023) return PRC1522;
+    return size <= 64 ? PRC64 : size <= 127 ? PRC127 : size <= 255 ? PRC255 : size <= 511 ? PRC511 : PRC1023;
   }
 
-  #countOctets(low: 'TORL' | 'TOTL' | 'GORCL' | 'GOTCL', size: number): void {
-    const high = { TORL: 'TORH', TOTL: 'TOTH', GORCL: 'GORCH', GOTCL: 'GOTCH' } as const;
-    const lower = this.#regs[low];
-    const upper = this.#regs[high[low]];
-    const sum = upper.value * 2 ** 32 + lower.value + size;
-    upper.value = Math.min(0xffff_ffff, Math.floor(sum / 2 ** 32));
-    lower.value = sum % 2 ** 32;
+  #sentOfSize(size: number): Counter {
+    const { PTC64, PTC127, PTC255, PTC511, PTC1023, PTC1522 } = this.#regs;
+    if (size > 1023) return PTC1522;
+    return size <= 64 ? PTC64 : size <= 127 ? PTC127 : size <= 255 ? PTC255 : size <= 511 ? PTC511 : PTC1023;
   }
 
   // The I/O window: an address, and the register there (section 13.3)
@@ -448,12 +446,22 @@ export class E1000 extends PciDevice<Properties> implements NetReceiver, Transmi
   }
 }
 
-function increment(counter: { value: number }): void {
+function increment(counter: Counter): void {
   if (counter.value < 0xffff_ffff) counter.value++;
 }
 
-function isBroadcast(frame: Uint8Array, at: number): boolean {
-  for (let index = 0; index < 6; index++) if (frame[at + index] !== 0xff) return false;
+/** A pair of registers counts octets together and stays at its end. */
+function addOctets(lower: Counter, upper: Counter, size: number): void {
+  const sum = lower.value + size;
+  if (sum <= 0xffff_ffff) lower.value = sum;
+  else if (upper.value < 0xffff_ffff) {
+    upper.value++;
+    lower.value = sum % 2 ** 32;
+  } else lower.value = 0xffff_ffff;
+}
+
+function isBroadcast(frame: Uint8Array): boolean {
+  for (let index = 0; index < 6; index++) if (frame[index] !== 0xff) return false;
   return true;
 }
 

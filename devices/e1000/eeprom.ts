@@ -1,4 +1,3 @@
-import type { MacAddress } from '../../core/device/property.ts';
 import { field, type StateValues } from '../../core/state/fields.ts';
 import { EECD } from './registers.ts';
 
@@ -32,9 +31,13 @@ export class Eeprom {
   readonly words: Uint16Array;
   readonly #s: StateValues<typeof eepromState>;
 
-  constructor(state: StateValues<typeof eepromState>, mac: MacAddress, device: number) {
+  constructor(state: StateValues<typeof eepromState>) {
     this.#s = state;
     this.words = Uint16Array.from(CONTENTS);
+  }
+
+  /** What makes a card itself: its address and its model. */
+  program(mac: Uint8Array, device: number): void {
     for (let word = 0; word < 3; word++) this.words[word] = (mac[word * 2] ?? 0) | ((mac[word * 2 + 1] ?? 0) << 8);
     for (const word of DEVICE_ID_WORDS) this.words[word] = device;
     const sum = this.words.subarray(0, CHECKSUM_WORD).reduce((total, word) => total + word, 0);

@@ -7,19 +7,14 @@ const ADDRESS_VALID = 0x8000_0000;
 const MULTICAST_SHIFT = [4, 3, 2, 0] as const;
 const VLAN_ID = 0xfff;
 
-/** The registers that decide. */
-export interface FilterRegisters {
-  readonly control: number;
-  readonly addresses: Uint32Array;
-  readonly multicast: Uint32Array;
-  readonly vlans: Uint32Array;
-  readonly vlanType: number;
-}
-
-/** Whether the card takes a frame with this destination (section 3.2.1). */
+/** Whether the card takes a frame with this destination (section 3.2.1); the tables are those of RA, MTA and VFTA. */
 export function accepts(
   frame: Uint8Array,
-  { control, addresses, multicast, vlans, vlanType }: FilterRegisters,
+  control: number,
+  addresses: Uint32Array,
+  multicast: Uint32Array,
+  vlans: Uint32Array,
+  vlanType: number,
 ): boolean {
   const isBroadcast =
     frame[0] === BROADCAST &&

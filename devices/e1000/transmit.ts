@@ -19,6 +19,8 @@ const POPTS = { IXSM: 1, TXSM: 2 } as const;
 const DESCRIPTOR = 16;
 const DD = 1;
 const VLAN_HEADER = 4;
+/** The two addresses at the front of a frame. */
+const ADDRESSES = 12;
 /** The largest packet that can be put together, as QEMU's. */
 const MAX_PACKET = 0x1_0000;
 const HEADER_MAX = 256;
@@ -52,13 +54,16 @@ export const transmitState = {
   headerBytes: field.bytes(HEADER_MAX),
 };
 
+/** What software wants of a descriptor: that its end be told, and that the interrupt be delayed. */
+export const PROCESSED = { REPORTED: 1, DELAYED: 2 } as const;
+
 /** What the transmitter needs of its card. */
 export interface TransmitHost {
   readonly dma: Dma;
   readonly vlanEnabled: boolean;
   readonly vlanType: number;
-  /** Sends `length` bytes of `frame` from `at`. */
-  send(frame: Uint8Array, at: number, length: number): void;
+  /** Sends the first `length` bytes of `frame`. */
+  send(frame: Uint8Array, length: number): void;
   /** A TCP segmentation context was used. */
   segmented(failed: boolean): void;
 }
@@ -75,10 +80,10 @@ export class Transmitter {
     this.#host = host;
   }
 
-  /** Carries out the descriptor at `address`. Returns whether software asked for its status, and whether it delays interrupts. */
-  process(address: number): { readonly reported: boolean; readonly delayed: boolean } {
+  /** Carries out the descriptor at `address`. Returns what of {@link PROCESSED} is true of it. */
+  process(address: number): number {
     const { dma } = this.#host;
-    if (!dma.read(address, this.#descriptor)) return { reported: false, delayed: false };
+    if (!dma.read(address, this.#descriptor)) return 0;
     const lower = this.#words.getUint32(8, true);
     const upper = this.#words.getUint32(12, true);
     if ((lower & (CMD.DEXT | DTYP_DATA)) === CMD.DEXT) this.#takeContext(lower, upper);
@@ -88,7 +93,7 @@ export class Transmitter {
       // The status is in the low byte of the upper word; errors of a former life are cleared.
       dma.write32(address + 12, ((upper | DD) & ~0x0e) >>> 0);
     }
-    return { reported, delayed: (lower & CMD.IDE) !== 0 };
+    return (reported ? PROCESSED.REPORTED : 0) | ((lower & CMD.IDE) !== 0 ? PROCESSED.DELAYED : 0);
   }
 
   #takeContext(lower: number, upper: number): void {
@@ -96,19 +101,17 @@ export class Transmitter {
     const target = (lower & CMD.TSE_OR_IC) !== 0 ? this.#s.segmentation : this.#s.checksum;
     const setup = words.getUint32(0, true);
     const layer4 = words.getUint32(4, true);
-    Object.assign(target, {
-      ipcss: setup & 0xff,
-      ipcso: (setup >>> 8) & 0xff,
-      ipcse: setup >>> 16,
-      tucss: layer4 & 0xff,
-      tucso: (layer4 >>> 8) & 0xff,
-      tucse: layer4 >>> 16,
-      payload: lower & 0xf_ffff,
-      header: (upper >>> 8) & 0xff,
-      mss: upper >>> 16,
-      tcp: (lower & TUCMD.TCP) !== 0,
-      ipv4: (lower & TUCMD.IPV4) !== 0,
-    });
+    target.ipcss = setup & 0xff;
+    target.ipcso = (setup >>> 8) & 0xff;
+    target.ipcse = setup >>> 16;
+    target.tucss = layer4 & 0xff;
+    target.tucso = (layer4 >>> 8) & 0xff;
+    target.tucse = layer4 >>> 16;
+    target.payload = lower & 0xf_ffff;
+    target.header = (upper >>> 8) & 0xff;
+    target.mss = upper >>> 16;
+    target.tcp = (lower & TUCMD.TCP) !== 0;
+    target.ipv4 = (lower & TUCMD.IPV4) !== 0;
     this.#s.frames = 0;
     // A TCP checksum at offset 0 cannot be meant: it is where TCP's is.
     if (target.tucso === 0) target.tucso = target.tucss + (target.tcp ? 16 : 6);
@@ -133,12 +136,16 @@ export class Transmitter {
     else this.#fill(buffer, Math.min(length, MAX_PACKET - s.size));
     if ((lower & CMD.EOP) === 0) return;
     if (!(s.segmenting && s.size < s.segmentation.header)) this.#sendPacket();
-    Object.assign(s, { frames: 0, sum: 0, vlan: false, size: 0, segmenting: false });
+    s.frames = 0;
+    s.sum = 0;
+    s.vlan = false;
+    s.size = 0;
+    s.segmenting = false;
   }
 
   #fill(buffer: number, length: number): void {
     const s = this.#s;
-    this.#host.dma.read(buffer, s.data, VLAN_HEADER + s.size, length);
+    this.#host.dma.read(buffer, s.data, s.size, length);
     s.size += length;
   }
 
@@ -154,10 +161,10 @@ export class Transmitter {
       if (step === 0) break;
       const before = s.size;
       this.#fill(at, step);
-      if (before < header && s.size >= header) s.headerBytes.set(s.data.subarray(VLAN_HEADER, VLAN_HEADER + header));
+      if (before < header && s.size >= header) copy(s.data, s.headerBytes, header);
       if (s.size === whole) {
         this.#sendPacket();
-        s.data.set(s.headerBytes.subarray(0, header), VLAN_HEADER);
+        copy(s.headerBytes, s.data, header);
         s.size = header;
       }
       at += step;
@@ -171,15 +178,15 @@ export class Transmitter {
     if (s.segmenting) this.#adjustHeaders(used);
     if ((s.sum & POPTS.TXSM) !== 0) this.#putChecksum(used.tucso, used.tucss, used.tucse);
     if ((s.sum & POPTS.IXSM) !== 0) this.#putChecksum(used.ipcso, used.ipcss, used.ipcse);
-    if (!s.vlan) {
-      this.#host.send(s.data, VLAN_HEADER, s.size);
-      return;
+    if (s.vlan) {
+      // The tag goes behind the two addresses; what follows them moves.
+      s.data.copyWithin(ADDRESSES + VLAN_HEADER, ADDRESSES, s.size);
+      this.#put16(ADDRESSES, this.#host.vlanType);
+      this.#put16(ADDRESSES + 2, s.vlanTag);
+      this.#host.send(s.data, s.size + VLAN_HEADER);
+    } else {
+      this.#host.send(s.data, s.size);
     }
-    // The tag goes behind the two addresses, which move into the room in front.
-    s.data.copyWithin(0, VLAN_HEADER, VLAN_HEADER + 12);
-    this.#put16(8, this.#host.vlanType);
-    this.#put16(10, s.vlanTag);
-    this.#host.send(s.data, 0, s.size + VLAN_HEADER);
   }
 
   /** Lengths, identification, sequence number and flags of one segment (section 3.5). */
@@ -197,7 +204,7 @@ export class Transmitter {
       const sequence = (this.#get16(used.tucss + 4) * 0x1_0000 + this.#get16(used.tucss + 6) + sent) >>> 0;
       this.#put16(used.tucss + 4, sequence >>> 16);
       this.#put16(used.tucss + 6, sequence);
-      const flags = VLAN_HEADER + used.tucss + 13;
+      const flags = used.tucss + 13;
       if (used.payload - sent > used.mss) s.data[flags] = (s.data[flags] ?? 0) & ~TCP_PSH_FIN;
       else if (s.frames > 0) this.#host.segmented(false);
     } else {
@@ -214,18 +221,22 @@ export class Transmitter {
     const { size, data } = this.#s;
     const last = end !== 0 && end < size ? end + 1 : size;
     if (at + 2 > last || at + 2 > size) return;
-    this.#put16(at, fold(sumWords(data, VLAN_HEADER + start, VLAN_HEADER + last)));
+    this.#put16(at, fold(sumWords(data, start, last)));
   }
 
   #get16(at: number): number {
     const { data } = this.#s;
-    return ((data[VLAN_HEADER + at] ?? 0) << 8) | (data[VLAN_HEADER + at + 1] ?? 0);
+    return ((data[at] ?? 0) << 8) | (data[at + 1] ?? 0);
   }
 
   #put16(at: number, value: number): void {
     const { data } = this.#s;
-    if (VLAN_HEADER + at + 1 >= data.length) return;
-    data[VLAN_HEADER + at] = value >>> 8;
-    data[VLAN_HEADER + at + 1] = value;
+    if (at + 1 >= data.length) return;
+    data[at] = value >>> 8;
+    data[at + 1] = value;
   }
+}
+
+function copy(from: Uint8Array, to: Uint8Array, length: number): void {
+  for (let at = 0; at < length; at++) to[at] = from[at] ?? 0;
 }

@@ -1,6 +1,6 @@
 import type { Chardev } from '../../char/chardev.ts';
 import { SouthbridgeError } from '../../errors.ts';
-import type { FilterOptions, NetFilter } from '../../net/filter.ts';
+import type { NetFilter } from '../../net/filter.ts';
 import { BufferFilter } from '../../net/filter-buffer.ts';
 import { DumpFilter } from '../../net/filter-dump.ts';
 import { MirrorFilter, RedirectorFilter } from '../../net/filter-redirect.ts';
@@ -18,7 +18,7 @@ export async function addFilter(program: Program, objects: UserObjects, object: 
   if (backend === undefined) throw new QmpError("Parameter 'netdev' expects a network backend id");
   const { client } = backend;
   const place = placeFor(spec.position ?? 'tail', spec.insert ?? 'behind', client, objects);
-  const filter = makeFilter(program, object, client, spec);
+  const filter = makeFilter(program, object, client);
   client.filters.splice(place, 0, filter);
   object.defineProperty({
     name: 'status',
@@ -50,7 +50,7 @@ function placeFor(position: string, insert: string, client: NetClient, objects: 
   return insert === 'before' ? index : index + 1;
 }
 
-function makeFilter(program: Program, object: UserObject, client: NetClient, options: FilterOptions): NetFilter {
+function makeFilter(program: Program, object: UserObject, client: NetClient): NetFilter {
   const { id, spec } = object;
   const device = (name: string, missing: string): Chardev => {
     if (program.chars.get(name) === undefined) throw new QmpError(`${missing} '${name}' not found`, 'DeviceNotFound');
@@ -62,7 +62,7 @@ function makeFilter(program: Program, object: UserObject, client: NetClient, opt
     case 'filter-dump':
       return new DumpFilter(id, client, spec);
     case 'filter-mirror':
-      return new MirrorFilter(id, client, options, device(spec.outdev, 'Device'));
+      return new MirrorFilter(id, client, spec, device(spec.outdev, 'Device'));
     case 'filter-redirector': {
       const { indev, outdev } = spec;
       if (indev !== undefined && indev === outdev) {
@@ -70,7 +70,7 @@ function makeFilter(program: Program, object: UserObject, client: NetClient, opt
       }
       const input = indev === undefined ? undefined : device(indev, 'IN Device');
       const output = outdev === undefined ? undefined : device(outdev, 'OUT Device');
-      return new RedirectorFilter(id, client, options, { in: input, out: output });
+      return new RedirectorFilter(id, client, spec, { in: input, out: output });
     }
     default:
       throw new SouthbridgeError('ERR_NETFILTER', `'${spec['qom-type']}' is no network filter`);

@@ -1,6 +1,8 @@
 import { SouthbridgeError } from '../../errors.ts';
 import type { NicConfig } from '../../machine/machine-config.ts';
-import { Hub, HubPort } from '../../net/hub.ts';
+import { type AnnounceOptions, Announcer } from '../../net/announce.ts';
+import { Hub, type HubPort } from '../../net/hub.ts';
+import type { NetCard } from '../../net/net-cards.ts';
 import type { NetBackend, NetClient } from '../../net/net-client.ts';
 import { SocketNet } from '../../net/socket.ts';
 import { TapNet } from '../../net/tap.ts';
@@ -23,12 +25,13 @@ const LISTS: ReadonlySet<string> = new Set(['hostfwd', 'guestfwd', 'dnssearch'])
 
 /** The host's side of the network cards: what `-netdev` and `netdev_add` make, by id. */
 export class Nets implements Resource {
-  readonly #program: Pick<Program, 'backends' | 'objects'>;
+  readonly #program: Pick<Program, 'backends' | 'objects' | 'machine'>;
+  readonly #announcers = new Map<string, Announcer>();
   readonly #backends = new Map<string, NetBackend>();
   readonly #hubs = new Map<number, Hub>();
   #made = 0;
 
-  constructor(program: Pick<Program, 'backends' | 'objects'>) {
+  constructor(program: Pick<Program, 'backends' | 'objects' | 'machine'>) {
     this.#program = program;
     program.backends.provide('netdev', id => this.#claim(id), this);
   }
@@ -134,36 +137,56 @@ export class Nets implements Resource {
     backend.dispose();
   }
 
+  /** Announces the cards; of each `id` there is one series at a time. */
+  announce(id: string, options: AnnounceOptions): void {
+    this.#announcers.get(id)?.dispose();
+    this.#announcers.delete(id);
+    if (options.rounds <= 0) return;
+    const { netCards } = this.#program.machine.services;
+    this.#announcers.set(id, new Announcer(netCards, options, () => this.#announcers.delete(id)));
+  }
+
   /** `set_link`; a backend's card goes along with it. */
   setLink(name: string, up: boolean): void {
     const client = this.#clientNamed(name);
     if (client === undefined) throw deviceNotFound(name);
     client.setLink(up);
     const { peer } = client;
-    if (peer !== undefined && !this.#isBackend(peer.name)) peer.setLink(up);
+    if (peer !== undefined && this.#isCard(peer)) peer.setLink(up);
   }
 
-  /** `info network`: hubs with what is on their ports, then every other wire. */
+  /** `info network`: hubs with what is on their ports, then every card with its backend, and what has none. */
   describe(): string {
-    const line = ({ name, model, description }: NetClient): string =>
-      `${name}: index=0,type=${this.#isBackend(name) ? model : 'nic'}${description === '' ? '' : `,${description}`}\n`;
     let text = '';
-    for (const hub of this.#hubs.values()) {
+    for (const hub of [...this.#hubs.values()].reverse()) {
       text += `hub ${hub.number}\n`;
       for (const { client } of [...hub.ports].reverse()) {
-        text += ` \\ ${client.name}${client.peer === undefined ? '\n' : `: ${line(client.peer)}`}`;
+        text += ` \\ ${client.name}${client.peer === undefined ? '\n' : `: ${this.#line(client.peer)}`}`;
       }
     }
-    for (const backend of this.all) {
-      const { client } = backend;
-      if (backend instanceof HubPort || client.peer?.model === 'hubport') continue;
-      text += client.peer === undefined ? line(client) : `${line(client.peer)} \\ ${line(client)}`;
+    const onHub = ({ model, peer }: NetClient): boolean => model === 'hubport' || peer?.model === 'hubport';
+    for (const { client } of this.all) if (client.peer === undefined && !onHub(client)) text += this.#line(client);
+    for (const { client } of this.#cards) {
+      if (onHub(client)) continue;
+      text += this.#line(client);
+      if (client.peer !== undefined) text += ` \\ ${this.#line(client.peer)}`;
     }
     return text;
   }
 
-  #isBackend(name: string): boolean {
-    return this.#backends.has(name);
+  #line(client: NetClient): string {
+    const { name, model, description, filters } = client;
+    const line = `${name}: index=0,type=${this.#isCard(client) ? 'nic' : model},${description}\n`;
+    return filters.length === 0 ? line : `${line}filters:\n${filters.map(filter => `${filter.describe()}\n`).join('')}`;
+  }
+
+  get #cards(): Iterable<NetCard> {
+    return this.#program.machine.services.netCards.all;
+  }
+
+  #isCard(client: NetClient): boolean {
+    for (const card of this.#cards) if (card.client === client) return true;
+    return false;
   }
 
   /** The user-mode network of that id, or the first one: `hostfwd_add`, `info usernet`. */
@@ -177,6 +200,7 @@ export class Nets implements Resource {
   }
 
   dispose(): void {
+    for (const announcer of this.#announcers.values()) announcer.dispose();
     for (const backend of this.#backends.values()) backend.dispose();
     this.#backends.clear();
   }
@@ -218,10 +242,9 @@ export class Nets implements Resource {
   }
 
   #clientNamed(name: string): NetClient | undefined {
-    for (const { client } of this.#backends.values()) {
-      if (client.name === name) return client;
-      if (client.peer?.name === name) return client.peer;
-    }
+    const backend = this.#backends.get(name);
+    if (backend !== undefined) return backend.client;
+    for (const { client } of this.#cards) if (client.name === name) return client;
     return undefined;
   }
 }

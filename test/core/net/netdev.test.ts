@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { createServer } from 'node:net';
 import t from 'tap';
 import { Hub } from '../../../core/net/hub.ts';
-import { connectCard, type NetClient } from '../../../core/net/net-client.ts';
+import { type NetBackend, NetClient } from '../../../core/net/net-client.ts';
 import { SocketNet } from '../../../core/net/socket.ts';
 import { UserNet, userNetConfig } from '../../../core/net/user.ts';
 
@@ -14,27 +14,23 @@ const noSlirp = ['/usr/lib/x86_64-linux-gnu', '/usr/lib64', '/usr/lib'].some(fol
   : 'this host has no libslirp';
 
 /** A card that keeps what it receives. */
-function card(backend: Parameters<typeof connectCard>[3]): {
+function card(backend: NetBackend): {
   client: NetClient;
   frames: Buffer[];
   next(): Promise<Buffer>;
 } {
   const frames: Buffer[] = [];
   let told: (frame: Buffer) => void = () => {};
-  const client = connectCard(
-    'card',
-    'test',
-    {
-      canReceive: () => true,
-      receive: (frame, length) => {
-        const copy = Buffer.from(frame.subarray(0, length));
-        frames.push(copy);
-        told(copy);
-        return true;
-      },
+  const client = new NetClient('card', 'test', {
+    canReceive: () => true,
+    receive: (frame, length) => {
+      const copy = Buffer.from(frame.subarray(0, length));
+      frames.push(copy);
+      told(copy);
+      return true;
     },
-    backend,
-  );
+  });
+  client.connect(backend.client);
   const next = (): Promise<Buffer> => {
     const alive = setTimeout(() => {}, 20_000);
     return new Promise<Buffer>(done => {

@@ -1,0 +1,115 @@
+import type { MacAddress } from '../device/property.ts';
+import { type NetBackend, NetClient, type NetReceiver } from './net-client.ts';
+
+/** Which of a kind of addresses a card takes (QAPI RxState). */
+export type ReceiveMode = 'normal' | 'none' | 'all';
+
+/** A card's receive filter as management tools see it (QAPI RxFilterInfo, without the card's name). Addresses have 6 bytes. */
+export interface ReceiveFilterInfo {
+  readonly promiscuous: boolean;
+  readonly multicast: ReceiveMode;
+  readonly unicast: ReceiveMode;
+  readonly vlan: ReceiveMode;
+  readonly broadcastAllowed: boolean;
+  readonly multicastOverflow: boolean;
+  readonly unicastOverflow: boolean;
+  readonly mainMac: Uint8Array;
+  readonly vlanTable: readonly number[];
+  readonly unicastTable: readonly Uint8Array[];
+  readonly multicastTable: readonly Uint8Array[];
+}
+
+/** What a network card does with its port. */
+export interface CardReceiver extends NetReceiver {
+  /** For QMP `query-rx-filter`, where the card can tell. */
+  receiveFilter?(): ReceiveFilterInfo;
+  /** Asks the guest's driver to tell the network where it is now. */
+  announce?(): void;
+}
+
+export interface CardOptions {
+  /** The device's id; a card without one is called by its model and a number. */
+  readonly id: string | undefined;
+  /** The device's type. */
+  readonly model: string;
+  /** The user's choice; the next free one of QEMU's where absent. */
+  readonly mac: MacAddress | undefined;
+  readonly backend: NetBackend | undefined;
+}
+
+const ADDRESS_LENGTH = 6;
+/** QEMU's addresses for cards whose user gave none: the last byte counts from 0x56. */
+const FIRST_ADDRESS = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56] as const;
+const LAST = 5;
+
+/** A card's port, and its address. */
+export class NetCard {
+  readonly client: NetClient;
+  /** The address that the card is delivered with; set once it is plugged in. */
+  readonly mac = new Uint8Array(ADDRESS_LENGTH);
+  readonly receiver: CardReceiver;
+  readonly #options: CardOptions;
+
+  constructor(receiver: CardReceiver, options: CardOptions) {
+    this.receiver = receiver;
+    this.#options = options;
+    this.mac.set(options.mac ?? FIRST_ADDRESS);
+    this.client = new NetClient(options.id ?? options.model, options.model, receiver);
+  }
+
+  /** Plugs the cable in and joins the machine's cards. Returns how to undo both. */
+  plug(cards: NetCards): () => void {
+    const { id, mac, model, backend } = this.#options;
+    if (id === undefined) this.client.name = cards.nameFor(model);
+    if (mac === undefined) this.mac[LAST] = cards.freeAddress();
+    this.showAddress(this.mac);
+    if (backend !== undefined) this.client.connect(backend.client);
+    const leave = cards.add(this);
+    return () => {
+      leave();
+      this.client.disconnect();
+    };
+  }
+
+  /** Tells `info network` the address that the guest has given the card. */
+  showAddress(mac: Uint8Array): void {
+    this.client.description = `model=${this.client.model},macaddr=${formatMac(mac)}`;
+  }
+}
+
+/** A machine's network cards. */
+export class NetCards {
+  readonly #cards = new Set<NetCard>();
+  readonly #used = new Map<string, number>();
+
+  /** In the order in which they were plugged in. */
+  get all(): ReadonlySet<NetCard> {
+    return this.#cards;
+  }
+
+  /** Returns a function that takes it out. */
+  add(card: NetCard): () => void {
+    this.#cards.add(card);
+    return () => this.#cards.delete(card);
+  }
+
+  /** The last byte of the next free address of QEMU's. */
+  freeAddress(): number {
+    const used = new Set<number>();
+    for (const { mac } of this.#cards)
+      if (FIRST_ADDRESS.slice(0, LAST).every((byte, at) => mac[at] === byte)) used.add(mac[LAST] ?? 0);
+    for (let last: number = FIRST_ADDRESS[LAST]; last < 0xff; last++) if (!used.has(last)) return last;
+    return FIRST_ADDRESS[LAST];
+  }
+
+  /** `e1000.0`, `e1000.1`: as QEMU names cards without an id. */
+  nameFor(model: string): string {
+    const number = this.#used.get(model) ?? 0;
+    this.#used.set(model, number + 1);
+    return `${model}.${number}`;
+  }
+}
+
+export function formatMac(mac: Uint8Array): string {
+  return Array.from(mac, byte => byte.toString(16).padStart(2, '0')).join(':');
+}
