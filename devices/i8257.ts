@@ -49,7 +49,8 @@ export class I8257 extends IsaDevice<typeof properties> {
   readonly #s = this.state(1, {
     status: field.u8(),
     command: field.u8(),
-    mask: field.u8(0x0f),
+    /** Bits 7:4 belong to no channel; they read as ones until the mask is written. */
+    mask: field.u8(0xff),
     flipFlop: field.bool(),
   });
   readonly #handlers: (DmaTransfer | undefined)[] = new Array(CHANNELS).fill(undefined);
@@ -263,7 +264,7 @@ export class I8257 extends IsaDevice<typeof properties> {
         s.flipFlop = false;
         break;
       case REG.MASTER_CLEAR:
-        Object.assign(s, { flipFlop: false, mask: 0x0f, status: 0, command: 0 });
+        Object.assign(s, { flipFlop: false, mask: 0xff, status: 0, command: 0 });
         break;
       case REG.CLEAR_MASK:
         s.mask = 0;

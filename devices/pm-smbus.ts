@@ -61,6 +61,12 @@ export class PmSmbus implements IoHandler {
     this.#irq = irq;
   }
 
+  /** Forgets the transfer under way, as a reset of the host controller by software does. */
+  reset(): void {
+    Object.assign(this.#s, { status: 0, control: 0, index: 0, onStart: false });
+    this.#update();
+  }
+
   read(offset: number): number {
     const s = this.#s;
     switch (offset) {

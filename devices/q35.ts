@@ -36,7 +36,7 @@ const SMRAM_BITS = {
   LOCK: 0x10,
   ENABLE: 0x08,
   WRITABLE: 0x7a,
-  LOCKED_WRITABLE: 0x20 | 0x08,
+  LOCKED_WRITABLE: 0x20,
   DEFAULT: 0x02,
 } as const;
 const ESMRAMC_BITS = {

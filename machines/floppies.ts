@@ -3,10 +3,9 @@ import type { Machine } from '../core/machine/machine.ts';
 import { floppy } from '../devices/floppy/drive.ts';
 import { FloppyController, isaFdc } from '../devices/floppy/fdc.ts';
 
-/** The floppy controller with the drives of `-drive if=floppy`; without either where `-nodefaults` leaves nothing to connect. */
-export function plugFloppies(machine: Machine, isa: IsaBus): FloppyController | undefined {
+/** The floppy controller with the drives of `-drive if=floppy`. */
+export function plugFloppies(machine: Machine, isa: IsaBus): FloppyController {
   const drives = machine.config.drives.filter(drive => drive.interface === 'floppy');
-  if (drives.length === 0 && !machine.config.defaults) return undefined;
   const controller = isa.plug(isaFdc);
   const types = [controller.props.fdtypeA, controller.props.fdtypeB];
   for (const { id, unit } of drives)

@@ -1,6 +1,7 @@
 /** What every PC has on its ISA bus, whatever the chipset: timers, clock, keyboard, DMA, serial and parallel ports. */
 import type { IsaBus } from '../core/bus/isa.ts';
 import { type PropValues, prop } from '../core/device/property.ts';
+import { SouthbridgeError } from '../core/errors.ts';
 import type { Machine } from '../core/machine/machine.ts';
 import type { IntxRouter } from '../core/pci/pci-bus.ts';
 import { i8042 } from '../devices/i8042.ts';
@@ -108,4 +109,21 @@ export function startTime(machine: Machine): number {
   if (typeof base === 'number') return base;
   const now = Date.now();
   return base === 'utc' ? now : now - new Date(now).getTimezoneOffset() * 60_000;
+}
+
+/**
+ * Whether the machine has system management mode: `smm=auto` where the accelerator has it.
+ *
+ * @throws SouthbridgeError ERR_SMM for `smm=on` where it has not
+ */
+export function hasSmm(machine: Machine, smm: 'on' | 'off' | 'auto'): boolean {
+  const { name, caps } = machine.accelerator;
+  const available = caps.smm ?? false;
+  if (smm === 'on' && !available)
+    throw new SouthbridgeError(
+      'ERR_SMM',
+      `System Management Mode not supported by accelerator '${name}'`,
+      'use smm=auto or smm=off',
+    );
+  return smm !== 'off' && available;
 }

@@ -10,10 +10,10 @@ import { smbusEeprom } from '../devices/smbus-eeprom.ts';
 import { vga } from '../devices/vga/vga.ts';
 import { installPcFirmware } from './firmware/install.ts';
 import { PIIX4_PM } from './firmware/pc-firmware.ts';
-import { findFloppies, plugFloppies } from './floppies.ts';
+import { plugFloppies } from './floppies.ts';
 import { plugIdeDrives } from './ide-drives.ts';
 import { plugNics } from './nics.ts';
-import { LateRouter, pcOptions, plugBoard } from './pc-board.ts';
+import { hasSmm, LateRouter, pcOptions, plugBoard } from './pc-board.ts';
 import { installDiskTypes } from './pc-cmos.ts';
 import { PcInterrupts } from './pc-interrupts.ts';
 import { i440fxRamLayout, mapPcFirmware, mapPcRam } from './pc-memory.ts';
@@ -58,7 +58,11 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   if (config.vga === 'std') machine.adoptRam(pci.plug(vga).videoMemory);
   plugNics(config.nics, pci, 'e1000');
 
-  const pm = pci.plug(piix4Pm, { addr: '01.3' }, { smb_io_base: SMBUS_BASE });
+  const pm = pci.plug(
+    piix4Pm,
+    { addr: '01.3' },
+    { smb_io_base: SMBUS_BASE, 'smm-enabled': hasSmm(machine, options.smm) },
+  );
   const sci = isa.irq(SCI_IRQ, 'sci');
   pm.sci.connect(level => sci.set(level));
   for (let index = 0; index < EEPROM_COUNT; index++) pm.smbus.plug(smbusEeprom, { address: EEPROM_BASE + index });
@@ -66,7 +70,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   const ide = pci.plug(piix3Ide, { addr: '01.1' });
   plugIdeDrives(config.drives, ide.ideBuses);
   const floppies = plugFloppies(machine, isa);
-  installDiskTypes(machine, rtc, ide.ideBuses, () => floppies ?? findFloppies(machine));
+  installDiskTypes(machine, rtc, ide.ideBuses, () => floppies);
 
   const { props } = pm;
   installPcFirmware({

@@ -12,7 +12,7 @@ import { installPcFirmware } from './firmware/install.ts';
 import { ICH9_PM } from './firmware/pc-firmware.ts';
 import { findFloppies, plugFloppies } from './floppies.ts';
 import { plugIdeDrives } from './ide-drives.ts';
-import { LateRouter, pcOptions, plugBoard } from './pc-board.ts';
+import { hasSmm, LateRouter, pcOptions, plugBoard } from './pc-board.ts';
 import { installDiskTypes } from './pc-cmos.ts';
 import { PcInterrupts } from './pc-interrupts.ts';
 import { mapPcFirmware, mapPcRam, pcRamLayout } from './pc-memory.ts';
@@ -47,6 +47,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
     io: machine.ioRoot,
     dmaSpace: machine.memory,
     irqs: interrupts.lines,
+    smm: hasSmm(machine, options.smm),
   });
   interrupts.plugControllers(isa);
   interrupts.plugIoApic(host);

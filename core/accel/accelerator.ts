@@ -17,6 +17,8 @@ export interface AcceleratorCaps {
   readonly irqfd: boolean;
   readonly coalescedIo: boolean;
   readonly dirtyLog: boolean;
+  /** Whether its CPUs enter system management mode on an SMI; firmware leaves SMM alone where the chipset says they do not. */
+  readonly smm?: boolean;
   /** Whether virtual time can count instructions. */
   readonly icount?: boolean;
 }

@@ -20,7 +20,9 @@ const PMBASE = 0x40;
 const ACPI_CNTL = 0x44;
 const PIRQA_ROUT = 0x60;
 const PIRQE_ROUT = 0x68;
-const LPC_I_O_DEC = 0x82;
+/** COM A, COM B, the parallel port and the floppy disk controller, from bit 0. */
+const LPC_EN = 0x82;
+const LPC_DEVICES = [0x3f8, 0x2f8, 0x378, 0x3f2] as const;
 const GEN_PMCON_1 = 0xa0;
 const SMI_LOCK = 1 << 4;
 const RCBA = 0xf0;
@@ -75,6 +77,11 @@ const properties = {
   'memory-hotplug-support': prop.bool({ default: true, listed: 'value' }),
   'x-not-migrate-acpi-index': prop.bool({ default: false, listed: 'no' }),
 } as const;
+
+export interface LpcWiring extends IsaWiring {
+  /** Whether the CPUs have system management mode. */
+  readonly smm: boolean;
+}
 
 /** The LPC bridge of ICH9: interrupt routing, power management, the TCO watchdog, and the ISA devices' bus. */
 export class Ich9Lpc extends PciDevice<typeof properties> implements IntxRouter {
@@ -147,6 +154,7 @@ export class Ich9Lpc extends PciDevice<typeof properties> implements IntxRouter 
   readonly #levels = new Uint8Array(24);
   #interrupts: readonly ((level: boolean) => void)[] = [];
   isa: IsaBus | undefined;
+  #smm = false;
 
   #sciLine() {
     const line = this.output('sci');
@@ -158,7 +166,8 @@ export class Ich9Lpc extends PciDevice<typeof properties> implements IntxRouter 
   }
 
   /** Makes the ISA bus; `irqs` are the 24 inputs of the interrupt controllers. */
-  wire({ memory, io, dmaSpace, irqs }: IsaWiring): IsaBus {
+  wire({ memory, io, dmaSpace, irqs, smm }: LpcWiring): IsaBus {
+    this.#smm = smm;
     const isa = this.addBus(
       new IsaBus('isa.0', {
         services: this.services,
@@ -275,10 +284,9 @@ export class Ich9Lpc extends PciDevice<typeof properties> implements IntxRouter 
       config.set8(PIRQE_ROUT + pirq, PIRQ_NOT_ROUTED);
     }
     config.set32(RCBA, 0);
-    config.set8(LPC_I_O_DEC, 0x05);
     config.writable[GEN_PMCON_1] = 0xff;
-    // No system management mode: firmware finds it set up already.
-    this.#s.smiEnable = SMI_EN.APMC;
+    // Without system management mode firmware finds it set up already, and leaves it alone.
+    this.#s.smiEnable = this.#smm ? 0 : SMI_EN.APMC;
     this.#tco.reset();
     const chipset = new DataView(this.#chipset.bytes.buffer, this.#chipset.bytes.byteOffset);
     for (const [, offset] of ROUTES) chipset.setUint16(offset, ROUTE_DEFAULT, true);
@@ -289,7 +297,13 @@ export class Ich9Lpc extends PciDevice<typeof properties> implements IntxRouter 
     this.#pm.update();
   }
 
+  /** LPC_EN: which devices are decoded (10.1.24), which is known once all have been plugged. */
   protected override resetExit(): void {
+    const { children } = this.pciBus.io;
+    let enabled = 0;
+    for (const [bit, port] of LPC_DEVICES.entries())
+      if (children.some(region => region.offset === port)) enabled |= 1 << bit;
+    this.config.set8(LPC_EN, enabled);
     this.pciHotplug.reset();
   }
 

@@ -8,6 +8,7 @@ import { PmSmbus, pmSmbusState } from '../pm-smbus.ts';
 /** ICH9 datasheet, section 20.1: host configuration. */
 const HOSTC = 0x40;
 const HOSTC_HST_EN = 1 << 0;
+const HOSTC_SSRESET = 1 << 3;
 const HOSTC_DEFINED = 0x0f;
 const BASE_BAR = 4;
 const IO_SIZE = 32;
@@ -41,6 +42,14 @@ export class Ich9Smbus extends PciDevice {
 
   get #enabled(): boolean {
     return (this.config.get8(HOSTC) & HOSTC_HST_EN) !== 0;
+  }
+
+  /** SSRESET resets the host controller and clears itself (20.1.17). */
+  protected override configWritten(): void {
+    const hostc = this.config.get8(HOSTC);
+    if ((hostc & HOSTC_SSRESET) === 0) return;
+    this.config.set8(HOSTC, hostc & ~HOSTC_SSRESET);
+    this.#host.reset();
   }
 
   protected override resetHold(): void {

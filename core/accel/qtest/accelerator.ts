@@ -34,6 +34,7 @@ export const qtest: Accelerator = {
     irqfd: false,
     coalescedIo: false,
     dirtyLog: false,
+    smm: true,
   },
   probe(): void {},
   createVm: (options: VmOptions): Vm => new QtestVm(options.cpus),

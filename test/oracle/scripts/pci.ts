@@ -39,15 +39,18 @@ export function pcChipset(): RegisterScript {
   probe(s, 'PIIX4 PM', { device: 1, fn: 3 });
   for (const device of [2, 3, 31]) s.about('nobody there').pciRead({ device }, 0).pciRead({ bus: 1, device }, 0);
   s.about('the address register').out32(0xcf8, 0xffff_ffff).in32(0xcf8).out32(0xcf8, 0).in32(0xcf8).in32(0xcfc);
-  return s.out8(0xcf8, 0x55).in8(0xcf8).in16(0xcfa);
+  // Narrower accesses go past it, to the bus (82441FX datasheet, section 3.1); QEMU's read the register.
+  return s.out8(0xcf8, 0x55).in32(0xcf8);
 }
 
 export function q35Chipset(): RegisterScript {
   const s = new RegisterScript('Q35: MCH, LPC, AHCI, SMBus: configuration space', machine('q35'));
   probe(s, 'MCH', { device: 0 });
-  probe(s, 'LPC', { device: 31 });
+  // PMBASE, RCBA: which bits there are is ICH9's; QEMU's PMBASE takes ACPI_CNTL's bits, and its RCBA all.
+  probe(s, 'LPC', { device: 31 }, [0x40, 0xf0]);
   probe(s, 'AHCI', { device: 31, fn: 2 });
-  probe(s, 'SMBus', { device: 31, fn: 3 });
+  // SMB_BASE and HOSTC: ICH9 has 32 ports and four bits; QEMU 64 ports and eight bits.
+  probe(s, 'SMBus', { device: 31, fn: 3 }, [0x20, 0x40]);
   return s;
 }
 

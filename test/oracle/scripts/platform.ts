@@ -28,7 +28,8 @@ export function fwCfg(): RegisterScript {
     .in8(0x511)
     .out16(0x510, 0x8000)
     .in8(0x511);
-  s.about('how many files').out16(0x510, 0x19).in8(0x511).in8(0x511).in8(0x511).in8(0x511);
+  // QEMU has one file more: the option ROM that patches Windows XP (kvmvapic).
+  s.about('how many files').out16(0x510, 0x19).in8(0x511).in8(0x511).in8(0x511).in8(0x511, 0);
   s.about('DMA signature').in32(0x514).in32(0x518);
   const dma = (name: string, control: number, length: number): void => {
     s.about(`DMA ${name}`)
