@@ -2,6 +2,7 @@ import type { TypeRegistry } from '../device/registry.ts';
 import { SouthbridgeError } from '../errors.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { RunState } from '../machine/run-state.ts';
+import type { PluginHost } from '../plugin/host.ts';
 import { CharManager } from './char/manager.ts';
 import type { Migration } from './migration/migration.ts';
 import type { CommandLine } from './options/command-line.ts';
@@ -16,6 +17,7 @@ import { Backends } from './startup/backends.ts';
 import type { Blocks } from './startup/blocks.ts';
 import type { Nets } from './startup/nets.ts';
 import type { UserObjects } from './startup/objects.ts';
+import type { PluginObjects } from './startup/plugin-object.ts';
 import type { Reporter } from './startup/report.ts';
 
 const negotiation = controlCommands.qmp_capabilities;
@@ -33,6 +35,7 @@ export class Program implements QmpHost {
   readonly line: CommandLine;
   readonly report: Reporter;
   readonly registry: TypeRegistry;
+  readonly plugins: PluginHost;
   readonly events = new EventHub();
   readonly chars: CharManager;
   readonly backends: Backends;
@@ -48,6 +51,7 @@ export class Program implements QmpHost {
   #isReady = false;
   #built = false;
   #objects: Promise<UserObjects> | undefined;
+  #pluginObjects: Promise<PluginObjects> | undefined;
   #blocks: Promise<Blocks> | undefined;
   #nets: Promise<Nets> | undefined;
   #migration: Promise<Migration> | undefined;
@@ -55,10 +59,11 @@ export class Program implements QmpHost {
   #exiting = false;
   #afterReply: (() => void)[] = [];
 
-  constructor(line: CommandLine, report: Reporter, registry: TypeRegistry) {
+  constructor(line: CommandLine, report: Reporter, registry: TypeRegistry, plugins: PluginHost) {
     this.line = line;
     this.report = report;
     this.registry = registry;
+    this.plugins = plugins;
     this.chars = new CharManager({
       daemonized: line.has('daemonize'),
       info: message => report.info(message),
@@ -99,8 +104,8 @@ export class Program implements QmpHost {
 
   /** The objects that the user made. */
   objects(): Promise<UserObjects> {
-    this.#objects ??= import('./startup/objects.ts').then(module => {
-      const objects = new module.UserObjects();
+    this.#objects ??= Promise.all([import('./startup/objects.ts'), this.pluginObjects()]).then(([module, brought]) => {
+      const objects = new module.UserObjects(brought);
       this.backends.provide('memory-backend', id => objects.memory(id));
       this.#provideRngs(module.RNGS, objects);
       for (const type of module.NET_FILTERS) {
@@ -126,6 +131,16 @@ export class Program implements QmpHost {
         });
       });
     }
+  }
+
+  /** Those of plugins' types. */
+  pluginObjects(): Promise<PluginObjects> {
+    this.#pluginObjects ??= import('./startup/plugin-object.ts').then(module => {
+      const objects = new module.PluginObjects(this.plugins, this.backends);
+      this.resources.push(objects);
+      return objects;
+    });
+    return this.#pluginObjects;
   }
 
   /** The block layer; loaded when the first drive or question about one comes. */

@@ -56,6 +56,8 @@ export interface DeviceType<S extends PropSet = PropSet, D extends Device = Devi
    * @throws SouthbridgeError ERR_PROPERTY_* where a value does not fit
    */
   make(bus: Bus, services: DeviceServices, id: string | undefined, input: Readonly<Record<string, unknown>>): D;
+  /** The same under another name, for a second version of it beside the first. */
+  renamed(type: string, aliases: readonly string[]): DeviceType<S, D>;
 }
 
 /** What may be given on plugging in a device of this type. */
@@ -115,6 +117,7 @@ export function deviceType<S extends PropSet, D extends Device>(definition: Defi
       const props = parseProperties(info.type, properties, input, services.backends);
       return new definition.create({ type: info, id, props, services, bus });
     },
+    renamed: (type, aliases) => deviceType({ ...definition, type, aliases }),
   };
 }
 

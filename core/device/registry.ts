@@ -101,14 +101,24 @@ export class TypeRegistry {
     return [...(kind === 'device' ? this.#devices : this.#machines).keys(), ...this.#lazy.keys()];
   }
 
+  /** @throws SouthbridgeError ERR_TYPE_EXISTS where a device or machine type has the name, loaded or not */
+  refuseTaken(name: string, origin: TypeOrigin): void {
+    if (!this.#devices.has(name) && !this.#machines.has(name) && !this.#lazy.has(name)) return;
+    const { source, version } = this.origin(name);
+    throw new SouthbridgeError(
+      'ERR_TYPE_EXISTS',
+      `'${name}' of ${origin.source} is already there, from ${source} ${version}`.trimEnd(),
+      `give it another name; a plugin can be loaded with 'prefix=': -plugin ${origin.source},prefix=my-`,
+    );
+  }
+
+  /** Puts another type in the place of the one of its name: a plugin that is loaded again. */
+  replaceDevice(type: DeviceType): void {
+    for (const name of [type.type, ...type.aliases]) this.#devices.set(name, type);
+  }
+
   #claim<T>(types: Map<string, T>, name: string, type: T, origin: TypeOrigin): void {
-    if (types.has(name)) {
-      throw new SouthbridgeError(
-        'ERR_TYPE_EXISTS',
-        `'${name}' of ${origin.source} is already there, from ${this.origin(name).source}`,
-        'give one of them another name',
-      );
-    }
+    if (types.has(name)) this.refuseTaken(name, origin);
     types.set(name, type);
     this.#origins.set(name, origin);
   }

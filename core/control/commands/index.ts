@@ -15,6 +15,7 @@ import { migrationCommands } from './migration.ts';
 import { miscCommands } from './misc.ts';
 import { netCommands } from './net.ts';
 import { objectCommands } from './objects.ts';
+import { pluginCommands } from './plugins.ts';
 import { unsupportedCommands } from './unsupported.ts';
 
 /** All commands, in the order in which a later group may replace what an earlier one only refuses. */
@@ -28,6 +29,8 @@ export function commandTable(program: Program): CommandTable<QmpSession> {
     .add(miscCommands(program))
     .add(charCommands(program))
     .add(objectCommands(program))
+    .widen('object-add', args => program.plugins.backends.has(String(args['qom-type'])))
+    .add(pluginCommands(program))
     .add(blockCommands(program))
     .add(blockJobCommands(program))
     .add(blockExportCommands(program))

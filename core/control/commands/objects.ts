@@ -3,7 +3,7 @@ import type { Bus } from '../../device/bus.ts';
 import type { ObjectNode } from '../../device/object.ts';
 import type { Prop } from '../../device/property.ts';
 import { CHARDEV_KINDS } from '../char/spec.ts';
-import type { Json } from '../json/value.ts';
+import type { Json, JsonObject } from '../json/value.ts';
 import type { Program } from '../program.ts';
 import { deviceNotFound, QmpError } from '../qapi/error.ts';
 import { ObjectType } from '../qapi/schema/qom.ts';
@@ -71,7 +71,7 @@ export function objectCommands(program: Program): Handlers<QmpSession> {
       throw new QmpError("Parameter 'typename' expects a non-abstract device type");
     },
     'object-add': async spec => {
-      await (await program.objects()).add(spec as never);
+      await (await program.objects()).addFrom(spec as JsonObject, false);
     },
     'object-del': async ({ id }) => (await program.objects()).remove(id),
     device_add: async values => {
@@ -154,6 +154,7 @@ async function typeTree(program: Program): Promise<Map<string, TypeNode>> {
   for (const type of registry.machines()) chain([`${type.type}-machine`, ...type.parents, 'machine', 'object']);
   for (const name of CPU_NAMES.keys()) chain([`${name}-x86_64-cpu`, 'x86_64-cpu', 'cpu', 'device', 'object']);
   for (const name of [...ACCELERATOR_NAMES, 'tcg']) chain([`${name}-accel`, 'accel', 'object']);
+  for (const name of program.plugins.backends.keys()) chain([name, 'object'], ['user-creatable']);
   for (const name of ObjectType.values) chain([name, ...(PARENTS[name] ?? []), 'object'], ['user-creatable']);
   for (const kind of CHARDEV_KINDS) chain([`chardev-${kind}`, 'chardev', 'object']);
   for (const bus of busKinds(program)) chain([bus, 'bus', 'object']);

@@ -24,6 +24,10 @@ export const INFO_COMMANDS: readonly HmpCommand[] = [
     const running = state === 'running';
     return `VM status: ${running ? 'running' : 'paused'}${running || state === 'paused' ? '' : ` (${state})`}\n`;
   }),
+  hmp('plugins', '', 'show what came from which plugin', async ({ program }) => {
+    const { pluginList } = await import('../startup/listings.ts');
+    return pluginList(program.plugins);
+  }),
   hmp('name', '', 'show the current VM name', ({ program }) => {
     const name = program.line.merged('name').string('guest');
     return name === undefined ? '' : `${name}\n`;

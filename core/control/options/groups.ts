@@ -87,7 +87,8 @@ export const GROUPS = {
   acpi: { name: 'acpi', impliedKey: 'data' },
   smbios: { name: 'smbios' },
   tpmdev: { name: 'tpmdev', impliedKey: 'type' },
-  plugin: { name: 'plugin', impliedKey: 'path' },
+  plugin: { name: 'plugin', impliedKey: 'path', parameters: parameters('path prefix') },
+  'trace-sink': { name: 'trace-sink', impliedKey: 'sink' },
   audiodev: { name: 'audiodev', impliedKey: 'driver' },
   vnc: {
     name: 'vnc',

@@ -70,9 +70,9 @@ export const SECTIONS: readonly Section[] = [
       name: { arg: 'string1[,process=string2][,debug-threads=on|off]', group: 'name', help: "the guest's name" },
       uuid: { arg: 'uuid', help: "the machine's UUID" },
       plugin: {
-        arg: 'path-or-package',
+        arg: '[path=]path-or-package[,prefix=text]',
         group: 'plugin',
-        help: 'loads a plugin with device types, machine types or backends',
+        help: "loads a plugin ('-plugin help' for what came from where); 'prefix' stands before the names of its types",
       },
     },
   },
@@ -211,6 +211,11 @@ export const SECTIONS: readonly Section[] = [
       readconfig: { arg: 'file', help: 'reads options from a file' },
       'no-user-config': { help: 'reads no user configuration' },
       trace: { arg: '[[enable=]glob][,events=file][,file=file]', group: 'trace', help: 'enables trace events' },
+      'trace-sink': {
+        arg: '[sink=]name[,prop[=value][,...]]',
+        group: 'trace-sink',
+        help: "sends trace events to a plugin's sink ('-plugin help' for a list)",
+      },
       qtest: { arg: 'dev', help: 'a qtest server' },
       'qtest-log': { arg: 'file', help: 'where the qtest server logs' },
       msg: { arg: '[timestamp=on|off][,guest-name=on|off]', group: 'msg', help: 'the form of messages' },

@@ -1,3 +1,4 @@
+import { isObject, type JsonObject } from '../json/value.ts';
 import type { Command, Event } from '../qapi/declare.ts';
 import type { QmpError } from '../qapi/error.ts';
 import type { AnyCommand } from '../qapi/introspect.ts';
@@ -18,6 +19,7 @@ import * as migration from '../qapi/schema/migration.ts';
 import * as misc from '../qapi/schema/misc.ts';
 import * as net from '../qapi/schema/net.ts';
 import * as pci from '../qapi/schema/pci.ts';
+import * as plugins from '../qapi/schema/plugins.ts';
 import * as qom from '../qapi/schema/qom.ts';
 import * as runState from '../qapi/schema/run-state.ts';
 import * as stats from '../qapi/schema/stats.ts';
@@ -52,6 +54,7 @@ export const commands = {
   ...tpm.commands,
   ...stats.commands,
   ...virtio.commands,
+  ...plugins.commands,
 };
 
 export const events = {
@@ -99,6 +102,17 @@ export class CommandTable<Context> {
       const handle = handlers[name] as ((args: unknown, context: Context) => unknown) | undefined;
       if (handle !== undefined) this.#bound.set(name, { command: commands[name], handle });
     }
+    return this;
+  }
+
+  /** Lets through arguments of a command that are not in the schema: those of plugins' types, which check them. */
+  widen(name: CommandName, accepts: (args: JsonObject) => boolean): this {
+    const bound = this.#bound.get(name);
+    if (bound === undefined) return this;
+    const { args } = bound.command;
+    const read: typeof args.read = (value, place) =>
+      isObject(value) && accepts(value) ? value : args.read(value, place);
+    this.#bound.set(name, { ...bound, command: { ...bound.command, args: { ...args, read } } });
     return this;
   }
 

@@ -1,5 +1,6 @@
 import type { Accelerator } from '../../accel/accelerator.ts';
 import { didYouMean, SouthbridgeError } from '../../errors.ts';
+import type { PluginHost } from '../../plugin/host.ts';
 import type { CommandLine } from '../options/command-line.ts';
 import { LocatedError } from '../options/command-line.ts';
 import { OptionError, type Opts } from '../options/opts.ts';
@@ -46,13 +47,19 @@ function wanted(line: CommandLine): Wanted[] {
  * The first accelerator of those asked for that works here; without any request, KVM where there is one, else the
  * software CPU.
  */
-export async function chooseAccelerator(line: CommandLine, report: Reporter): Promise<ChosenAccelerator> {
+export async function chooseAccelerator(
+  line: CommandLine,
+  report: Reporter,
+  plugins: PluginHost,
+): Promise<ChosenAccelerator> {
   const list = wanted(line);
   let failure: Error | undefined;
   for (const { name, options, location } of list) {
-    const load = LOADERS.get(SYNONYMS.get(name) ?? name);
+    const brought = plugins.accelerators.get(name);
+    const load = LOADERS.get(SYNONYMS.get(name) ?? name) ?? (brought && (() => Promise.resolve(brought)));
     if (load === undefined) {
-      const hint = didYouMean(name, [...LOADERS.keys(), ...SYNONYMS.keys()], '-accel help');
+      const known = [...LOADERS.keys(), ...SYNONYMS.keys(), ...plugins.accelerators.keys()];
+      const hint = didYouMean(name, known, '-accel help');
       const error = new LocatedError(location, new OptionError(`invalid accelerator ${name}`, hint));
       if (list.length === 1) throw error;
       report.error(error);

@@ -8,6 +8,7 @@ export type BackendProvider = (id: string) => unknown;
 /** The host's side of devices, by kind (`chardev`, `drive`, `netdev`, ...); each kind is provided by its layer. */
 export class Backends implements BackendLookup, Resource {
   readonly #providers = new Map<string, BackendProvider>();
+  readonly #finders: ((kind: string, id: string) => unknown)[] = [];
   readonly #resources: Resource[] = [];
 
   constructor(program: Pick<Program, 'chars'>) {
@@ -20,7 +21,16 @@ export class Backends implements BackendLookup, Resource {
     if (owner !== undefined) this.#resources.push(owner);
   }
 
+  /** Registers what is asked before the provider of a kind; it answers undefined for what it has not. */
+  extend(finder: (kind: string, id: string) => unknown): void {
+    this.#finders.push(finder);
+  }
+
   find(kind: string, id: string): unknown {
+    for (const finder of this.#finders) {
+      const found = finder(kind, id);
+      if (found !== undefined) return found;
+    }
     const provider = this.#providers.get(kind);
     if (provider === undefined) throw new SouthbridgeError('ERR_BACKEND', `can't find value '${id}'`);
     return provider(id);

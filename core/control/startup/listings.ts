@@ -1,6 +1,8 @@
 import { FEATURES } from '../../cpu/features.ts';
 import { CPU_NAMES } from '../../cpu/model.ts';
 import type { TypeRegistry } from '../../device/registry.ts';
+import type { PluginHost } from '../../plugin/host.ts';
+import { PLUGIN_API } from '../../plugin/plugin.ts';
 import { CHARDEV_KINDS } from '../char/spec.ts';
 import type { CommandLine } from '../options/command-line.ts';
 import { ObjectType } from '../qapi/schema/qom.ts';
@@ -25,7 +27,8 @@ const TITLES: readonly (readonly [category: string, title: string])[] = [
 const isHelp = (value: unknown): boolean => value === 'help' || value === '?';
 
 /** The listing that the command line asks for: `-machine help`, `-device e1000,help` and the like. */
-export async function printListing(line: CommandLine, registry: TypeRegistry): Promise<string> {
+export async function printListing(line: CommandLine, registry: TypeRegistry, plugins: PluginHost): Promise<string> {
+  if (line.opts('plugin').some(({ opts }) => isHelp(opts.string('path')))) return pluginList(plugins);
   const machine = machineRequest(line).type;
   const helpFor = (option: string): boolean => line.help?.option === option && isHelp(line.help.value);
   if (isHelp(machine) || helpFor('machine')) return machineList(registry);
@@ -35,13 +38,13 @@ export async function printListing(line: CommandLine, registry: TypeRegistry): P
   }
   if (isHelp(line.last('cpu'))) return cpuList();
   if (line.opts('accel').some(({ opts }) => isHelp(opts.string('accel')))) {
-    return `Accelerators supported in QEMU binary:\n${[...ACCELERATOR_NAMES, 'tcg'].join('\n')}\n`;
+    return `Accelerators supported in QEMU binary:\n${[...ACCELERATOR_NAMES, 'tcg', ...plugins.accelerators.keys()].join('\n')}\n`;
   }
   if (line.opts('chardev').some(({ opts }) => isHelp(opts.string('backend')))) {
     return `Available chardev backend types: \n${CHARDEV_KINDS.map(kind => `  ${kind}\n`).join('')}`;
   }
   if (line.help?.option === 'object' || line.object('object').some(({ value }) => isHelp(value['qom-type']))) {
-    return `List of user creatable objects:\n${ObjectType.values.map(name => `  ${name}\n`).join('')}`;
+    return `List of user creatable objects:\n${[...ObjectType.values, ...plugins.backends.keys()].map(name => `  ${name}\n`).join('')}`;
   }
   if (isHelp(line.last('d'))) {
     return 'Log items (comma separated):\nguest_errors, unimp, int, cpu_reset, exec, trace:GLOB\n';
@@ -49,6 +52,27 @@ export async function printListing(line: CommandLine, registry: TypeRegistry): P
   const device = line.opts('device').find(({ opts }) => isHelp(opts.string('driver')) || opts.has('help'));
   const driver = device?.opts.string('driver') ?? /^([^,]+),/.exec(line.help?.value ?? '')?.[1] ?? 'help';
   return isHelp(driver) ? deviceList(registry) : deviceHelp(registry, driver);
+}
+
+/** `-plugin help` and `info plugins`. */
+export function pluginList({ plugins }: PluginHost): string {
+  if (plugins.length === 0) return `No plugins; their API is ${PLUGIN_API}\n`;
+  return plugins
+    .map(({ name, version, api, file, prefix, parts }) => {
+      const lists = [
+        ['device', parts.devices.map(each => [each.type, each.summary])],
+        ['machine', parts.machines.map(each => [each.type, each.summary])],
+        ['object', parts.backends.map(each => [each.type, each.summary])],
+        ['trace-sink', parts.traceSinks.map(each => [each.name, each.summary])],
+        ['accel', parts.accelerators.map(each => [each.name, each.summary])],
+      ] as const;
+      const rows = lists.flatMap(([option, all]) =>
+        all.map(([type, summary]) => `  -${option} ${type}`.padEnd(30) + ` ${summary}\n`),
+      );
+      const head = [name, version, `(API ${api}${prefix === '' ? '' : `, prefix '${prefix}'`})`].filter(Boolean);
+      return `${head.join(' ')} from ${file}\n${rows.join('')}`;
+    })
+    .join('');
 }
 
 async function machineList(registry: TypeRegistry): Promise<string> {

@@ -6,6 +6,7 @@ import type { Value } from '../qapi/declare.ts';
 import { QmpError } from '../qapi/error.ts';
 import { ObjectOptions } from '../qapi/schema/qom.ts';
 import { KEYVAL_ROOT, ROOT } from '../qapi/types.ts';
+import type { PluginObject, PluginObjects } from './plugin-object.ts';
 
 export type ObjectSpec = Value<typeof ObjectOptions>;
 
@@ -101,12 +102,18 @@ export type ObjectFactory = (object: UserObject) => void | Promise<void>;
 /** All user objects. */
 export class UserObjects {
   readonly #objects = new Map<string, UserObject>();
+  readonly #ofPlugins = new Map<string, PluginObject>();
   readonly #factories = new Map<string, ObjectFactory>();
+  readonly #plugins: PluginObjects;
   #home: ObjectNode = new ObjectNode('container');
+
+  constructor(plugins: PluginObjects) {
+    this.#plugins = plugins;
+  }
 
   /** Puts the objects, those there are and those to come, under `home`: the machine's `/objects`. */
   moveTo(home: ObjectNode): void {
-    for (const object of this.#objects.values()) {
+    for (const object of [...this.#objects.values(), ...this.#ofPlugins.values()]) {
       this.#home.removeChild(object);
       home.addChild(object.id, object);
     }
@@ -143,11 +150,20 @@ export class UserObjects {
     return { id, size: Number(spec.size) };
   }
 
-  async add(spec: ObjectSpec): Promise<UserObject> {
-    if (!/^[A-Za-z][A-Za-z0-9\-._]*$/.test(spec.id)) throw new QmpError("Parameter 'id' expects an identifier");
-    if (this.#objects.has(spec.id)) {
-      throw new QmpError(`attempt to add duplicate property '${spec.id}' to object (type 'container')`);
+  /** Makes an object of the values that the user gave: one of a plugin's types checks them itself. */
+  async addFrom(value: JsonObject, keyval: boolean): Promise<void> {
+    if (!this.#plugins.accepts(value)) {
+      await this.add(UserObjects.parse(value, keyval));
+      return;
     }
+    this.#checkId(String(value['id'] ?? ''));
+    const object = await this.#plugins.make(value);
+    this.#ofPlugins.set(object.id, object);
+    this.#home.addChild(object.id, object);
+  }
+
+  async add(spec: ObjectSpec): Promise<UserObject> {
+    this.#checkId(spec.id);
     check(spec);
     const object = new UserObject(spec);
     await this.#factories.get(spec['qom-type'])?.(object);
@@ -157,12 +173,25 @@ export class UserObjects {
   }
 
   remove(id: string): void {
+    const ofPlugin = this.#ofPlugins.get(id);
+    if (ofPlugin !== undefined) {
+      this.#plugins.drop(ofPlugin);
+      this.#ofPlugins.delete(id);
+      this.#home.removeChild(ofPlugin);
+      return;
+    }
     const object = this.#objects.get(id);
     if (object === undefined) throw new QmpError(`object '${id}' not found`);
     if (object.users > 0) throw new QmpError(`object '${id}' is in use, can not be deleted`);
     object.onDelete?.();
     this.#objects.delete(id);
     this.#home.removeChild(object);
+  }
+
+  #checkId(id: string): void {
+    if (!/^[A-Za-z][A-Za-z0-9\-._]*$/.test(id)) throw new QmpError("Parameter 'id' expects an identifier");
+    if (this.#objects.has(id) || this.#ofPlugins.has(id))
+      throw new QmpError(`attempt to add duplicate property '${id}' to object (type 'container')`);
   }
 }
 

@@ -1,7 +1,9 @@
 import type { TypeRegistry } from '../../device/registry.ts';
+import type { PluginHost } from '../../plugin/host.ts';
 import { type CommandLine, LocatedError, parseCommandLine } from '../options/command-line.ts';
-import { HelpWanted, OptionError } from '../options/opts.ts';
+import { HelpWanted, OptionError, type Opts } from '../options/opts.ts';
 import { Program } from '../program.ts';
+import { at } from './at.ts';
 import { startEarly } from './early.ts';
 import { Reporter } from './report.ts';
 
@@ -40,10 +42,12 @@ async function start(entry: Entry, report: Reporter): Promise<void> {
   const { TypeRegistry: Registry } = await import('../../device/registry.ts');
   const registry = new Registry();
   entry.register(registry);
-  for (const { value, location } of line.all('plugin')) await loadPlugin(registry, value, location);
+  const { PluginHost } = await import('../../plugin/host.ts');
+  const plugins = new PluginHost(registry);
+  for (const { opts, location } of line.opts('plugin')) await at(location, () => loadPlugin(plugins, opts));
   if (await wantsListing(line)) {
     const { printListing } = await import('./listings.ts');
-    process.stdout.write(await printListing(line, registry));
+    process.stdout.write(await printListing(line, registry, plugins));
     return;
   }
   refuseUnsupported(line);
@@ -52,7 +56,7 @@ async function start(entry: Entry, report: Reporter): Promise<void> {
     const { becomeDaemon } = await import('./daemon.ts');
     if (await becomeDaemon(entry.args)) return;
   }
-  const program = new Program(line, report, registry);
+  const program = new Program(line, report, registry, plugins);
   try {
     await startEarly(program);
     const { Startup } = await import('./startup.ts');
@@ -63,13 +67,15 @@ async function start(entry: Entry, report: Reporter): Promise<void> {
   }
 }
 
+const isHelp = (value: unknown): boolean => value === 'help' || value === '?';
+
 async function wantsListing(line: CommandLine): Promise<boolean> {
   if (line.help !== undefined) return true;
-  const isHelp = (value: unknown): boolean => value === 'help' || value === '?';
   return (
     isHelp(line.object('machine')[0]?.value['type']) ||
     isHelp(line.last('cpu')) ||
     isHelp(line.last('d')) ||
+    line.opts('plugin').some(({ opts }) => isHelp(opts.string('path'))) ||
     line.opts('accel').some(({ opts }) => isHelp(opts.string('accel'))) ||
     line.opts('chardev').some(({ opts }) => isHelp(opts.string('backend'))) ||
     line.opts('device').some(({ opts }) => isHelp(opts.string('driver')) || opts.has('help')) ||
@@ -77,14 +83,11 @@ async function wantsListing(line: CommandLine): Promise<boolean> {
   );
 }
 
-async function loadPlugin(registry: TypeRegistry, source: string, location: string): Promise<void> {
-  try {
-    const path = '../../device/plugin.js';
-    const module: { loadPlugin(registry: TypeRegistry, source: string): Promise<void> } = await import(path);
-    await module.loadPlugin(registry, source);
-  } catch (error) {
-    throw new LocatedError(location, error instanceof Error ? error : new Error(String(error)));
-  }
+async function loadPlugin(plugins: PluginHost, opts: Opts): Promise<void> {
+  const path = opts.string('path') ?? '';
+  if (isHelp(path)) return;
+  const prefix = opts.string('prefix');
+  await plugins.load(path, prefix === undefined ? {} : { prefix });
 }
 
 /** Options that this program knows but cannot honour. */

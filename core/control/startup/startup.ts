@@ -32,7 +32,7 @@ export class Startup {
     const line = this.#line;
     const type = await this.#machineType();
     await this.#objects(false);
-    program.accelerator = await chooseAccelerator(line, program.report);
+    program.accelerator = await chooseAccelerator(line, program.report, program.plugins);
     const defaults = defaultsFor(line, type);
     const parts = await this.#backends(type, defaults);
     await this.#objects(true);
@@ -71,11 +71,11 @@ export class Startup {
   async #objects(late: boolean): Promise<void> {
     const given = this.#line.object('object');
     if (given.length === 0) return;
-    const { isLate, UserObjects } = await import('./objects.ts');
+    const { isLate } = await import('./objects.ts');
     const objects = await this.#program.objects();
     for (const { value, keyval, location } of given) {
       if (isLate(value) !== late) continue;
-      await at(location, () => objects.add(UserObjects.parse(value, keyval)));
+      await at(location, () => objects.addFrom(value, keyval));
     }
   }
 
@@ -281,6 +281,12 @@ export class Startup {
       else if (item === 'guest_errors' || item === 'unimp' || item === 'int' || item === 'cpu_reset' || item === 'exec')
         trace.log(item);
       else report.warn(`-d ${item} is not an item of this program`);
+    }
+    for (const { opts } of this.#line.opts('trace-sink')) {
+      const { sink: name = '', ...values } = Object.fromEntries(opts.entries());
+      const sink = this.#program.plugins.openTraceSink(name, values);
+      trace.addSink((event, detail, timeNs) => sink.write(event, detail, timeNs));
+      this.#program.resources.push({ dispose: () => sink.dispose?.() });
     }
     if (globs.length > 0 || items.length > 0) {
       const path = this.#line.last('D');
