@@ -29,6 +29,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['isa-debug-exit', () => import('./isa-debug-exit.ts')],
   ['isa-debugcon', () => import('./debugcon.ts')],
   ['isa-i8259', () => import('./i8259.ts')],
+  ['pc-dimm', () => import('./pc-dimm.ts')],
   ['isa-pcspk', () => import('./pc-speaker.ts')],
   ['isa-pit', () => import('./i8254.ts')],
   ['isa-serial', () => import('./isa-serial.ts')],

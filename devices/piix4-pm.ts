@@ -6,6 +6,7 @@ import { CFG } from '../core/pci/config-space.ts';
 import { PciDevice } from '../core/pci/pci-device.ts';
 import { field } from '../core/state/fields.ts';
 import { AcpiCpuHotplug, acpiCpuHotplugState } from './acpi-cpu-hotplug.ts';
+import { AcpiMemoryHotplug, acpiMemoryHotplugState } from './acpi-memory-hotplug.ts';
 import { AcpiPciHotplug, acpiPciHotplugState } from './acpi-pci-hotplug.ts';
 import { AcpiPm, acpiPmState } from './acpi-pm.ts';
 import { PmSmbus, pmSmbusState } from './pm-smbus.ts';
@@ -76,6 +77,13 @@ export class Piix4Pm extends PciDevice<typeof properties> {
       raise: () => this.raiseGpe(GPE.cpuHotplug),
     },
   );
+  readonly memoryHotplug = new AcpiMemoryHotplug(
+    this.state(1, acpiMemoryHotplugState, { name: 'memory-hotplug', onReset: 'keep' }),
+    {
+      system: this.services.system,
+      raise: () => this.raiseGpe(GPE.memoryHotplug),
+    },
+  );
   readonly #smbusHost = new PmSmbus(this.state(1, pmSmbusState, { name: 'smbus' }), this.smbus);
   readonly #pmRegion = MemoryRegion.container('piix4-pm', PM_SIZE);
   readonly #smbusRegion = MemoryRegion.io('pm-smbus', SMBUS_SIZE, this.#smbusHost, { impl: { min: 1, max: 1 } });
@@ -88,7 +96,7 @@ export class Piix4Pm extends PciDevice<typeof properties> {
 
   /** What the guest reported of devices that it was told of, for QMP query-acpi-ospm-status. */
   ospmStatus() {
-    return this.cpuHotplug.ospmStatus();
+    return [...this.memoryHotplug.ospmStatus(), ...this.cpuHotplug.ospmStatus()];
   }
 
   protected override realize(): void {

@@ -5,6 +5,7 @@ import { type GuestRam, SharedRam } from '../core/memory/guest-ram.ts';
 import { MemoryRegion } from '../core/memory/memory-region.ts';
 
 const FOUR_GIB = 2 ** 32;
+const GIB = 2 ** 30;
 const KIB = 1024;
 /** Where the system firmware's last 128 KiB are seen below 1 MiB. */
 const LEGACY_BIOS_END = 0x10_0000;
@@ -51,6 +52,11 @@ export function mapPcRam(machine: Machine, layout: PcRamLayout): PcRam {
     }
   }
   return { ...layout, low, lowRegion };
+}
+
+/** Memory modules lie behind all other RAM, from the next gigabyte on. */
+export function openMemorySlots(machine: Machine, layout: PcRamLayout): void {
+  machine.openMemoryBus(Math.ceil((FOUR_GIB + layout.above4g) / GIB) * GIB);
 }
 
 /**

@@ -16,7 +16,7 @@ import { plugNics } from './nics.ts';
 import { hasSmm, LateRouter, pcOptions, plugBoard } from './pc-board.ts';
 import { installDiskTypes } from './pc-cmos.ts';
 import { PcInterrupts } from './pc-interrupts.ts';
-import { i440fxRamLayout, mapPcFirmware, mapPcRam } from './pc-memory.ts';
+import { i440fxRamLayout, mapPcFirmware, mapPcRam, openMemorySlots } from './pc-memory.ts';
 
 const SCI_IRQ = 9;
 /** Inputs that the HPET can reach on i440FX: only the timer's own. */
@@ -30,6 +30,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   const { config, system } = machine;
   const layout = i440fxRamLayout(config, 0xe000_0000);
   const ram = mapPcRam(machine, layout);
+  openMemorySlots(machine, layout);
   const interrupts = new PcInterrupts(machine);
 
   const pirq = new LateRouter();

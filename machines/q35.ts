@@ -15,7 +15,7 @@ import { plugIdeDrives } from './ide-drives.ts';
 import { hasSmm, LateRouter, pcOptions, plugBoard } from './pc-board.ts';
 import { installDiskTypes } from './pc-cmos.ts';
 import { PcInterrupts } from './pc-interrupts.ts';
-import { mapPcFirmware, mapPcRam, pcRamLayout } from './pc-memory.ts';
+import { mapPcFirmware, mapPcRam, openMemorySlots, pcRamLayout } from './pc-memory.ts';
 
 /** The hole for PCI below 4 GiB is 1.25 GiB, unless all RAM fits below 2.75 GiB. */
 const LOW_RAM_LIMIT = 0xb000_0000;
@@ -30,6 +30,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   const { config, system } = machine;
   const layout = pcRamLayout(config.ramSize, LOW_RAM_LIMIT, LOW_RAM_SPLIT);
   const ram = mapPcRam(machine, layout);
+  openMemorySlots(machine, layout);
   const interrupts = new PcInterrupts(machine);
 
   const pirq = new LateRouter();

@@ -63,6 +63,8 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
   protected readonly hostClock: DeviceClock;
   protected readonly realtimeClock: DeviceClock;
   protected readonly log: DeviceLog;
+  /** Whether it came while the machine was there already. */
+  readonly hotplugged: boolean;
   readonly #banks: AnyRegisterBank[] = [];
   readonly #sections: StateSection[] = [];
   readonly #timers = new Map<string, OwnedTimer>();
@@ -78,6 +80,7 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
     this.id = context.id;
     this.props = context.props;
     this.bus = context.bus;
+    this.hotplugged = context.bus.hotplugging;
     this.services = context.services;
     this.clock = this.#deviceClock(context.services.clock);
     this.hostClock = this.#deviceClock(context.services.hostClock);
@@ -331,7 +334,7 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
     }
     this.defineProperty({ name: 'type', type: 'string', get: () => this.typeName });
     this.defineProperty({ name: 'realized', type: 'bool', get: () => this.#realized });
-    this.defineProperty({ name: 'hotplugged', type: 'bool', get: () => this.bus.hotplugging });
+    this.defineProperty({ name: 'hotplugged', type: 'bool', get: () => this.hotplugged });
     this.defineProperty({ name: 'hotpluggable', type: 'bool', get: () => this.type.hotpluggable });
     this.defineProperty({ name: 'parent_bus', type: 'link<bus>', get: () => this.bus.path });
   }

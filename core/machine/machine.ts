@@ -1,4 +1,5 @@
 import type { Accelerator, GuestBus, InstructionClock, InterruptSource, Vm, VmStop } from '../accel/accelerator.ts';
+import { MemoryBus } from '../bus/memory-bus.ts';
 import { HostClock, RealtimeClock, VirtualClock } from '../clock/clock.ts';
 import { ANY_CPU } from '../cpu/resolve.ts';
 import type { Bus, DeviceHome } from '../device/bus.ts';
@@ -73,6 +74,8 @@ export class Machine {
   readonly system: SystemBus;
   readonly cpus: MachineCpus;
   readonly numa: Numa;
+  /** Where memory modules go, on machines that take them. */
+  memoryBus: MemoryBus | undefined;
   /** What the user should know about the configuration, in QEMU's words. */
   readonly warnings: string[] = [];
   /** Whether PIC, IOAPIC and local APICs are the accelerator's. */
@@ -208,6 +211,32 @@ export class Machine {
   /** RAM that a device or the machine made itself and that belongs to the guest's state. */
   adoptRam(ram: GuestRam): void {
     this.#ram.push(ram);
+  }
+
+  /** Takes RAM that came from {@link allocateRam} out again. */
+  releaseRam(ram: GuestRam): void {
+    const index = this.#ram.indexOf(ram);
+    if (index >= 0) this.#ram.splice(index, 1);
+  }
+
+  /**
+   * Gives the machine a bus for memory modules, which lie from `base` on. QEMU's `maxmem` and `slots` say how many.
+   * @throws SouthbridgeError ERR_MEMORY_SLOTS
+   */
+  openMemoryBus(base: number): void {
+    const { ramSize, maxRamSize, ramSlots } = this.config;
+    const bus = new MemoryBus({
+      services: this.services,
+      home: this.home,
+      memory: this.memoryRoot,
+      base,
+      capacity: maxRamSize - ramSize,
+      slotCount: ramSlots,
+      nodeCount: this.numa.nodes.length,
+      allocate: (name, size) => this.allocateRam(name, size),
+      release: ram => this.releaseRam(ram),
+    });
+    this.memoryBus = this.system.own(bus);
   }
 
   /** Whether the i8254 is the accelerator's. */

@@ -7,6 +7,7 @@ import type { IntxRouter } from '../../core/pci/pci-bus.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
 import { field } from '../../core/state/fields.ts';
 import { AcpiCpuHotplug, acpiCpuHotplugState } from '../acpi-cpu-hotplug.ts';
+import { AcpiMemoryHotplug, acpiMemoryHotplugState } from '../acpi-memory-hotplug.ts';
 import { AcpiPciHotplug, acpiPciHotplugState } from '../acpi-pci-hotplug.ts';
 import { AcpiPm, acpiPmState } from '../acpi-pm.ts';
 import type { IsaWiring } from '../piix3.ts';
@@ -137,6 +138,13 @@ export class Ich9Lpc extends PciDevice<typeof properties> implements IntxRouter 
       raise: () => this.raiseGpe(GPE.cpuHotplug),
     },
   );
+  readonly memoryHotplug = new AcpiMemoryHotplug(
+    this.state(1, acpiMemoryHotplugState, { name: 'memory-hotplug', onReset: 'keep' }),
+    {
+      system: this.services.system,
+      raise: () => this.raiseGpe(GPE.memoryHotplug),
+    },
+  );
   readonly #pmRegion = MemoryRegion.container('ich9-pm', PM_SIZE);
   readonly #chipsetRegion = MemoryRegion.io('lpc-rcrb-mmio', CHIPSET_SIZE, {
     read: (offset, size) => {
@@ -197,7 +205,7 @@ export class Ich9Lpc extends PciDevice<typeof properties> implements IntxRouter 
 
   /** What the guest reported of devices that it was told of, for QMP query-acpi-ospm-status. */
   ospmStatus() {
-    return this.cpuHotplug.ospmStatus();
+    return [...this.memoryHotplug.ospmStatus(), ...this.cpuHotplug.ospmStatus()];
   }
 
   protected override realize(): void {

@@ -9,6 +9,7 @@ import type { CpuSlot } from '../../core/machine/cpu-slots.ts';
 import type { Machine } from '../../core/machine/machine.ts';
 import type { PciBus } from '../../core/pci/pci-bus.ts';
 import type { AcpiCpuHotplug } from '../../devices/acpi-cpu-hotplug.ts';
+import type { AcpiMemoryHotplug } from '../../devices/acpi-memory-hotplug.ts';
 import type { AcpiPciHotplug } from '../../devices/acpi-pci-hotplug.ts';
 import { PcFirmware, type PcFirmwareFacts, type PmFacts } from './pc-firmware.ts';
 
@@ -19,6 +20,7 @@ const VM_GENERATION_GPE = 5;
 export interface PmDevice {
   readonly pciHotplug?: AcpiPciHotplug;
   readonly cpuHotplug?: AcpiCpuHotplug;
+  readonly memoryHotplug?: AcpiMemoryHotplug;
   raiseGpe(event: number): void;
 }
 
@@ -42,6 +44,7 @@ export interface PcFirmwareParts {
 export function installPcFirmware(parts: PcFirmwareParts): PcFirmware {
   const { machine, pm, chipset } = parts;
   wireCpus(machine, pm.cpuHotplug);
+  if (machine.memoryBus !== undefined) pm.memoryHotplug?.wire(machine.memoryBus, machine.ioRoot);
   const { nodes } = machine.numa;
   const oemId = machine.config.options['x-oem-id'];
   const oemTableId = machine.config.options['x-oem-table-id'];

@@ -33,6 +33,7 @@ import { bootRom, firmwareKernel } from '../../core/loader/kernel.ts';
 import type { Machine } from '../../core/machine/machine.ts';
 import type { PciBus } from '../../core/pci/pci-bus.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
+import { MEMORY_HOTPLUG_BASE } from '../../devices/acpi-memory-hotplug.ts';
 import { pvpanic } from '../../devices/pvpanic.ts';
 import { VmGenId } from '../../devices/vmgenid.ts';
 import { describeBus, type HotplugKnowledge, window64 } from './acpi-description.ts';
@@ -172,6 +173,12 @@ export class PcFirmware {
   #prepare(): void {
     this.#prepared = true;
     const { machine, fwCfg } = this.#facts;
+    if (machine.memoryBus !== undefined && machine.memoryBus.span > 0) {
+      // Firmware puts no BAR below.
+      const end = Buffer.alloc(8);
+      end.writeBigUInt64LE(BigInt(Math.ceil(machine.memoryBus.end / GIB) * GIB));
+      fwCfg.addFile('etc/reserved-memory-end', end);
+    }
     if (this.#hasHpet) setHpets(fwCfg, [{ blockId: HPET_BLOCK_ID, base: HPET_BASE, minTick: 0 }]);
     const smbios = this.#smbios();
     fwCfg.addFile(SMBIOS_TABLES_FILE, smbios.tables);
@@ -280,6 +287,7 @@ export class PcFirmware {
   #acpi(): AcpiFiles {
     const facts = this.#facts;
     const { machine, cpus, ram, nodes = [], distances } = facts;
+    const { memoryBus } = machine;
     const mcfg = facts.mcfg?.();
     const slic = slicOem(machine.config.acpiTables);
     return pcAcpi({
@@ -290,7 +298,12 @@ export class PcFirmware {
       ...(this.#hasHpet && { hpet: { blockId: HPET_BLOCK_ID, base: HPET_BASE } }),
       ...(nodes.length > 0 && {
         numa: {
-          memory: memoryAffinities({ nodes, below4g: ram.low, above4gStart: 4 * GIB }),
+          memory: memoryAffinities({
+            nodes,
+            below4g: ram.low,
+            above4gStart: 4 * GIB,
+            ...(memoryBus !== undefined && { hotplug: { base: memoryBus.base, size: memoryBus.span } }),
+          }),
           ...(distances !== undefined && { distances }),
           ...(facts.hmat !== undefined && { hmat: facts.hmat }),
         },
@@ -328,12 +341,13 @@ export class PcFirmware {
   }
 
   #dsdt(mcfg: McfgFacts | undefined): DsdtFacts {
-    const { pm, rootBus, hotplug, cpus, ram, fwCfg } = this.#facts;
+    const { machine, pm, rootBus, hotplug, cpus, ram, fwCfg } = this.#facts;
     return {
       chipset: pm.chipset,
       rootUid: 0,
       hasHpet: this.#hasHpet,
       cpuHotplug: { cpus, base: pm.cpuHotplugBase },
+      memoryHotplug: { base: MEMORY_HOTPLUG_BASE, slots: machine.config.ramSlots },
       nvdimm: false,
       pciHotplug: { ...pm.pciHotplug, length: PCI_HOTPLUG_LENGTH },
       rootBus: describeBus(rootBus, hotplug),
@@ -346,12 +360,14 @@ export class PcFirmware {
     };
   }
 
-  /** Where 64-bit BARs lie, and in any case room for more: from the end of RAM, rounded to GiB. */
+  /** Where 64-bit BARs lie, and in any case room for more: from the end of memory that there may be, rounded to GiB. */
   #hole64(): { readonly min: number; readonly max: number } {
-    const { rootBus, ram, hole64Size } = this.#facts;
+    const { machine, rootBus, ram, hole64Size } = this.#facts;
+    const memoryBus = machine.memoryBus;
+    const behind = memoryBus === undefined || memoryBus.span === 0 ? 4 * GIB + ram.high : memoryBus.end;
     const used = window64(rootBus);
     const roundUp = (address: number): number => Math.ceil(address / GIB) * GIB;
-    const min = used?.min ?? roundUp(4 * GIB + ram.high);
+    const min = used?.min ?? roundUp(behind);
     const end = roundUp(min + hole64Size);
     return { min, max: Math.max(end, (used?.max ?? 0) + 1) - 1 };
   }

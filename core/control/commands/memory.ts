@@ -36,8 +36,24 @@ export function memoryCommands(program: Program): Handlers<QmpSession> {
       writeMemoryFile(filename, Number(size), (offset, buffer) => {
         program.machine.memory.readBytes(Number(val) + offset, buffer, 0, buffer.length);
       }),
-    'query-memory-size-summary': () => ({ 'base-memory': program.machine.config.ramSize, 'plugged-memory': 0 }),
-    'query-memory-devices': () => [],
+    'query-memory-size-summary': () => ({
+      'base-memory': program.machine.config.ramSize,
+      'plugged-memory': program.machine.memoryBus?.plugged ?? 0,
+    }),
+    'query-memory-devices': () =>
+      (program.machine.memoryBus?.dimms ?? []).map(dimm => ({
+        type: 'dimm' as const,
+        data: {
+          ...(dimm.id !== undefined && { id: dimm.id }),
+          addr: dimm.address,
+          size: dimm.size,
+          slot: dimm.slot,
+          node: dimm.node,
+          memdev: dimm.backend?.path ?? '',
+          hotplugged: dimm.hotplugged,
+          hotpluggable: dimm.type.hotpluggable,
+        },
+      })),
     'query-memdev': async () => {
       const objects = await program.objects();
       return objects.all.flatMap((object): Value<typeof Memdev>[] => {

@@ -122,7 +122,7 @@ export const INFO_COMMANDS: readonly HmpCommand[] = [
     return `${objects
       .map(
         object =>
-          `memory backend: ${object.id}\n${['size', 'merge', 'dump', 'prealloc', 'share', 'reserve', 'policy'].map(name => `  ${name}:  ${object.property(name)?.get()}\n`).join('')}`,
+          `memory backend: ${object.id}\n  size:  ${object.property('size')?.get()}\n${['merge', 'dump', 'prealloc', 'share', 'reserve', 'policy'].map(name => `  ${name}: ${object.property(name)?.get()}\n`).join('')}  host nodes: ${object.property('host-nodes')?.get()}\n`,
       )
       .join('')}\n`;
   }),
@@ -130,9 +130,17 @@ export const INFO_COMMANDS: readonly HmpCommand[] = [
     'memory_size_summary',
     '',
     'show the amount of initially allocated and present hotpluggable (if enabled) memory in bytes.',
-    ({ program }) => `base memory: ${program.machine.config.ramSize}\nplugged memory: 0\n`,
+    ({ program }) =>
+      `base memory: ${program.machine.config.ramSize}\nplugged memory: ${program.machine.memoryBus?.plugged ?? 0}\n`,
   ),
-  hmp('memory-devices', '', 'show memory devices', () => ''),
+  hmp('memory-devices', '', 'show memory devices', ({ program }) =>
+    (program.machine.memoryBus?.dimms ?? [])
+      .map(
+        dimm =>
+          `Memory device [dimm]: "${dimm.id ?? ''}"\n  addr: 0x${dimm.address.toString(16)}\n  slot: ${dimm.slot}\n  node: ${dimm.node}\n  size: ${dimm.size}\n  memdev: ${dimm.backend?.path}\n  hotplugged: ${dimm.hotplugged}\n  hotpluggable: ${dimm.type.hotpluggable}\n`,
+      )
+      .join(''),
+  ),
   hmp('hotpluggable-cpus', '', 'Show information about hotpluggable CPUs', async context => {
     const slots = (await context.qmp('query-hotpluggable-cpus')) as readonly {
       type: string;

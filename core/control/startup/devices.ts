@@ -1,3 +1,4 @@
+import { MemoryDevice } from '../../bus/memory-bus.ts';
 import { CPU_TYPE_SUFFIX } from '../../cpu/model.ts';
 import { X86Cpu } from '../../cpu/x86-cpu.ts';
 import type { Bus } from '../../device/bus.ts';
@@ -27,6 +28,7 @@ const HOTPLUG_BUSES = new Set([
   'virtio-serial-bus',
   'System',
   'virtio-bus',
+  'memory-device',
 ]);
 
 /** Splits the values of `-device` or `device_add`. */
@@ -79,6 +81,7 @@ export async function addDevice(
   }
   const device = bus.plug(type, {}, request.properties, request.id);
   if (hotplug && device instanceof PciDevice) device.pciBus.hotplugController?.plugged(device);
+  if (hotplug && device instanceof MemoryDevice) machine.memoryBus?.hotplugController?.plugged(device);
   return device;
 }
 
@@ -96,8 +99,18 @@ function busFor(machine: Machine, type: DeviceType, name: string | undefined): B
     return bus;
   }
   if (type.bus === 'System') return machine.system;
+  if (type.bus === 'memory-device') return memoryBusOf(machine);
   for (const bus of machine.buses()) if (bus.accepts(type) && !bus.full) return bus;
   throw new QmpError(`No '${type.bus}' bus found for device '${type.type}'`);
+}
+
+const NO_MEMORY_HOTPLUG = 'memory hotplug is not enabled: missing acpi device or acpi disabled';
+
+function memoryBusOf(machine: Machine): Bus {
+  if (machine.memoryBus === undefined)
+    throw new QmpError('memory devices (e.g. for memory hotplug) are not supported by the machine');
+  if (!machine.config.acpi) throw new QmpError(NO_MEMORY_HOTPLUG);
+  return machine.memoryBus;
 }
 
 /** By name (`pci.0`), by path, or as `device-id` or `device-id/bus`. */
@@ -116,7 +129,7 @@ function busNamed(machine: Machine, name: string): Bus {
   throw new SouthbridgeError('ERR_BUS_UNKNOWN', `Bus '${name}' not found`, hint);
 }
 
-/** Devices whose removal waits for the guest. */
+/** PCI functions whose removal waits for the guest. CPUs and memory may be asked for again. */
 const pending = new WeakSet<Device>();
 
 /**
@@ -137,10 +150,13 @@ export function requestUnplug(machine: Machine, idOrPath: string): void {
     if (slot === undefined || machine.cpus.hotplugController === undefined)
       throw new QmpError('CPU unplug is not supported');
     machine.cpus.hotplugController.requestUnplug(slot, done);
-    pending.add(device);
   } else if (device instanceof PciDevice && device.pciBus.hotplugController !== undefined) {
     device.pciBus.hotplugController.requestUnplug(device, done);
     pending.add(device);
+  } else if (device instanceof MemoryDevice) {
+    const controller = machine.memoryBus?.hotplugController;
+    if (controller === undefined || !machine.config.acpi) throw new QmpError(NO_MEMORY_HOTPLUG);
+    controller.requestUnplug(device, done);
   } else done();
 }
 

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { ObjectNode, type PropertyValue } from '../../device/object.ts';
 import { SouthbridgeError } from '../../errors.ts';
+import type { MemoryBackend } from '../../memory/memory-backend.ts';
 import type { Json, JsonObject } from '../json/value.ts';
 import type { Value } from '../qapi/declare.ts';
 import { QmpError } from '../qapi/error.ts';
@@ -137,17 +138,30 @@ export class UserObjects {
     return ObjectOptions.read(value, keyval ? KEYVAL_ROOT : ROOT) as ObjectSpec;
   }
 
-  /** Guest memory of the object `id`: its size in bytes. */
-  memory(id: string): { readonly id: string; readonly size: number } {
-    const spec = this.#objects.get(id)?.spec;
-    if (spec === undefined || !('size' in spec)) {
+  /** The memory that the object `id` stands for. */
+  memory(id: string): MemoryBackend {
+    const object = this.#objects.get(id);
+    if (object === undefined || !('size' in object.spec)) {
       throw new SouthbridgeError(
         'ERR_BACKEND',
         `memory backend '${id}' not found`,
         `-object memory-backend-ram,id=${id},size=...`,
       );
     }
-    return { id, size: Number(spec.size) };
+    return {
+      id,
+      size: Number(object.spec.size),
+      path: object.path,
+      get mapped() {
+        return object.users > 0;
+      },
+      claim() {
+        object.users++;
+        return () => {
+          object.users--;
+        };
+      },
+    };
   }
 
   /** Makes an object of the values that the user gave: one of a plugin's types checks them itself. */

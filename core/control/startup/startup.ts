@@ -221,6 +221,12 @@ export class Startup {
     } else if (config.ramSize > 0 && !perNode) {
       await objects.add({ 'qom-type': 'memory-backend-ram', id: type.defaultRamId, size: config.ramSize });
     }
+    const own = perNode
+      ? config.numa.flatMap(option => (option.type === 'node' && option.memdev !== undefined ? [option.memdev] : []))
+      : config.ramSize > 0
+        ? [typeof given === 'string' ? given : type.defaultRamId]
+        : [];
+    for (const id of own) objects.memory(id).claim();
     objects.moveTo(machine.root.child('objects') ?? machine.root);
   }
 
