@@ -50,5 +50,5 @@ export { field, type SavedRecord, type SavedValue, type StateFields, type StateV
 export type { TraceEvent, TraceHub } from './trace/trace.ts';
 export { STATUS as VIRTIO_STATUS, VIRTIO_F } from './virtio/features.ts';
 export { VirtioDevice, type VirtioKind, type VirtioProps, virtioProperties } from './virtio/virtio-device.ts';
-export { virtioPciTypes } from './virtio/virtio-pci-types.ts';
+export { virtioPciType, virtioPciTypes } from './virtio/virtio-pci-types.ts';
 export { Virtqueue } from './virtio/virtqueue.ts';

@@ -3,7 +3,6 @@ import type { DeviceContext } from '../core/device/device-type.ts';
 import { deviceType } from '../core/device/device-type.ts';
 import type { PropertyValue } from '../core/device/object.ts';
 import { prop } from '../core/device/property.ts';
-import { MemoryRegion } from '../core/memory/memory-region.ts';
 import { PciBridge } from '../core/pci/pci-bridge.ts';
 
 const CAP_SSVID = 0x0d;
@@ -117,7 +116,6 @@ const genericPortProperties = {
   ...reservations,
 } as const;
 
-const MSIX_BAR = 4096;
 const MSIX_PENDING = 0x800;
 
 /** Where a port's capabilities are, and how fast its link is. */
@@ -167,14 +165,6 @@ class GenericRootPort extends RootPort<typeof genericPortProperties> {
       linkCaps2: 0x1e,
       linkControl2: 4,
     });
-  }
-
-  protected override realize(): void {
-    if (this.msix === undefined) return;
-    const contents = MemoryRegion.container('pcie-root-port-msix', MSIX_BAR);
-    contents.add(this.msix.table, 0);
-    contents.add(this.msix.pending, MSIX_PENDING);
-    this.bar(0, contents, { size: MSIX_BAR });
   }
 }
 

@@ -7,6 +7,7 @@ const CAP_MSIX = 0x11;
 const CONTROL = 2;
 const ENABLE = 1 << 15;
 const FUNCTION_MASK = 1 << 14;
+const PAGE = 4096;
 const ENTRY_SIZE = 16;
 const ENTRY_MASKED = 1;
 
@@ -16,6 +17,7 @@ export type VectorObserver = (vector: number) => void;
 /** The MSI-X capability, its vector table and pending bits (PCI 3.0, section 6.8.2). */
 export class Msix {
   readonly vectors: number;
+  readonly #name: string;
   readonly table: MemoryRegion;
   readonly pending: MemoryRegion;
   readonly #config: ConfigSpace;
@@ -56,14 +58,24 @@ export class Msix {
       },
       { impl: { min: 4, max: 4 } },
     );
+    this.#name = name;
     this.reset();
-    void name;
   }
 
   /** Where the pending bits go by default: half-way through a page-sized BAR, as QEMU's exclusive BARs. */
   static pendingOffset(declaration: MsixDeclaration): number {
     const tableEnd = (declaration.table ?? 0) + declaration.vectors * ENTRY_SIZE;
     return Math.max(0x800, (tableEnd + 0xfff) & ~0xfff & (tableEnd > 0x800 ? -1 : 0));
+  }
+
+  /** A BAR with nothing but the table and the pending bits; its size is a power of two. */
+  exclusiveBar(declaration: MsixDeclaration): MemoryRegion {
+    const pendingAt = declaration.pba ?? Msix.pendingOffset(declaration);
+    const size = 2 ** Math.ceil(Math.log2(Math.max(PAGE, pendingAt + this.pending.size)));
+    const contents = MemoryRegion.container(`${this.#name}-msix`, size);
+    contents.add(this.table, declaration.table ?? 0);
+    contents.add(this.pending, pendingAt);
+    return contents;
   }
 
   get enabled(): boolean {

@@ -296,6 +296,15 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
   override attach(): void {
     this.#loadOptionRom();
     super.attach();
+    this.#placeVectors();
+  }
+
+  /** Shows the MSI-X table and pending bits in a BAR of their own, unless the device has put something there. */
+  #placeVectors(): void {
+    const { msix } = this.identity;
+    if (msix === undefined || this.msix === undefined || this.#bars[msix.bar] !== undefined) return;
+    const contents = this.msix.exclusiveBar(msix);
+    this.bar(msix.bar, contents, { size: contents.size });
   }
 
   override detach(): void {

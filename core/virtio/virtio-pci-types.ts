@@ -1,6 +1,6 @@
 import { type DeviceCategory, type DeviceContext, type DeviceType, deviceType } from '../device/device-type.ts';
 import type { PropSet } from '../device/property.ts';
-import { VirtioPci, type VirtioPciKind, virtioPciProperties } from './virtio-pci.ts';
+import { MODERN_DEVICE_BASE, VirtioPci, type VirtioPciKind, virtioPciProperties } from './virtio-pci.ts';
 
 type Properties = typeof virtioPciProperties;
 
@@ -17,7 +17,9 @@ export interface VirtioPciDefinition extends Omit<VirtioPciKind, 'flavour'> {
 const ANCESTORS = ['virtio-pci', 'pci-device', 'device'];
 
 /** The three types of a kind: `NAME-pci`, whose modes properties choose, `NAME-pci-transitional` and `NAME-pci-non-transitional`. */
-export function virtioPciTypes(definition: VirtioPciDefinition): readonly [DeviceType, DeviceType, DeviceType] {
+export function virtioPciTypes(
+  definition: VirtioPciDefinition & { readonly legacyId: number },
+): readonly [DeviceType, DeviceType, DeviceType] {
   return [
     functionType(definition, 'generic'),
     functionType(definition, 'transitional'),
@@ -25,8 +27,13 @@ export function virtioPciTypes(definition: VirtioPciDefinition): readonly [Devic
   ];
 }
 
+/** The one type, `NAME-pci`, of a kind that came with version 1: there is nothing to be transitional to. */
+export function virtioPciType(definition: Omit<VirtioPciDefinition, 'legacyId'>): DeviceType {
+  return functionType(definition, 'generic');
+}
+
 function functionType(definition: VirtioPciDefinition, flavour: VirtioPciKind['flavour']): DeviceType {
-  const { name, summary, category, backend, legacyId } = definition;
+  const { name, summary, category, backend, legacyId, virtioId } = definition;
   const { 'disable-legacy': _legacy, 'disable-modern': _modern, ...fixed } = virtioPciProperties;
   const kind: VirtioPciKind = { ...definition, flavour };
   class VirtioFunction extends VirtioPci {
@@ -41,7 +48,7 @@ function functionType(definition: VirtioPciDefinition, flavour: VirtioPciKind['f
     category,
     parents: [`${name}-pci-base`, ...ANCESTORS],
     properties: { ...backend.properties, ...own, ...definition.properties } as Properties,
-    pci: { vendor: 0x1af4, device: legacyId, class: definition.class, pin: 'A' },
+    pci: { vendor: 0x1af4, device: legacyId ?? MODERN_DEVICE_BASE + virtioId, class: definition.class, pin: 'A' },
     create: VirtioFunction,
   });
 }

@@ -30,7 +30,7 @@ const FUNCTION_ONLY = new Set(['bootindex', 'lcyls', 'lheads', 'lsecs']);
 
 const UNSPECIFIED = 0xffff_ffff;
 
-const MODERN_DEVICE_BASE = 0x1040;
+export const MODERN_DEVICE_BASE = 0x1040;
 
 /** What all virtio PCI functions have. */
 export const virtioPciProperties = {
@@ -61,8 +61,8 @@ export interface VirtioPciKind {
   readonly backend: DeviceType;
   /** Device id (virtio 1.2, section 5). */
   readonly virtioId: number;
-  /** PCI device id of a transitional function (section 4.1.2.1). */
-  readonly legacyId: number;
+  /** PCI device id of a transitional function (section 4.1.2.1); kinds that came with version 1 have none and are never legacy. */
+  readonly legacyId?: number;
   readonly class: number;
   /** MSI-X vectors by default, from the properties of both. */
   vectors(props: Readonly<Record<string, unknown>>): number;
@@ -204,13 +204,9 @@ export abstract class VirtioPci extends PciDevice<Props> implements VirtioTransp
   }
 
   #addVectors(vectors: number): void {
-    const msix = this.addMsix({ vectors, bar: BAR.MSIX });
-    const pendingAt = vectors <= 128 ? 0x800 : Math.ceil((vectors * 16) / PAGE) * PAGE;
-    const size = 2 ** Math.ceil(Math.log2(Math.max(PAGE, pendingAt + msix.pending.size)));
-    const bar = MemoryRegion.container(`${this.typeName}-msix`, size);
-    bar.add(msix.table, 0);
-    bar.add(msix.pending, pendingAt);
-    this.bar(BAR.MSIX, bar, { size });
+    const declaration = { vectors, bar: BAR.MSIX };
+    const contents = this.addMsix(declaration).exclusiveBar(declaration);
+    this.bar(BAR.MSIX, contents, { size: contents.size });
   }
 
   #capability(type: number, bar: number, offset: number, size: number, extra = 0): number {
@@ -310,7 +306,10 @@ function modesOf(context: DeviceContext<Props>, kind: VirtioPciKind): Modes {
   const below = bus.owner instanceof PciDevice && 'express' in bus && bus.express === true;
   if (kind.flavour === 'transitional') return { legacy: true, modern: true, express: false };
   const disableLegacy = props['disable-legacy'];
-  const legacy = kind.flavour === 'generic' && (disableLegacy === 'off' || (disableLegacy === 'auto' && !below));
+  const legacy =
+    kind.legacyId !== undefined &&
+    kind.flavour === 'generic' &&
+    (disableLegacy === 'off' || (disableLegacy === 'auto' && !below));
   const modern = kind.flavour === 'non-transitional' || !props['disable-modern'];
   return { legacy, modern, express: below && modern && !props['x-disable-pcie'] };
 }
@@ -325,7 +324,7 @@ function identityOf(kind: VirtioPciKind, modes: Modes, props: object): PciIdenti
     ...(kind.rom !== undefined && { rom: kind.rom }),
   };
   // Legacy and transitional functions are known by their subsystem id (section 4.1.2.3).
-  if (modes.legacy) {
+  if (modes.legacy && kind.legacyId !== undefined) {
     return { ...common, device: kind.legacyId, revision: 0, subsystem: kind.virtioId };
   }
   return { ...common, device: MODERN_DEVICE_BASE + kind.virtioId, revision: 1 };
