@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { wasm } from '../../core/accel/wasm/accelerator.ts';
-import { initramfs } from '../../core/firmware/guest-cache/initramfs.ts';
+import { type InitramfsOptions, initramfs } from '../../core/firmware/guest-cache/initramfs.ts';
 import { Machine } from '../../core/machine/machine.ts';
 import { DEFAULT_CONFIG, type MachineConfig } from '../../core/machine/machine-config.ts';
 import type { MachineType } from '../../core/machine/machine-type.ts';
@@ -17,6 +17,7 @@ export interface LinuxOptions {
   readonly config?: Partial<MachineConfig>;
   readonly modules?: readonly string[];
   readonly append?: string;
+  readonly files?: InitramfsOptions['files'];
   /** What the guest does; it powers off at the end. */
   readonly init: string;
   /** Plugs in more, once the machine is built. */
@@ -42,7 +43,10 @@ export async function bootLinux(t: Test, options: LinuxOptions): Promise<LinuxMa
   if (kernel === undefined || firmware === undefined) return undefined;
   const folder = mkdtempSync(join(tmpdir(), 'southbridge-'));
   const initrd = join(folder, 'initrd');
-  writeFileSync(initrd, await initramfs({ init: options.init, modules: options.modules ?? [] }));
+  writeFileSync(
+    initrd,
+    await initramfs({ init: options.init, modules: options.modules ?? [], files: options.files ?? {} }),
+  );
   const config: MachineConfig = {
     ...DEFAULT_CONFIG,
     serials: ['serial0'],

@@ -55,13 +55,20 @@ export class PrivateApt {
   /** The package of the given name that the meta package `meta` stands for at present: the first dependency with `prefix`. */
   async resolve(meta: string, prefix: string): Promise<string> {
     const [, architecture] = meta.split(':');
-    const record = (await this.#apt('apt-cache', ['show', '--no-all-versions', meta])).toString();
-    const depends = /^Depends: (.*)$/m.exec(record)?.[1] ?? '';
+    const depends = await this.#field(meta, 'Depends');
     for (const dependency of depends.split(',')) {
       const [name] = dependency.trim().split(/[ |]/);
-      if (name?.startsWith(prefix)) return architecture === undefined ? name : `${name}:${architecture}`;
+      if (!name?.startsWith(prefix)) continue;
+      // Packages for all architectures are known without one.
+      const forAll = architecture === undefined || (await this.#field(name, 'Architecture')) === 'all';
+      return forAll ? name : `${name}:${architecture}`;
     }
     throw new SouthbridgeError('ERR_CACHE_PACKAGE', `Debian's package '${meta}' names no package '${prefix}*'`);
+  }
+
+  async #field(packageName: string, field: string): Promise<string> {
+    const record = (await this.#apt('apt-cache', ['show', '--no-all-versions', packageName])).toString();
+    return new RegExp(`^${field}: (.*)$`, 'm').exec(record)?.[1] ?? '';
   }
 
   /** Downloads `packages` and unpacks all of them over each other in `destination`. */

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { didYouMean, SouthbridgeError } from '../../errors.ts';
@@ -89,17 +89,31 @@ export class GuestCache {
     const recipe: ItemRecipe = ITEMS[name];
     this.#progress(`fetching ${name}: ${recipe.summary}`);
     const packages = [...recipe.packages];
-    if (recipe.meta !== undefined) packages.push(await apt.resolve(recipe.meta.name, recipe.meta.prefix));
+    if (recipe.meta !== undefined) {
+      const { name: meta, prefix, steps = 1 } = recipe.meta;
+      for (let step = 0, from = meta; step < steps; step++) {
+        from = await apt.resolve(from, prefix);
+        packages.push(from);
+      }
+    }
     const scratch = await mkdtemp(join(this.directory, `.${name}-`));
     try {
       await apt.unpack(packages, scratch);
       if (recipe.kernel) await this.#prepareKernel(scratch);
+      if (recipe.headers) await this.#prepareHeaders(scratch);
       await rm(this.#root(name), { recursive: true, force: true });
       await rename(scratch, this.#root(name));
     } finally {
       await rm(scratch, { recursive: true, force: true });
     }
     this.#progress(`${name} is in ${this.#root(name)}`);
+  }
+
+  async #prepareHeaders(root: string): Promise<void> {
+    for (const folder of await readdir(join(root, 'usr', 'src'))) {
+      if (!folder.startsWith('linux-headers-')) continue;
+      await symlink(join('usr', 'src', folder), join(root, folder.endsWith('-common') ? 'common' : 'flavour'));
+    }
   }
 
   async #prepareKernel(root: string): Promise<void> {

@@ -3,10 +3,12 @@ export interface ItemRecipe {
   readonly summary: string;
   /** Debian package names, with `:architecture` where it is not the host's choice. */
   readonly packages: readonly string[];
-  /** A meta package and the prefix of the package it is to be resolved to. */
-  readonly meta?: { readonly name: string; readonly prefix: string };
+  /** A meta package and the prefix of the package it is to be resolved to; with `steps`, of that one's dependency, and so on. */
+  readonly meta?: { readonly name: string; readonly prefix: string; readonly steps?: number };
   /** Kernels: `vmlinuz` and `modules` get names without a version, and `vmlinux` is decompressed from the former. */
   readonly kernel?: true;
+  /** Kernel headers: `flavour` and `common` lead to the folders whose names have the version. */
+  readonly headers?: true;
   /** Files by the names our code uses, relative to where the packages are unpacked. */
   readonly files: Readonly<Record<string, string>>;
   /** True where the same files may be taken from the host's own file system. */
@@ -47,6 +49,13 @@ export const ITEMS = {
     meta: { name: 'linux-image-686:i386', prefix: 'linux-image-6' },
     kernel: true,
     files: KERNEL_FILES,
+  },
+  'linux-headers-i386': {
+    summary: 'what modules for linux-i386 are built with',
+    packages: ['linux-kbuild-6.1:amd64'],
+    meta: { name: 'linux-headers-686:i386', prefix: 'linux-headers-6', steps: 2 },
+    headers: true,
+    files: { flavour: 'flavour', common: 'common' },
   },
   'linux-amd64': {
     summary: 'Debian Linux 6.1 for x86-64, with all its modules',
