@@ -4,6 +4,7 @@ import type { Machine } from '../machine/machine.ts';
 import type { RunState } from '../machine/run-state.ts';
 import type { PluginHost } from '../plugin/host.ts';
 import { CharManager } from './char/manager.ts';
+import type { MemoryDump } from './dump/memory-dump.ts';
 import type { Migration } from './migration/migration.ts';
 import type { CommandLine } from './options/command-line.ts';
 import type { Args } from './qapi/declare.ts';
@@ -55,6 +56,7 @@ export class Program implements QmpHost {
   #blocks: Promise<Blocks> | undefined;
   #nets: Promise<Nets> | undefined;
   #migration: Promise<Migration> | undefined;
+  #memoryDump: Promise<MemoryDump> | undefined;
   #leavePreconfig: (() => Promise<void>) | undefined;
   #exiting = false;
   #afterReply: (() => void)[] = [];
@@ -159,6 +161,12 @@ export class Program implements QmpHost {
   migration(): Promise<Migration> {
     this.#migration ??= import('./migration/migration.ts').then(module => new module.Migration(this));
     return this.#migration;
+  }
+
+  /** Dumps of the guest's memory; loaded when first asked for. */
+  memoryDump(): Promise<MemoryDump> {
+    this.#memoryDump ??= import('./dump/memory-dump.ts').then(module => new module.MemoryDump(this));
+    return this.#memoryDump;
   }
 
   /** A QMP server on a character device. */

@@ -7,6 +7,7 @@ import { blockJobCommands } from './block-jobs.ts';
 import { charCommands } from './char.ts';
 import { controlCommands } from './control.ts';
 import { cpuCommands } from './cpu.ts';
+import { dumpCommands } from './dump.ts';
 import { hostCommands } from './host.ts';
 import { inputCommands } from './input.ts';
 import { machineCommands } from './machine.ts';
@@ -36,6 +37,7 @@ export function commandTable(program: Program): CommandTable<QmpSession> {
     .add(blockExportCommands(program))
     .add(netCommands(program))
     .add(hostCommands(program))
+    .add(dumpCommands(program))
     .add(migrationCommands(program))
     .add(inputCommands(program));
 }

@@ -259,6 +259,25 @@ export const HMP_COMMANDS: readonly HmpCommand[] = [
       return undefined;
     },
   ),
+  hmp(
+    'dump-guest-memory',
+    '[-p] [-d] [-z] filename [begin length]',
+    'dump guest memory into file: -p with paging, -d in the background, -z in kdump-compressed format',
+    async (context, text) => {
+      const given = words(text);
+      const flags = given.filter(word => /^-[pdz]+$/.test(word)).join('');
+      const [filename = '', begin, length] = given.filter(word => !word.startsWith('-'));
+      await context.qmp('dump-guest-memory', {
+        paging: flags.includes('p'),
+        detach: flags.includes('d'),
+        protocol: `file:${filename}`,
+        format: flags.includes('z') ? 'kdump-zlib' : 'elf',
+        ...(begin !== undefined && { begin: Number(begin) }),
+        ...(length !== undefined && { length: Number(length) }),
+      });
+      return undefined;
+    },
+  ),
   hmp('nmi', '', 'inject an NMI', plain('inject-nmi')),
   hmp('ringbuf_write', 'device data', 'Write to a ring buffer character device', async (context, text) => {
     const [device = '', data = ''] = words(text);

@@ -117,6 +117,12 @@ export const INFO_COMMANDS: readonly HmpCommand[] = [
   ),
   hmp('mice', '', 'show which guest mouse is receiving events', () => 'No mouse devices connected\n'),
   hmp('numa', '', 'show NUMA information', ({ program }) => numaReport(program.machine)),
+  hmp('dump', '', 'Display the latest dump status', async ({ program }) => {
+    const { status, completed, total } = (await program.memoryDump()).result;
+    const finished =
+      status === 'active' ? `Finished: ${((100 * Number(completed)) / Number(total)).toFixed(2)} %\n` : '';
+    return `Status: ${status}\n${finished}`;
+  }),
   hmp('memdev', '', 'show memory backends', async ({ program }) => {
     const objects = (await program.objects()).all.filter(({ typeName }) => typeName.startsWith('memory-backend'));
     return `${objects
