@@ -261,9 +261,14 @@ export class PowerControl implements SystemControl {
     this.#machine.emit('SHUTDOWN', { guest: isGuest(cause), reason: cause });
     const stays =
       this.policy.shutdown === 'pause' && cause !== 'host-qmp-quit' && cause !== 'host-signal' && cause !== 'host-ui';
-    if (this.running || this.#state === 'suspended') this.stop('shutdown');
-    else this.#state = 'shutdown';
-    if (stays) return;
+    if (stays) {
+      if (this.running || this.#state === 'suspended') this.stop('shutdown');
+      else this.#state = 'shutdown';
+      return;
+    }
+    // Nobody is told that a machine which is going away has stopped.
+    if (this.running) this.#halt();
+    this.#state = 'shutdown';
     this.#finishedWith = this.#exitCode;
     for (const listener of this.#finished.splice(0)) listener(this.#exitCode);
   }

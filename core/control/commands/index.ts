@@ -7,6 +7,7 @@ import { blockJobCommands } from './block-jobs.ts';
 import { charCommands } from './char.ts';
 import { controlCommands } from './control.ts';
 import { cpuCommands } from './cpu.ts';
+import { dirtyRateCommands } from './dirty-rate.ts';
 import { dumpCommands } from './dump.ts';
 import { hostCommands } from './host.ts';
 import { inputCommands } from './input.ts';
@@ -39,5 +40,6 @@ export function commandTable(program: Program): CommandTable<QmpSession> {
     .add(hostCommands(program))
     .add(dumpCommands(program))
     .add(migrationCommands(program))
+    .add(dirtyRateCommands(program))
     .add(inputCommands(program));
 }

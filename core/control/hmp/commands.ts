@@ -278,6 +278,18 @@ export const HMP_COMMANDS: readonly HmpCommand[] = [
       return undefined;
     },
   ),
+  hmp(
+    'calc_dirty_rate',
+    'second [sample_pages_per_GB]',
+    'start a round of guest dirty rate measurement',
+    async (context, text) => {
+      const [seconds = '', samples] = words(text);
+      const given = { 'calc-time': Number(seconds), ...(samples !== undefined && { 'sample-pages': Number(samples) }) };
+      if (given['calc-time'] === 0) return 'Incorrect period length specified!\n';
+      await context.qmp('calc-dirty-rate', given);
+      return `Starting dirty rate measurement with period ${seconds} seconds\n[Please use 'info dirty_rate' to check results]\n`;
+    },
+  ),
   hmp('nmi', '', 'inject an NMI', plain('inject-nmi')),
   hmp('ringbuf_write', 'device data', 'Write to a ring buffer character device', async (context, text) => {
     const [device = '', data = ''] = words(text);

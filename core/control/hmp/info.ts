@@ -117,6 +117,11 @@ export const INFO_COMMANDS: readonly HmpCommand[] = [
   ),
   hmp('mice', '', 'show which guest mouse is receiving events', () => 'No mouse devices connected\n'),
   hmp('numa', '', 'show NUMA information', ({ program }) => numaReport(program.machine)),
+  hmp('dirty_rate', '', 'show dirty rate information', async context => {
+    const rate = (await context.qmp('query-dirty-rate')) as Readonly<Record<string, string | number>>;
+    const measured = rate['dirty-rate'] === undefined ? '(not ready)' : `${rate['dirty-rate']} (MB/s)`;
+    return `Status: ${rate['status']}\nStart Time: ${rate['start-time']} (ms)\nSample Pages: ${rate['sample-pages']} (per GB)\nPeriod: ${rate['calc-time']} (sec)\nMode: ${rate['mode']}\nDirty rate: ${measured}\n`;
+  }),
   hmp('dump', '', 'Display the latest dump status', async ({ program }) => {
     const { status, completed, total } = (await program.memoryDump()).result;
     const finished =

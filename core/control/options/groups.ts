@@ -103,6 +103,6 @@ export type GroupName = keyof typeof GROUPS;
 
 /** What `-machine` takes beside the machine type's own properties; for `query-command-line-options`. */
 export const MACHINE_PARAMETERS =
-  parameters(`type accel kernel_irqchip*b kvm_shadow_mem kernel initrd append dtb dumpdtb
-  phandle_start*n dt_compatible dump-guest-core*b mem-merge*b usb*b firmware iommu*b suppress-vmdesc*b memory-backend
-  graphics*b smp boot memory memory-encryption confidential-guest-support vmport smm acpi pit hpet max-ram-below-4g`);
+  parameters(`type accel kernel_irqchip*b kvm_shadow_mem*z kernel initrd append dtb dumpdtb
+  phandle_start*n dt_compatible dump-guest-core*b mem-merge*b usb*b firmware iommu*b suppress-vmdesc*b aes-key-wrap*b
+  dea-key-wrap*b loadparm`);

@@ -11,6 +11,7 @@ import * as char from '../qapi/schema/char.ts';
 import * as confidential from '../qapi/schema/confidential.ts';
 import * as control from '../qapi/schema/control.ts';
 import * as cpu from '../qapi/schema/cpu.ts';
+import * as dirtyRate from '../qapi/schema/dirty-rate.ts';
 import * as dump from '../qapi/schema/dump.ts';
 import * as introspection from '../qapi/schema/introspect.ts';
 import * as job from '../qapi/schema/job.ts';
@@ -49,6 +50,7 @@ export const commands = {
   ...net.commands,
   ...pci.commands,
   ...migration.commands,
+  ...dirtyRate.commands,
   ...dump.commands,
   ...ui.commands,
   ...tpm.commands,
