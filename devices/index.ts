@@ -38,6 +38,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['pci-testdev', () => import('./pci-testdev.ts')],
   ['PIIX3', () => import('./piix3.ts')],
   ['PIIX4_PM', () => import('./piix4-pm.ts')],
+  ['rtl8139', () => import('./rtl8139/rtl8139.ts')],
   ['port92', () => import('./port92.ts')],
   ['pvpanic pvpanic-pci', () => import('./pvpanic.ts')],
   ['smbus-eeprom', () => import('./smbus-eeprom.ts')],

@@ -1,6 +1,7 @@
 import type { PropValues } from '../core/device/property.ts';
 import type { Machine } from '../core/machine/machine.ts';
 import { machineType } from '../core/machine/machine-type.ts';
+import { e1000 } from '../devices/e1000/e1000.ts';
 import { fwCfgIo } from '../devices/fw-cfg.ts';
 import { i440fx, i440fxHost } from '../devices/i440fx.ts';
 import { piix3Ide } from '../devices/ide/piix-ide.ts';
@@ -57,7 +58,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   const rtc = plugBoard(machine, isa, interrupts, options, layout, HPET_ROUTES);
 
   if (config.vga === 'std') machine.adoptRam(pci.plug(vga).videoMemory);
-  plugNics(config.nics, pci, 'e1000');
+  plugNics(config.nics, pci, e1000);
 
   const pm = pci.plug(
     piix4Pm,

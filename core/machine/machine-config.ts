@@ -1,3 +1,4 @@
+import type { DeviceType } from '../device/device-type.ts';
 import type { PropertyValue } from '../device/object.ts';
 import type { NumaOption } from './numa.ts';
 
@@ -36,7 +37,11 @@ export interface DriveConfig {
 export interface NicConfig {
   readonly netdev: string | undefined;
   readonly model: string | undefined;
+  /** That of {@link model}; the machine's own kind of card where absent. */
+  readonly type?: DeviceType | undefined;
   readonly mac: string | undefined;
+  readonly addr?: string | undefined;
+  readonly vectors?: string | undefined;
 }
 
 /** What the machine's user asked for, as the parts that a machine definition may look at. */

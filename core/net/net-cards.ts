@@ -1,4 +1,4 @@
-import type { MacAddress } from '../device/property.ts';
+import { type MacAddress, prop } from '../device/property.ts';
 import { type NetBackend, NetClient, type NetReceiver } from './net-client.ts';
 
 /** Which of a kind of addresses a card takes (QAPI RxState). */
@@ -36,6 +36,13 @@ export interface CardOptions {
   readonly mac: MacAddress | undefined;
   readonly backend: NetBackend | undefined;
 }
+
+/** QEMU's properties of every network card. */
+export const cardProperties = {
+  mac: prop.mac(),
+  netdev: prop.backend<NetBackend>('netdev'),
+  bootindex: prop.bootIndex({ default: -1 }),
+} as const;
 
 const ADDRESS_LENGTH = 6;
 /** QEMU's addresses for cards whose user gave none: the last byte counts from 0x56. */

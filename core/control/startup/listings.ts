@@ -5,6 +5,7 @@ import type { PluginHost } from '../../plugin/host.ts';
 import { PLUGIN_API } from '../../plugin/plugin.ts';
 import { CHARDEV_KINDS } from '../char/spec.ts';
 import type { CommandLine } from '../options/command-line.ts';
+import { NetClientDriver } from '../qapi/schema/net.ts';
 import { ObjectType } from '../qapi/schema/qom.ts';
 import { ACCELERATOR_NAMES } from './accelerators.ts';
 import { requireCreatable } from './devices.ts';
@@ -43,6 +44,13 @@ export async function printListing(line: CommandLine, registry: TypeRegistry, pl
   if (line.opts('chardev').some(({ opts }) => isHelp(opts.string('backend')))) {
     return `Available chardev backend types: \n${CHARDEV_KINDS.map(kind => `  ${kind}\n`).join('')}`;
   }
+  if ([...line.opts('nic'), ...line.opts('net')].some(({ opts }) => isHelp(opts.string('model')))) {
+    return cardList(registry);
+  }
+  if ([...line.opts('netdev'), ...line.opts('nic')].some(({ opts }) => isHelp(opts.string('type')))) {
+    const kinds = NetClientDriver.values.filter(kind => kind !== 'nic' && kind !== 'none');
+    return `Available netdev backend types:\n${kinds.map(kind => `${kind}\n`).join('')}`;
+  }
   if (line.help?.option === 'object' || line.object('object').some(({ value }) => isHelp(value['qom-type']))) {
     return `List of user creatable objects:\n${[...ObjectType.values, ...plugins.backends.keys()].map(name => `  ${name}\n`).join('')}`;
   }
@@ -73,6 +81,12 @@ export function pluginList({ plugins }: PluginHost): string {
       return `${head.join(' ')} from ${file}\n${rows.join('')}`;
     })
     .join('');
+}
+
+async function cardList(registry: TypeRegistry): Promise<string> {
+  await registry.loadAll();
+  const cards = registry.devices().filter(({ bus, properties }) => bus === 'PCI' && 'netdev' in properties);
+  return `Supported NIC models:\n${cards.map(({ type }) => `${type}\n`).join('')}`;
 }
 
 async function machineList(registry: TypeRegistry): Promise<string> {

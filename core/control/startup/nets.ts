@@ -258,7 +258,7 @@ function splitNic(opts: Opts): {
   const mac = opts.string('mac') ?? opts.string('macaddr');
   return {
     type: opts.string('type'),
-    card: { model: opts.string('model'), mac },
+    card: { model: opts.string('model'), mac, addr: opts.string('addr'), vectors: opts.string('vectors') },
     rest: id => {
       const backend = new Opts(GROUPS.netdev, opts.id);
       for (const { key, value } of opts.values) if (!CARD_KEYS.has(key)) backend.set(key, value);

@@ -134,7 +134,20 @@ export class Startup {
     for (const { opts, location } of nic) cards.push(...(await at(location, () => nets.addNic(opts))));
     for (const { opts, location } of net) cards.push(...(await at(location, () => nets.addLegacy(opts))));
     if (defaults.net) cards.push(...(await nets.addDefault()));
-    return cards;
+    return Promise.all(cards.map(card => this.#withType(card)));
+  }
+
+  /** @throws SouthbridgeError ERR_NIC_MODEL with QEMU's text */
+  async #withType(card: NicConfig): Promise<NicConfig> {
+    if (card.model === undefined) return card;
+    const model = card.model === 'virtio' ? 'virtio-net-pci' : card.model;
+    const { registry } = this.#program;
+    await registry.load(model);
+    const type = registry.device(model);
+    if (type === undefined || type.bus !== 'PCI' || !('netdev' in type.properties)) {
+      throw new SouthbridgeError('ERR_NIC_MODEL', `Unsupported NIC model: ${model}`, '-nic model=help lists them');
+    }
+    return { ...card, type };
   }
 
   /** `-serial` and `-parallel` in order, or the default one. */
