@@ -6,6 +6,7 @@ type Module = Readonly<Record<string, unknown>>;
 /** The modules of this folder with the names of the device types that each exports; a machine loads only what it is made of. */
 const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[] = [
   ['e1000 e1000-82540em e1000-82544gc e1000-82545em', () => import('./e1000/e1000.ts')],
+  ['e1000e', () => import('./e1000e/e1000e.ts')],
   ['ich9-ahci ahci', () => import('./ahci/ahci.ts')],
   ['edu', () => import('./edu.ts')],
   ['fw_cfg_io', () => import('./fw-cfg.ts')],

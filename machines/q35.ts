@@ -2,6 +2,7 @@ import type { PropValues } from '../core/device/property.ts';
 import type { Machine } from '../core/machine/machine.ts';
 import { type MachineType, machineType } from '../core/machine/machine-type.ts';
 import { ich9Ahci } from '../devices/ahci/ahci.ts';
+import { e1000e } from '../devices/e1000e/e1000e.ts';
 import { fwCfgIo } from '../devices/fw-cfg.ts';
 import { ICH9_PCI_HOTPLUG_BASE, ich9Lpc } from '../devices/ich9/lpc.ts';
 import { ich9Smbus } from '../devices/ich9/smbus.ts';
@@ -12,6 +13,7 @@ import { installPcFirmware } from './firmware/install.ts';
 import { ICH9_PM } from './firmware/pc-firmware.ts';
 import { findFloppies, plugFloppies } from './floppies.ts';
 import { plugIdeDrives } from './ide-drives.ts';
+import { plugNics } from './nics.ts';
 import { hasSmm, LateRouter, pcOptions, plugBoard } from './pc-board.ts';
 import { installDiskTypes } from './pc-cmos.ts';
 import { PcInterrupts } from './pc-interrupts.ts';
@@ -54,6 +56,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   interrupts.plugIoApic(host);
   const rtc = plugBoard(machine, isa, interrupts, options, layout, HPET_ROUTES);
   if (config.vga === 'std') machine.adoptRam(pci.plug(vga).videoMemory);
+  plugNics(config.nics, pci, e1000e);
 
   const sata = options.sata ? pci.plug(ich9Ahci, { addr: '1f.2', multifunction: true }).ideBuses : [];
   plugIdeDrives(config.drives, sata);

@@ -183,7 +183,18 @@ export class ConfigSpace {
     return at;
   }
 
+  /** Adds a PCI Express extended capability (PCI Express 3.0, section 7.9) behind the others; its registers are read-only. */
+  addExtendedCapability(id: number, version: number, at: number): void {
+    if (this.#lastExtended !== undefined) {
+      this.set32(this.#lastExtended, (this.get32(this.#lastExtended) & 0xf_ffff) | (at << 20));
+    }
+    this.#lastExtended = at;
+    this.set32(at, (id | (version << 16)) >>> 0);
+    if (at === CONFIG_SIZE) this.writable.fill(0, CONFIG_SIZE);
+  }
+
   readonly #used: [number, number][] = [];
+  #lastExtended: number | undefined;
 
   #freeOffset(size: number): number {
     const aligned = (size + 3) & ~3;

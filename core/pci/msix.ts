@@ -113,6 +113,11 @@ export class Msix {
     this.#send((this.#entries[at + 1] ?? 0) * 0x1_0000_0000 + (this.#entries[at] ?? 0), this.#entries[at + 2] ?? 0);
   }
 
+  /** Forgets a signal that waits for its vector's mask. */
+  clearPending(vector: number): void {
+    if (vector < this.vectors) this.#setPending(vector, false);
+  }
+
   /** After software wrote configuration space: what enabling or unmasking the function releases. */
   configWritten(): void {
     if (!this.enabled) return;

@@ -76,13 +76,11 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
     for (const [index, bar] of Object.entries(context.type.bars))
       if (bar.map !== undefined) this.#unboundMaps.set(bar.map, Number(index));
     if (this.identity.msix !== undefined) this.addMsix(this.identity.msix);
+    if (this.identity.expressCapability !== undefined) this.#addExpress(context.bus);
     this.msi = this.identity.msi === undefined ? undefined : new Msi(this.config, this.identity.msi, send);
     if (this.identity.powerManagement !== undefined && this.identity.powerManagement !== false)
       this.addPowerManagement(this.identity.powerManagement);
-    if (context.bus.express && this.identity.express !== undefined)
-      this.addExpressCapability(
-        this.identity.express === 'endpoint' ? 0 : this.identity.express === 'legacy-endpoint' ? 1 : 9,
-      );
+    if (this.identity.expressCapability === undefined) this.#addExpress(context.bus);
     this.irq = new IrqLine('irq', level => this.#irqChanged(level));
     this.defineProperty({ name: 'addr', type: 'int32', get: () => this.#devfn });
   }
@@ -346,11 +344,26 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
     super.restore(saved);
   }
 
-  /** Adds a PCI Express capability (PCI Express 3.0, section 7.8), version 2. `portType` is its device/port type. */
-  protected addExpressCapability(portType: number, at?: number): number {
+  #addExpress(bus: PciBus): void {
+    const { express, expressCapability } = this.identity;
+    if (!bus.express || express === undefined) return;
+    // A part with a place of its own for it says whether it is on the root complex itself.
+    const root = expressCapability !== undefined && !(bus.owner instanceof PciDevice);
+    const type = express === 'endpoint' && !root ? 0 : express === 'legacy-endpoint' ? 1 : 9;
+    this.addExpressCapability(type, expressCapability?.offset, expressCapability?.version);
+  }
+
+  /** Adds a PCI Express capability (PCI Express 3.0, section 7.8). `portType` is its device/port type. */
+  protected addExpressCapability(portType: number, at?: number, version: 1 | 2 = 2): number {
     const { config } = this;
-    const offset = config.addCapability(CAP_EXPRESS, 0x3c, at);
-    config.set16(offset + 2, 2 | (portType << 4));
+    const offset = config.addCapability(CAP_EXPRESS, version === 1 ? 0x14 : 0x3c, at);
+    config.set16(offset + 2, version | (portType << 4));
+    if (version === 1) {
+      config.set32(offset + 4, 0x8000); // role-based error reporting
+      config.set32(offset + 0x0c, 0x11 | (0b01 << 10)); // 2.5 GT/s, x1; ASPM L0s
+      config.set16(offset + 0x12, 0x11);
+      return offset;
+    }
     config.set32(offset + 4, 0x8000); // role-based error reporting
     config.mask16(config.writable, offset + 8, 0x000f | 0x10 | 0x800 | 0x7000);
     config.mask16(config.writeOneToClear, offset + 10, 0x0f);

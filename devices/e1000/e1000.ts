@@ -12,6 +12,7 @@ import { Eeprom, eepromState } from './eeprom.ts';
 import { Phy, phyState } from './phy.ts';
 import { accepts } from './receive-filter.ts';
 import { CTRL, e1000Registers, INT, MDIC, RCTL, TCTL_EN } from './registers.ts';
+import { increment, Statistics } from './statistics.ts';
 import { PROCESSED, type TransmitHost, Transmitter, transmitState } from './transmit.ts';
 
 const MMIO_SIZE = 0x2_0000;
@@ -39,7 +40,6 @@ const properties = {
   'init-vet': prop.bit({ default: true }),
 };
 type Properties = typeof properties;
-type Counter = { value: number };
 
 /** Intel's 8254x gigabit controllers with a copper PHY. */
 export class E1000 extends PciDevice<Properties> implements CardReceiver, TransmitHost {
@@ -90,6 +90,7 @@ export class E1000 extends PciDevice<Properties> implements CardReceiver, Transm
   readonly #descriptorView = new DataView(this.#descriptor.buffer);
   readonly #padded = new Uint8Array(MIN_FRAME);
   readonly #untagged = new Uint8Array(LARGEST_FRAME);
+  readonly #statistics = new Statistics(this.#regs);
   readonly #addresses = this.#regs.RA.values;
   readonly #multicast = this.#regs.MTA.values;
   readonly #vlans = this.#regs.VFTA.values;
@@ -282,13 +283,7 @@ export class E1000 extends PciDevice<Properties> implements CardReceiver, Transm
   }
 
   send(frame: Uint8Array, length: number): void {
-    const { TPT, GPTC, MPTC, BPTC } = this.#regs;
-    increment(TPT);
-    increment(GPTC);
-    if (((frame[0] ?? 0) & 1) !== 0) increment(isBroadcast(frame) ? BPTC : MPTC);
-    increment(this.#sentOfSize(length + CRC));
-    addOctets(this.#regs.TOTL, this.#regs.TOTH, length + CRC);
-    addOctets(this.#regs.GOTCL, this.#regs.GOTCH, length + CRC);
+    this.#statistics.sent(frame, length + CRC);
     if (this.#phy.loopback || (this.#regs.RCTL.value & RCTL.LBM) !== 0) this.receive(frame, length);
     else this.#net.send(frame, length);
   }
@@ -336,7 +331,7 @@ export class E1000 extends PciDevice<Properties> implements CardReceiver, Transm
       bytes = this.#withoutTag(bytes, payload);
     }
     this.#store(bytes, payload, total, tagged, tag);
-    this.#countReceived(bytes, payload);
+    this.#statistics.received(bytes, payload + CRC);
     this.#raise(INT.RXT0 | (this.#runsLow() ? INT.RXDMT0 : 0));
     return true;
   }
@@ -407,30 +402,6 @@ export class E1000 extends PciDevice<Properties> implements CardReceiver, Transm
     if (this.canReceive()) this.#net.receiverReady();
   }
 
-  // Statistics (section 13.7)
-
-  #countReceived(bytes: Uint8Array, payload: number): void {
-    const { GPRC, TPR, BPRC, MPRC } = this.#regs;
-    increment(TPR);
-    increment(GPRC);
-    if (((bytes[0] ?? 0) & 1) !== 0) increment(isBroadcast(bytes) ? BPRC : MPRC);
-    increment(this.#receivedOfSize(payload + CRC));
-    addOctets(this.#regs.TORL, this.#regs.TORH, payload + CRC);
-    addOctets(this.#regs.GORCL, this.#regs.GORCH, payload + CRC);
-  }
-
-  #receivedOfSize(size: number): Counter {
-    const { PRC64, PRC127, PRC255, PRC511, PRC1023, PRC1522 } = this.#regs;
-    if (size > 1023) return PRC1522;
-    return size <= 64 ? PRC64 : size <= 127 ? PRC127 : size <= 255 ? PRC255 : size <= 511 ? PRC511 : PRC1023;
-  }
-
-  #sentOfSize(size: number): Counter {
-    const { PTC64, PTC127, PTC255, PTC511, PTC1023, PTC1522 } = this.#regs;
-    if (size > 1023) return PTC1522;
-    return size <= 64 ? PTC64 : size <= 127 ? PTC127 : size <= 255 ? PTC255 : size <= 511 ? PTC511 : PTC1023;
-  }
-
   // The I/O window: an address, and the register there (section 13.3)
 
   #readIo(offset: number, size: number): number {
@@ -444,25 +415,6 @@ export class E1000 extends PciDevice<Properties> implements CardReceiver, Transm
     if (offset === 0) this.#s.io = value & (MMIO_SIZE - 1) & ~3;
     else if (offset === 4) this.bars[0]?.region.write(this.#s.io, 4, value);
   }
-}
-
-function increment(counter: Counter): void {
-  if (counter.value < 0xffff_ffff) counter.value++;
-}
-
-/** A pair of registers counts octets together and stays at its end. */
-function addOctets(lower: Counter, upper: Counter, size: number): void {
-  const sum = lower.value + size;
-  if (sum <= 0xffff_ffff) lower.value = sum;
-  else if (upper.value < 0xffff_ffff) {
-    upper.value++;
-    lower.value = sum % 2 ** 32;
-  } else lower.value = 0xffff_ffff;
-}
-
-function isBroadcast(frame: Uint8Array): boolean {
-  for (let index = 0; index < 6; index++) if (frame[index] !== 0xff) return false;
-  return true;
 }
 
 function unsigned(value: number): number {

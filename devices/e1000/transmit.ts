@@ -62,6 +62,8 @@ export interface TransmitHost {
   readonly dma: Dma;
   readonly vlanEnabled: boolean;
   readonly vlanType: number;
+  /** Every descriptor's end is told, asked for or not. */
+  readonly reportsAll?: boolean;
   /** Sends the first `length` bytes of `frame`. */
   send(frame: Uint8Array, length: number): void;
   /** A TCP segmentation context was used. */
@@ -88,7 +90,7 @@ export class Transmitter {
     const upper = this.#words.getUint32(12, true);
     if ((lower & (CMD.DEXT | DTYP_DATA)) === CMD.DEXT) this.#takeContext(lower, upper);
     else this.#takeData(lower, upper);
-    const reported = (lower & (CMD.RS | CMD.RPS)) !== 0;
+    const reported = (lower & (CMD.RS | CMD.RPS)) !== 0 || this.#host.reportsAll === true;
     if (reported) {
       // The status is in the low byte of the upper word; errors of a former life are cleared.
       dma.write32(address + 12, ((upper | DD) & ~0x0e) >>> 0);
