@@ -73,10 +73,10 @@ export class E1000e
     ICS: { write: (_value, previous) => previous, wrote: (_v, _p, _i, written) => this.#interrupts.raise(written) },
     IMS: { write: (_value, previous) => previous, wrote: (_v, _p, _i, written) => this.#interrupts.unmask(written) },
     IMC: { wrote: (_value, _previous, _index, written) => this.#interrupts.mask(written) },
-    ITR: { read: () => this.#interrupts.interval, write: value => this.#interrupts.setInterval(value) },
+    ITR: { read: () => this.#interrupts.interval, write: value => this.#interrupts.throttle(value) },
     EITR: {
       read: (_stored, vector) => this.#interrupts.intervalOf(vector),
-      write: (value, _previous, vector) => this.#interrupts.setIntervalOf(vector, value),
+      write: (value, _previous, vector) => this.#interrupts.throttleVector(vector, value),
     },
     RCTL: { wrote: () => this.#receiverReady() },
     TCTL: { wrote: () => this.#transmitAll() },

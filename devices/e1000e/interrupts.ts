@@ -132,7 +132,7 @@ export class Interrupts {
   }
 
   /** What ITR holds of `value`. */
-  setInterval(value: number): number {
+  throttle(value: number): number {
     this.#s.interval = value & 0xffff;
     return Math.max(this.#s.interval, SHORTEST_INTERVAL);
   }
@@ -141,7 +141,7 @@ export class Interrupts {
     return this.#s.intervals[vector] ?? 0;
   }
 
-  setIntervalOf(vector: number, value: number): number {
+  throttleVector(vector: number, value: number): number {
     this.#s.intervals[vector] = value & 0xffff;
     return Math.max(value & 0xffff, SHORTEST_INTERVAL);
   }
