@@ -70,8 +70,12 @@ class I8042 extends IsaDevice<typeof properties> {
     data: field.u8(),
   });
   readonly #throttle = this.clock.timer('throttle', () => this.#fill());
-  readonly keyboard = new Ps2Keyboard(this.state(1, keyboardState, { name: 'keyboard', onReset: 'keep' }), hasData =>
-    this.#portChanged(PENDING.KBD, hasData),
+  readonly keyboard = new Ps2Keyboard(
+    this.state(1, keyboardState, { name: 'keyboard', onReset: 'keep' }),
+    hasData => this.#portChanged(PENDING.KBD, hasData),
+    leds => {
+      this.services.input.leds = leds;
+    },
   );
   readonly mouse = new Ps2Mouse(this.state(1, mouseState, { name: 'mouse', onReset: 'keep' }), hasData =>
     this.#portChanged(PENDING.AUX, hasData),

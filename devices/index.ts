@@ -65,7 +65,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
     'virtio-rng-device virtio-rng-pci virtio-rng-pci-transitional virtio-rng-pci-non-transitional',
     () => import('./virtio-rng.ts'),
   ],
-  ['VGA', () => import('./vga/vga.ts')],
+  ['VGA secondary-vga', () => import('./vga/vga.ts')],
   ['vmgenid', () => import('./vmgenid.ts')],
 ];
 

@@ -37,23 +37,25 @@ export const keyboardState = {
 
 /** A 101-key PS/2 keyboard. */
 export class Ps2Keyboard extends Ps2Device implements InputHandler {
-  readonly name = 'PS/2 Keyboard';
+  readonly name = 'QEMU PS/2 Keyboard';
   readonly kinds: ReadonlySet<InputEvent['kind']> = new Set(['key'] as const);
   readonly #s: StateValues<typeof keyboardState>;
+  readonly #ledsChanged: (leds: number) => void;
 
-  constructor(state: StateValues<typeof keyboardState>, changed: (hasData: boolean) => void) {
+  /** @param ledsChanged told bits 0 to 2: scroll lock, num lock, caps lock */
+  constructor(
+    state: StateValues<typeof keyboardState>,
+    changed: (hasData: boolean) => void,
+    ledsChanged: (leds: number) => void,
+  ) {
     super(state, changed);
     this.#s = state;
+    this.#ledsChanged = ledsChanged;
   }
 
   /** The controller makes set 1 of set 2; the keyboard's identity shows it. */
   setTranslation(translate: boolean): void {
     this.#s.translate = translate;
-  }
-
-  /** Bits 0 to 2: scroll lock, num lock, caps lock. */
-  get leds(): number {
-    return this.#s.leds;
   }
 
   input(event: InputEvent): void {
@@ -67,6 +69,7 @@ export class Ps2Keyboard extends Ps2Device implements InputHandler {
   override reset(): void {
     this.clearQueue();
     Object.assign(this.#s, { command: NO_COMMAND, scanning: true, set: 2, leds: 0 });
+    this.#ledsChanged(0);
   }
 
   override write(value: number): void {
@@ -144,7 +147,10 @@ export class Ps2Keyboard extends Ps2Device implements InputHandler {
       }
       return;
     }
-    if (command === CMD.SET_LEDS) s.leds = value & 7;
+    if (command === CMD.SET_LEDS) {
+      s.leds = value & 7;
+      this.#ledsChanged(s.leds);
+    }
     this.reply(PS2_ACK);
   }
 }

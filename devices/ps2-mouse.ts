@@ -53,7 +53,7 @@ export const mouseState = {
 
 /** A PS/2 mouse that can become one with a wheel. */
 export class Ps2Mouse extends Ps2Device implements InputHandler {
-  readonly name = 'PS/2 Mouse';
+  readonly name = 'QEMU PS/2 Mouse';
   readonly kinds: ReadonlySet<InputEvent['kind']> = new Set(['button', 'relative'] as const);
   readonly #s: StateValues<typeof mouseState>;
 

@@ -8,7 +8,6 @@ import { piix3Ide } from '../devices/ide/piix-ide.ts';
 import { piix3 } from '../devices/piix3.ts';
 import { PCI_HOTPLUG_BASE, piix4Pm } from '../devices/piix4-pm.ts';
 import { smbusEeprom } from '../devices/smbus-eeprom.ts';
-import { vga } from '../devices/vga/vga.ts';
 import { installPcFirmware } from './firmware/install.ts';
 import { PIIX4_PM } from './firmware/pc-firmware.ts';
 import { plugFloppies } from './floppies.ts';
@@ -18,6 +17,7 @@ import { hasSmm, LateRouter, pcOptions, plugBoard } from './pc-board.ts';
 import { installDiskTypes } from './pc-cmos.ts';
 import { PcInterrupts } from './pc-interrupts.ts';
 import { i440fxRamLayout, mapPcFirmware, mapPcRam, openMemorySlots } from './pc-memory.ts';
+import { plugVga } from './vga.ts';
 
 const SCI_IRQ = 9;
 /** Inputs that the HPET can reach on i440FX: only the timer's own. */
@@ -57,8 +57,13 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
 
   const rtc = plugBoard(machine, isa, interrupts, options, layout, HPET_ROUTES);
 
+<<<<<<< HEAD
   if (config.vga === 'std') machine.adoptRam(pci.plug(vga).videoMemory);
   plugNics(config.nics, pci, e1000);
+=======
+  plugVga(config.vga, pci);
+  plugNics(config.nics, pci, 'e1000');
+>>>>>>> 9db4037 (VNC server, screens as surfaces that viewers watch, QEMU's input commands; the VGA draws as QEMU's does)
 
   const pm = pci.plug(
     piix4Pm,

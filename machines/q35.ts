@@ -8,7 +8,6 @@ import { ICH9_PCI_HOTPLUG_BASE, ich9Lpc } from '../devices/ich9/lpc.ts';
 import { ich9Smbus } from '../devices/ich9/smbus.ts';
 import { mch, q35Host } from '../devices/q35.ts';
 import { smbusEeprom } from '../devices/smbus-eeprom.ts';
-import { vga } from '../devices/vga/vga.ts';
 import { installPcFirmware } from './firmware/install.ts';
 import { ICH9_PM } from './firmware/pc-firmware.ts';
 import { findFloppies, plugFloppies } from './floppies.ts';
@@ -18,6 +17,7 @@ import { hasSmm, LateRouter, pcOptions, plugBoard } from './pc-board.ts';
 import { installDiskTypes } from './pc-cmos.ts';
 import { PcInterrupts } from './pc-interrupts.ts';
 import { mapPcFirmware, mapPcRam, openMemorySlots, pcRamLayout } from './pc-memory.ts';
+import { plugVga } from './vga.ts';
 
 /** The hole for PCI below 4 GiB is 1.25 GiB, unless all RAM fits below 2.75 GiB. */
 const LOW_RAM_LIMIT = 0xb000_0000;
@@ -55,8 +55,12 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   interrupts.plugControllers(isa);
   interrupts.plugIoApic(host);
   const rtc = plugBoard(machine, isa, interrupts, options, layout, HPET_ROUTES);
+<<<<<<< HEAD
   if (config.vga === 'std') machine.adoptRam(pci.plug(vga).videoMemory);
   plugNics(config.nics, pci, e1000e);
+=======
+  plugVga(config.vga, pci);
+>>>>>>> 9db4037 (VNC server, screens as surfaces that viewers watch, QEMU's input commands; the VGA draws as QEMU's does)
 
   const sata = options.sata ? pci.plug(ich9Ahci, { addr: '1f.2', multifunction: true }).ideBuses : [];
   plugIdeDrives(config.drives, sata);

@@ -1,10 +1,16 @@
+import type { AudioBackend } from '../audio/backend.ts';
 import type { TypeRegistry } from '../device/registry.ts';
+import type { Screen } from '../display/screen.ts';
 import { SouthbridgeError } from '../errors.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { RunState } from '../machine/run-state.ts';
 import type { PluginHost } from '../plugin/host.ts';
 import { CharManager } from './char/manager.ts';
+<<<<<<< HEAD
 import type { MemoryDump } from './dump/memory-dump.ts';
+=======
+import type { Displays } from './display/displays.ts';
+>>>>>>> 9db4037 (VNC server, screens as surfaces that viewers watch, QEMU's input commands; the VGA draws as QEMU's does)
 import type { Migration } from './migration/migration.ts';
 import type { CommandLine } from './options/command-line.ts';
 import type { Args } from './qapi/declare.ts';
@@ -40,6 +46,8 @@ export class Program implements QmpHost {
   readonly events = new EventHub();
   readonly chars: CharManager;
   readonly backends: Backends;
+  /** What `-audiodev` made, by id. */
+  readonly audiodevs = new Map<string, AudioBackend>();
   readonly monitors: QmpMonitor[] = [];
   /** Takes over a file descriptor that a client passed under a name (`getfd`). */
   takeNamedFd: (name: string) => number | undefined = () => undefined;
@@ -53,6 +61,7 @@ export class Program implements QmpHost {
   #built = false;
   #objects: Promise<UserObjects> | undefined;
   #pluginObjects: Promise<PluginObjects> | undefined;
+  #displays: Promise<Displays> | undefined;
   #blocks: Promise<Blocks> | undefined;
   #nets: Promise<Nets> | undefined;
   #migration: Promise<Migration> | undefined;
@@ -155,6 +164,25 @@ export class Program implements QmpHost {
   nets(): Promise<Nets> {
     this.#nets ??= import('./startup/nets.ts').then(module => new module.Nets(this));
     return this.#nets;
+  }
+
+  /** The servers that show the screen; loaded when the machine is built. */
+  displays(): Promise<Displays> {
+    this.#displays ??= import('./display/displays.ts').then(module => new module.Displays(this));
+    return this.#displays;
+  }
+
+  /**
+   * The screen of a display adapter.
+   * @throws QmpError with QEMU's words where there is none
+   */
+  screen(device: string, head: number): Screen {
+    const { displays } = this.machine.services;
+    const screen = displays.find(device, head);
+    if (screen !== undefined) return screen;
+    if (this.machine.findDevice(device) === undefined)
+      throw new QmpError(`Device '${device}' not found`, 'DeviceNotFound');
+    throw new QmpError(`Device ${device} (head ${head}) is not bound to a QemuConsole`);
   }
 
   /** Migration to and from this machine; loaded when first asked for. */

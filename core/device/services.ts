@@ -1,6 +1,7 @@
 import type { HostClock, RealtimeClock, VirtualClock } from '../clock/clock.ts';
 import type { InputHub } from '../display/input.ts';
 import type { DisplayHub } from '../display/screen.ts';
+import type { GuestRam } from '../memory/guest-ram.ts';
 import type { NetCards } from '../net/net-cards.ts';
 import type { TraceHub } from '../trace/trace.ts';
 import type { DeviceTypeInfo } from './device-type.ts';
@@ -65,6 +66,8 @@ export interface DeviceServices {
   readonly netCards: NetCards;
   /** The contents of a ROM image by its file name, searched as QEMU does; throws a named error where there is none. */
   romImage(name: string): Uint8Array;
+  /** Adds RAM of a device's own to the guest's state: snapshots hold it. Returns a function that takes it out again. */
+  guestRam(ram: GuestRam): () => void;
   /** Bytes of RAM that the machine has (`-m`). */
   readonly ramSize: number;
   /** Uniform in [0, 1); seeded, so that a run can be repeated. */

@@ -10,6 +10,7 @@ import type { BackendLookup } from '../device/property.ts';
 import type { DeviceServices } from '../device/services.ts';
 import { SystemBus } from '../device/system-bus.ts';
 import { InputHub } from '../display/input.ts';
+import { KeyQueue } from '../display/key-queue.ts';
 import { DisplayHub } from '../display/screen.ts';
 import { SouthbridgeError } from '../errors.ts';
 import type { IrqLine } from '../irq/line.ts';
@@ -67,6 +68,8 @@ export class Machine {
   readonly clocks: MachineClocks;
   readonly power: PowerControl;
   readonly services: DeviceServices;
+  /** Keys that people press from outside. */
+  readonly keys: KeyQueue;
   readonly memoryRoot = MemoryRegion.container('system', ADDRESS_LIMIT);
   readonly ioRoot = MemoryRegion.container('io', PORT_COUNT);
   readonly memory: AddressSpace;
@@ -116,13 +119,15 @@ export class Machine {
       backends: parts.backends ?? NO_BACKENDS,
       globals: type => globalProperties([...parts.type.globals, ...parts.config.globals], type),
       system: this.power,
-      input: new InputHub(),
+      input: new InputHub(() => this.power.running || this.power.state === 'suspended'),
       displays: new DisplayHub(),
       netCards: new NetCards(),
       romImage: parts.romImage ?? noRom,
       ramSize: parts.config.ramSize,
+      guestRam: ram => this.adoptRam(ram),
       random: parts.random ?? Math.random,
     };
+    this.keys = new KeyQueue(this.services.input, this.clocks.virtual);
     this.system = this.#unattached().addChild(
       'sysbus',
       new SystemBus({
@@ -208,9 +213,13 @@ export class Machine {
     return ram;
   }
 
-  /** RAM that a device or the machine made itself and that belongs to the guest's state. */
-  adoptRam(ram: GuestRam): void {
+  /** RAM that a device or the machine made itself and that belongs to the guest's state. Returns what takes it out again. */
+  adoptRam(ram: GuestRam): () => void {
     this.#ram.push(ram);
+    return () => {
+      const index = this.#ram.indexOf(ram);
+      if (index >= 0) this.#ram.splice(index, 1);
+    };
   }
 
   /** Takes RAM that came from {@link allocateRam} out again. */

@@ -17,6 +17,8 @@ export class VgaMemory implements IoHandler {
   readonly #view: DataView<ArrayBufferLike>;
   /** Where the window begins in a banked mode of the Bochs interface, in bytes. */
   bank = 0;
+  /** In packed modes of the Bochs interface all planes are in a row, whatever the sequencer says. */
+  linear = false;
 
   constructor(state: VgaState, bytes: Uint8Array, view: DataView<ArrayBufferLike>) {
     this.#s = state;
@@ -51,7 +53,7 @@ export class VgaMemory implements IoHandler {
     if (address < 0) return;
     const planes = (s.sequencer[SEQ.PLANE_WRITE] ?? 0) & 15;
     if (this.#chain4) {
-      if ((planes & (1 << (address & 3))) !== 0) this.#bytes[address] = value;
+      if (this.linear || (planes & (1 << (address & 3))) !== 0) this.#bytes[address] = value;
       return;
     }
     const mode = s.graphics[GFX.MODE] ?? 0;
@@ -103,7 +105,7 @@ export class VgaMemory implements IoHandler {
   }
 
   get #chain4(): boolean {
-    return ((this.#s.sequencer[SEQ.MEMORY_MODE] ?? 0) & MEMORY_MODE.CHAIN4) !== 0;
+    return this.linear || ((this.#s.sequencer[SEQ.MEMORY_MODE] ?? 0) & MEMORY_MODE.CHAIN4) !== 0;
   }
 
   /** The address within video memory for `offset` from A0000h, or -1 outside the window that is mapped now. */

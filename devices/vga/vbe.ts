@@ -1,4 +1,4 @@
-import { VBE, VBE_ENABLE, VBE_ID5, type VgaState } from './state.ts';
+import { CRTC, GFX, VBE, VBE_ENABLE, VBE_ID5, type VgaState } from './state.ts';
 
 const MAX_WIDTH = 16_000;
 const MAX_HEIGHT = 12_000;
@@ -70,7 +70,36 @@ export class BochsDisplay {
       return;
     }
     vbe[index] = value;
+    if (!this.enabled) return;
     this.#fit();
+    this.updateVga();
+  }
+
+  /**
+   * Sets the VGA's own registers for a mode of this interface: software that knows only those sees a packed mode. The VGA calls it
+   * after each write of its registers too.
+   */
+  updateVga(): void {
+    if (!this.enabled) return;
+    const { graphics, crtc } = this.#s;
+    const set = (index: number, keep: number, bits: number): void => {
+      crtc[index] = ((crtc[index] ?? 0) & keep) | bits;
+    };
+    const bottom = this.#register(VBE.YRES) - 1;
+    graphics[GFX.MISC] = ((graphics[GFX.MISC] ?? 0) & ~0x0c) | 0x05;
+    graphics[GFX.MODE] = ((graphics[GFX.MODE] ?? 0) & ~0x60) | (this.#register(VBE.BPP) === 4 ? 0 : 0x40);
+    set(CRTC.MODE, 0xff, 0x03);
+    set(CRTC.OFFSET, 0, this.pitch >> 3);
+    set(CRTC.H_DISPLAY_END, 0, (this.#register(VBE.XRES) >> 3) - 1);
+    set(CRTC.V_DISPLAY_END, 0, bottom);
+    set(CRTC.OVERFLOW, ~0x42, ((bottom >> 7) & 0x02) | ((bottom >> 3) & 0x40) | 0x10);
+    set(CRTC.LINE_COMPARE, 0, 0xff);
+    set(CRTC.MAX_SCAN, ~0x9f, 0x40);
+  }
+
+  /** Whether the window at A0000h shows packed pixels. */
+  get linear(): boolean {
+    return this.enabled && this.#register(VBE.BPP) !== 4;
   }
 
   #enable(value: number): void {
@@ -80,6 +109,7 @@ export class BochsDisplay {
       Object.assign(vbe, { [VBE.VIRT_WIDTH]: 0, [VBE.X_OFFSET]: 0, [VBE.Y_OFFSET]: 0 });
       vbe[VBE.ENABLE] = value;
       this.#fit();
+      this.updateVga();
       if ((value & VBE_ENABLE.NO_CLEAR) === 0) this.#clear(this.#register(VBE.YRES) * this.pitch);
     } else if ((value & VBE_ENABLE.ENABLED) === 0) {
       vbe[VBE.BANK] = 0;

@@ -1,7 +1,5 @@
 import { closeSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
-import { Device } from '../../device/device.ts';
-import { portablePixmap } from '../../display/screen.ts';
+import { Socket } from 'node:net';
 import { fdSets } from '../../host/fd-sets.ts';
 import { readLinear } from '../debug/translate.ts';
 import type { Program } from '../program.ts';
@@ -66,9 +64,17 @@ export function hostCommands(program: Program): Handlers<QmpSession> {
         'fdset-id': id,
         fds: fds.map(({ fd, opaque }) => ({ fd, ...(opaque !== undefined && { opaque }) })),
       })),
-    add_client: ({ protocol, fdname }) => {
-      if (!named.has(fdname)) throw new QmpError(`File descriptor named '${fdname}' has not been found`);
-      throw new QmpError(`protocol '${protocol}' is invalid`);
+    add_client: async ({ protocol, fdname, skipauth }) => {
+      const fd = take(fdname);
+      if (fd === undefined) throw new QmpError(`File descriptor named '${fdname}' has not been found`);
+      const display = protocol === 'vnc' ? (await program.displays()).find() : undefined;
+      if (display === undefined) {
+        closeSync(fd);
+        if (protocol === 'vnc') return;
+        throw new QmpError(`protocol '${protocol}' is invalid`);
+      }
+      const socket = new Socket({ fd, readable: true, writable: true });
+      display.adopt(socket, { skipAuthentication: skipauth ?? false });
     },
     memsave: ({ val, size, filename, 'cpu-index': index = 0 }) => {
       const vcpu =
@@ -86,14 +92,6 @@ export function hostCommands(program: Program): Handlers<QmpSession> {
         }
         buffer.set(bytes);
       });
-    },
-    screendump: async ({ filename, device, format }) => {
-      const screen = program.machine.services.displays.screens.find(
-        each => device === undefined || (each instanceof Device && each.id === device),
-      );
-      if (screen === undefined) throw new QmpError('There is no console to take a screendump from');
-      if (format !== undefined && format !== 'ppm') throw new QmpError('screendump writes PPM only');
-      await writeFile(filename, portablePixmap(screen.picture()));
     },
   };
 }

@@ -78,9 +78,6 @@ export function miscCommands(program: Program): Handlers<QmpSession> {
     'query-dump-guest-memory-capability': () => ({ formats: ['elf'] }),
     'query-stats': () => [],
     'query-stats-schemas': () => [],
-    'query-display-options': () => ({ type: 'none' }),
-    'query-vnc': () => ({ enabled: false }),
-    'query-vnc-servers': () => [],
     'query-rx-filter': ({ name }) => {
       if (name !== undefined) throw new QmpError(`invalid net client name: ${name}`);
       return [];

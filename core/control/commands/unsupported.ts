@@ -24,6 +24,4 @@ export const unsupportedCommands: Handlers<QmpSession> = {
   set_link: ({ name }) => {
     throw deviceNotFound(name);
   },
-  set_password: refuse('Password protection is not enabled: there is no display server'),
-  expire_password: refuse('Password protection is not enabled: there is no display server'),
 };

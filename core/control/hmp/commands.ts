@@ -69,8 +69,15 @@ export const HMP_COMMANDS: readonly HmpCommand[] = [
   hmp(
     'change',
     'device [-f] filename [format [read-only-mode]]',
-    'change a removable medium',
+    'change a removable medium, or the password of VNC',
     async (context, text) => {
+      const [server, target, password] = words(text);
+      if (server === 'vnc') {
+        if (target !== 'passwd' && target !== 'password') throw new QmpError("Expected 'password' after 'vnc'");
+        if (password === undefined) throw new QmpError('the monitor does not ask for passwords: name it');
+        await context.qmp('change-vnc-password', { password });
+        return undefined;
+      }
       const [device = '', filename = '', format] = words(text).filter(word => word !== '-f');
       await context.qmp('blockdev-change-medium', { device, filename, ...(format !== undefined && { format }) });
       return undefined;
@@ -80,10 +87,6 @@ export const HMP_COMMANDS: readonly HmpCommand[] = [
     const [device = '', ...command] = words(text).filter(word => word !== '-d');
     const { qemuIo } = await import('../../block/qemu-io.ts');
     return qemuIo((await program.blocks()).graph, device, command.join(' '));
-  }),
-  hmp('screendump', 'filename [device [head]]', "save screen into PPM image 'filename'", async (context, text) => {
-    await context.qmp('screendump', { filename: words(text)[0] ?? '' });
-    return undefined;
   }),
   hmp('trace-event', 'name on|off [vcpu]', 'changes status of a specific trace event', async (context, text) => {
     const [name = '', state] = words(text);
@@ -171,21 +174,6 @@ export const HMP_COMMANDS: readonly HmpCommand[] = [
     context.program.machine.ports.write(Number(port.value & 0xffffn), size, Number(BigInt.asUintN(size * 8, value)));
     return undefined;
   }),
-  hmp(
-    'sendkey',
-    'keys [hold_ms]',
-    "send keys to the VM (e.g. 'sendkey ctrl-alt-f1', default hold time=100 ms)",
-    async (context, text) => {
-      const [keys = ''] = words(text);
-      const list = keys
-        .split('-')
-        .map(key =>
-          /^0x/i.test(key) ? { type: 'number', data: Number(key) } : { type: 'qcode', data: KEY_NAMES[key] ?? key },
-        );
-      await context.qmp('send-key', { keys: list });
-      return undefined;
-    },
-  ),
   hmp('system_reset', '', 'reset the system', plain('system_reset')),
   hmp('system_powerdown', '', 'send system power down event', plain('system_powerdown')),
   hmp('sum', 'addr size', 'compute the checksum of a memory region', (context, text) => {
@@ -218,25 +206,6 @@ export const HMP_COMMANDS: readonly HmpCommand[] = [
     const index = Number(words(text)[0]);
     if (context.program.machine.cpus.plugged[index] === undefined) throw new QmpError('invalid CPU index');
     context.cpu = index;
-    return undefined;
-  }),
-  hmp('mouse_move', 'dx dy [dz]', 'send mouse move events', async (context, text) => {
-    const [x = 0, y = 0] = words(text).map(Number);
-    const events = [
-      { type: 'rel', data: { axis: 'x', value: x } },
-      { type: 'rel', data: { axis: 'y', value: y } },
-    ];
-    await context.qmp('input-send-event', { events });
-    return undefined;
-  }),
-  hmp('mouse_button', 'state', 'change mouse button state (1=L, 2=M, 4=R)', async (context, text) => {
-    const state = Number(words(text)[0]);
-    const buttons = ['left', 'middle', 'right'] as const;
-    const events = buttons.map((button, index) => ({
-      type: 'btn',
-      data: { button, down: (state & (1 << index)) !== 0 },
-    }));
-    await context.qmp('input-send-event', { events });
     return undefined;
   }),
   hmp(
@@ -397,6 +366,3 @@ const hintFor = (item: string): string => {
   const hint = didYouMean(item, LOG_ITEMS);
   return hint === undefined ? '' : `, ${hint}`;
 };
-
-/** Names of keys that differ from QMP's QKeyCode. */
-const KEY_NAMES: Readonly<Record<string, string>> = { enter: 'ret', control: 'ctrl', escape: 'esc', space: 'spc' };

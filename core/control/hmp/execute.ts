@@ -4,8 +4,11 @@ import type { Program } from '../program.ts';
 import { ROOT } from '../qapi/types.ts';
 import type { CommandName } from '../qmp/catalog.ts';
 import type { HmpCommand, HmpContext } from './command.ts';
-import { HMP_COMMANDS } from './commands.ts';
+import { HMP_COMMANDS as OTHER_COMMANDS } from './commands.ts';
+import { DISPLAY_COMMANDS } from './display.ts';
 import { INFO_COMMANDS } from './info.ts';
+
+const HMP_COMMANDS = [...OTHER_COMMANDS, ...DISPLAY_COMMANDS];
 
 /** Executes one line of the human monitor and returns what it prints, lines ending in CR LF. */
 export async function executeHmp(program: Program, line: string, cpu: number | undefined): Promise<string> {

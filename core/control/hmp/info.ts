@@ -8,6 +8,7 @@ import type { PciDevice } from '../../pci/pci-device.ts';
 import { blockInfos } from '../commands/block.ts';
 import { QEMU_VERSION, SOUTHBRIDGE_VERSION } from '../version.ts';
 import { type HmpCommand, hmp } from './command.ts';
+import { miceReport, vncReport } from './display.ts';
 
 const address16 = (value: number): string => value.toString(16).padStart(16, '0');
 
@@ -115,7 +116,7 @@ export const INFO_COMMANDS: readonly HmpCommand[] = [
   hmp('chardev', '', 'show the character devices', ({ program: { chars } }) =>
     chars.ids.map(id => `${id}: filename=${chars.get(id)?.filename}\n`).join(''),
   ),
-  hmp('mice', '', 'show which guest mouse is receiving events', () => 'No mouse devices connected\n'),
+  hmp('mice', '', 'show which guest mouse is receiving events', miceReport),
   hmp('numa', '', 'show NUMA information', ({ program }) => numaReport(program.machine)),
   hmp('dirty_rate', '', 'show dirty rate information', async context => {
     const rate = (await context.qmp('query-dirty-rate')) as Readonly<Record<string, string | number>>;
@@ -194,7 +195,7 @@ export const INFO_COMMANDS: readonly HmpCommand[] = [
   }),
   hmp('tpm', '', 'show the TPM device', () => 'TPM device not supported\n'),
   hmp('usb', '', 'show guest USB devices', () => 'USB support not enabled\n'),
-  hmp('vnc', '', 'show the vnc server status', () => 'None\n'),
+  hmp('vnc', '', 'show the vnc server status', vncReport),
   hmp('jit', '', 'show dynamic compiler info', () => 'Error: JIT information is only available with accel=tcg\n'),
   hmp('replay', '', 'show record/replay information', () => 'Record/replay is not active\n'),
   hmp(

@@ -36,6 +36,11 @@ export class Reporter {
     this.#print(message);
   }
 
+  /** A line of its own, without the program's name. */
+  bare(message: string): void {
+    process.stderr.write(`${message}\n`);
+  }
+
   #print(message: string): void {
     const stamp = this.#timestamps ? `${new Date().toISOString()} ` : '';
     process.stderr.write(`${stamp}${this.program}: ${message}\n`);

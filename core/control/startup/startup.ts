@@ -12,6 +12,7 @@ import { chooseAccelerator } from './accelerators.ts';
 import { at } from './at.ts';
 import { type Defaults, defaultsFor } from './defaults.ts';
 import { addDevice, deviceRequest } from './devices.ts';
+import { checkDisplay, vgaAdapter } from './display-options.ts';
 import { instructionClock } from './icount.ts';
 import { type BackendParts, machineConfig, machineRequest } from './machine-config.ts';
 import { applyPolicy } from './policy.ts';
@@ -30,6 +31,7 @@ export class Startup {
   async go(): Promise<void> {
     const program = this.#program;
     const line = this.#line;
+    checkDisplay(line);
     const type = await this.#machineType();
     await this.#objects(false);
     program.accelerator = await chooseAccelerator(line, program.report, program.plugins);
@@ -88,9 +90,10 @@ export class Startup {
       defaults.serial ? (nographic ? (defaults.monitor ? 'mon:stdio' : 'stdio') : 'vc') : undefined,
     );
     const parallels = await this.#ports('parallel', defaults.parallel ? (nographic ? 'null' : 'vc') : undefined);
-    const vga = line.last('vga') ?? (defaults.vga && !nographic ? type.defaults.vga : 'none');
+    const vga = vgaAdapter(line) ?? (defaults.vga && !nographic ? type.defaults.vga : 'none');
     const drives = await this.#drives(type, defaults);
     await this.#netdevs();
+    await this.#audiodevs();
     const nics = await this.#nics(defaults);
     return { serials, parallels, drives, nics, vga };
   }
@@ -112,6 +115,13 @@ export class Startup {
     await fallback(defaults.cdrom, 'ide', 2, 'if=ide,index=2,media=cdrom');
     await fallback(defaults.floppy, 'floppy', 0, 'if=floppy,index=0');
     return blocks.onBoard;
+  }
+
+  async #audiodevs(): Promise<void> {
+    const given = this.#line.object('audiodev');
+    if (given.length === 0) return;
+    const { addAudiodev } = await import('./audiodevs.ts');
+    for (const { value, location } of given) await at(location, () => addAudiodev(this.#program, value));
   }
 
   /** `-netdev`, in each of its syntaxes. */
@@ -202,6 +212,7 @@ export class Startup {
     applyPolicy(line, machine);
     await this.#devices(machine);
     machine.resetDevices();
+    await (await program.displays()).open();
     program.built();
     await this.#gdb();
     const loadvm = line.all('loadvm').at(-1);

@@ -1,6 +1,6 @@
 import { command, event } from '../declare.ts';
 import { array, bool, enumeration, int, opt, str, struct, union } from '../types.ts';
-import { NetworkAddressFamily } from './sockets.ts';
+import { NetworkAddressFamily, SocketAddress } from './sockets.ts';
 
 export const ImageFormat = enumeration('ImageFormat', ['ppm', 'png']);
 export const MouseInfo = struct('MouseInfo', { name: str, index: int, current: bool, absolute: bool });
@@ -273,6 +273,16 @@ export const VncInfo2 = struct('VncInfo2', {
   display: opt(str),
 });
 export const VncServerInfo = struct('VncServerInfo', { auth: opt(str) }, { base: VncBasicInfo });
+export const DisplayReloadType = enumeration('DisplayReloadType', ['vnc']);
+export const DisplayReloadOptionsVNC = struct('DisplayReloadOptionsVNC', { 'tls-certs': opt(bool) });
+export const DisplayReloadOptions = union('DisplayReloadOptions', { type: DisplayReloadType }, 'type', {
+  vnc: DisplayReloadOptionsVNC,
+});
+export const DisplayUpdateType = enumeration('DisplayUpdateType', ['vnc']);
+export const DisplayUpdateOptionsVNC = struct('DisplayUpdateOptionsVNC', { addresses: opt(array(SocketAddress)) });
+export const DisplayUpdateOptions = union('DisplayUpdateOptions', { type: DisplayUpdateType }, 'type', {
+  vnc: DisplayUpdateOptionsVNC,
+});
 
 export const commands = {
   screendump: command('Writes the screen to a file', {
@@ -286,6 +296,9 @@ export const commands = {
   'query-display-options': command('The display options', { returns: DisplayOptions }),
   set_password: command('Sets a password of a display protocol', { args: SetPasswordOptions }),
   expire_password: command('When a display password ends', { args: ExpirePasswordOptions }),
+  'change-vnc-password': command('Sets the password of the VNC server', { args: { password: str } }),
+  'display-reload': command('Loads credentials of a display server again', { args: DisplayReloadOptions }),
+  'display-update': command('Moves a display server', { args: DisplayUpdateOptions }),
   'query-vnc': command('The VNC server', { returns: VncInfo }),
   'query-vnc-servers': command('All VNC servers', { returns: array(VncInfo2) }),
 };
