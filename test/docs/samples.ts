@@ -10,16 +10,19 @@ interface Sample {
   readonly language: string;
   /** `file=NAME` behind the language. */
   readonly file: string | undefined;
+  /** `from=PATH`: it is an excerpt of that file of the project. */
+  readonly from: string | undefined;
   readonly text: string;
 }
 
 /** The fenced blocks of a page below docs/. */
 export function samplesOf(page: string): readonly Sample[] {
   const text = readFileSync(join(ROOT, 'docs', page), 'utf8');
-  return [...text.matchAll(/^```(\w+)(?: file=(\S+))?\n(.*?)^```$/gms)].map(match => ({
+  return [...text.matchAll(/^```(\w+)(?: (file|from)=(\S+))?\n(.*?)^```$/gms)].map(match => ({
     language: match[1] ?? '',
-    file: match[2],
-    text: match[3] ?? '',
+    file: match[2] === 'file' ? match[3] : undefined,
+    from: match[2] === 'from' ? match[3] : undefined,
+    text: match[4] ?? '',
   }));
 }
 
@@ -37,7 +40,7 @@ export function writeSamples(page: string): string {
 /** The commands of the page's `sh` blocks, one each, continued lines joined. */
 export function commandsOf(page: string): readonly string[] {
   return samplesOf(page)
-    .filter(({ language }) => language === 'sh')
+    .filter(({ language, from }) => language === 'sh' && from === undefined)
     .flatMap(({ text }) => text.replaceAll('\\\n', ' ').split('\n'))
     .map(line => line.replace(/\s+/g, ' ').trim())
     .filter(line => line !== '' && !line.startsWith('#'));
