@@ -57,13 +57,8 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
 
   const rtc = plugBoard(machine, isa, interrupts, options, layout, HPET_ROUTES);
 
-<<<<<<< HEAD
-  if (config.vga === 'std') machine.adoptRam(pci.plug(vga).videoMemory);
-  plugNics(config.nics, pci, e1000);
-=======
   plugVga(config.vga, pci);
-  plugNics(config.nics, pci, 'e1000');
->>>>>>> 9db4037 (VNC server, screens as surfaces that viewers watch, QEMU's input commands; the VGA draws as QEMU's does)
+  plugNics(config.nics, pci, e1000);
 
   const pm = pci.plug(
     piix4Pm,

@@ -55,12 +55,8 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   interrupts.plugControllers(isa);
   interrupts.plugIoApic(host);
   const rtc = plugBoard(machine, isa, interrupts, options, layout, HPET_ROUTES);
-<<<<<<< HEAD
-  if (config.vga === 'std') machine.adoptRam(pci.plug(vga).videoMemory);
-  plugNics(config.nics, pci, e1000e);
-=======
   plugVga(config.vga, pci);
->>>>>>> 9db4037 (VNC server, screens as surfaces that viewers watch, QEMU's input commands; the VGA draws as QEMU's does)
+  plugNics(config.nics, pci, e1000e);
 
   const sata = options.sata ? pci.plug(ich9Ahci, { addr: '1f.2', multifunction: true }).ideBuses : [];
   plugIdeDrives(config.drives, sata);

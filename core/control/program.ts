@@ -6,11 +6,8 @@ import type { Machine } from '../machine/machine.ts';
 import type { RunState } from '../machine/run-state.ts';
 import type { PluginHost } from '../plugin/host.ts';
 import { CharManager } from './char/manager.ts';
-<<<<<<< HEAD
 import type { MemoryDump } from './dump/memory-dump.ts';
-=======
 import type { Displays } from './display/displays.ts';
->>>>>>> 9db4037 (VNC server, screens as surfaces that viewers watch, QEMU's input commands; the VGA draws as QEMU's does)
 import type { Migration } from './migration/migration.ts';
 import type { CommandLine } from './options/command-line.ts';
 import type { Args } from './qapi/declare.ts';

@@ -7,12 +7,9 @@ import { blockJobCommands } from './block-jobs.ts';
 import { charCommands } from './char.ts';
 import { controlCommands } from './control.ts';
 import { cpuCommands } from './cpu.ts';
-<<<<<<< HEAD
 import { dirtyRateCommands } from './dirty-rate.ts';
 import { dumpCommands } from './dump.ts';
-=======
 import { displayCommands } from './display.ts';
->>>>>>> 9db4037 (VNC server, screens as surfaces that viewers watch, QEMU's input commands; the VGA draws as QEMU's does)
 import { hostCommands } from './host.ts';
 import { inputCommands } from './input.ts';
 import { machineCommands } from './machine.ts';
@@ -44,10 +41,7 @@ export function commandTable(program: Program): CommandTable<QmpSession> {
     .add(hostCommands(program))
     .add(dumpCommands(program))
     .add(migrationCommands(program))
-<<<<<<< HEAD
     .add(dirtyRateCommands(program))
-=======
     .add(displayCommands(program))
->>>>>>> 9db4037 (VNC server, screens as surfaces that viewers watch, QEMU's input commands; the VGA draws as QEMU's does)
     .add(inputCommands(program));
 }
