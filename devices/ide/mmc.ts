@@ -1,4 +1,14 @@
-import { BLOCK, putMsf, RAW_BLOCK } from './disc.ts';
+import { putText } from '../../core/scsi/text.ts';
+import { BLOCK, CD_BYTES, RAW_BLOCK } from '../mmc/disc.ts';
+import {
+  discInformation,
+  dvdStructure,
+  eventStatus,
+  mechanismStatus,
+  PROFILE,
+  putProfiles,
+  readToc,
+} from '../mmc/reports.ts';
 import type { PacketCommands } from './packet.ts';
 import { SECTOR } from './task-file.ts';
 import { type AtaUnit, BUFFER_SIZE } from './unit.ts';
@@ -32,20 +42,7 @@ interface Rules {
 type Entry = readonly [run: (packet: DataView) => void, rules: Rules];
 
 const CD_ROM = 0x05;
-const PROFILE_CD_ROM = 0x0008;
-const PROFILE_DVD_ROM = 0x0010;
-/** What fits on a CD, in sectors of 512 bytes: 80 minutes. */
-const CD_MAX_SECTORS = (80 * 60 * 75 * BLOCK) / SECTOR;
 const MODE_PAGE = { ERROR_RECOVERY: 0x01, AUDIO: 0x0e, CAPABILITIES: 0x2a } as const;
-/** Event status notification (MMC-5, section 6.6). */
-const CLASS_MEDIA = 4;
-const NO_EVENT = 0x80;
-const MEDIA_EVENT = { NONE: 0, EJECT_REQUEST: 1, NEW_MEDIA: 2 } as const;
-const MEDIA_STATUS = { TRAY_OPEN: 1, PRESENT: 2 } as const;
-const LEAD_OUT = 0xaa;
-const TRACK_DATA = 0x14;
-const TRACK_LEAD_OUT = 0x16;
-
 /** The commands of a CD/DVD-ROM drive (MMC-5, section 6). */
 export class MmcCommands {
   readonly #unit: AtaUnit;
@@ -143,9 +140,9 @@ export class MmcCommands {
     out[1] = 0x80; // removable
     out[3] = 0x21; // ATAPI-2
     out[4] = 36 - 5;
-    text(out, 8, 8, 'QEMU');
-    text(out, 16, 16, 'QEMU DVD-ROM');
-    text(out, 32, 4, this.#unit.medium?.version ?? '');
+    putText(out, 8, 8, 'QEMU');
+    putText(out, 16, 16, 'QEMU DVD-ROM');
+    putText(out, 32, 4, this.#unit.medium?.version ?? '');
     this.#packet.reply(36, maxSize);
   }
 
@@ -176,13 +173,13 @@ export class MmcCommands {
     const { medium } = this.#unit;
     if (medium === undefined || at + 24 > maxSize) return 0;
     out.set([0x02, 0x00, 0x00, 20], at);
-    text(out, at + 4, 20, medium.serial);
+    putText(out, at + 4, 20, medium.serial);
     at += 24;
     if (at + 72 > maxSize) return at;
     out.set([0x02, 0x01, 0x00, 68], at);
-    text(out, at + 4, 8, 'ATA');
-    text(out, at + 12, 40, medium.model);
-    text(out, at + 52, 20, medium.serial);
+    putText(out, at + 4, 8, 'ATA');
+    putText(out, at + 12, 40, medium.model);
+    putText(out, at + 52, 20, medium.serial);
     at += 72;
     if (medium.wwn === 0n || at + 12 > maxSize) return at;
     out.set([0x01, 0x03, 0x00, 0x08], at);
@@ -263,72 +260,12 @@ export class MmcCommands {
     if (this.#inRange(cdb.getUint32(2), 1)) this.#packet.ok();
   }
 
-  // READ TOC/PMA/ATIP: one session with one track
-
   #readToc(cdb: DataView): void {
-    const maxSize = cdb.getUint16(7);
     const inMsf = (cdb.getUint8(1) & 0x02) !== 0;
-    const track = cdb.getUint8(6);
-    const format = cdb.getUint8(9) >> 6;
-    if (format === 0 && (track <= 1 || track === LEAD_OUT)) {
-      this.#packet.reply(this.#toc(inMsf, track <= 1), maxSize);
-    } else if (format === 1) {
-      this.#out.fill(0, 0, 12).set([0x00, 0x0a, 0x01, 0x01]);
-      this.#packet.reply(12, maxSize);
-    } else if (format === 2) {
-      this.#packet.reply(this.#rawToc(inMsf), maxSize);
-    } else {
-      this.#invalid();
-    }
-  }
-
-  #toc(inMsf: boolean, withTrack: boolean): number {
-    const out = this.#out;
-    let at = 4;
-    const entry = (control: number, track: number, block: number): void => {
-      out.set([0, control, track, 0], at);
-      this.#putAddress(at + 4, block, inMsf);
-      at += 8;
-    };
-    out.set([0, 0, 1, 1]);
-    if (withTrack) entry(TRACK_DATA, 1, 0);
-    entry(TRACK_LEAD_OUT, LEAD_OUT, this.#packet.blocks);
-    this.#outView.setUint16(0, at - 2);
-    return at;
-  }
-
-  #rawToc(inMsf: boolean): number {
-    const out = this.#out;
-    let at = 4;
-    // Session, ADR and control, track, point, and a time that is not known.
-    const point = (number: number): void => {
-      out.set([1, TRACK_DATA, 0, number, 0, 0, 0, 0, 0, 0, 0], at);
-    };
-    out.set([0, 0, 1, 1]);
-    for (const number of [0xa0, 0xa1]) {
-      point(number);
-      out[at + 8] = 1; // the first track, and the last
-      at += 11;
-    }
-    for (const [number, block] of [
-      [0xa2, this.#packet.blocks],
-      [1, 0],
-    ] as const) {
-      point(number);
-      this.#putAddress(at + 7, block, inMsf);
-      at += 11;
-    }
-    this.#outView.setUint16(0, at - 2);
-    return at;
-  }
-
-  #putAddress(at: number, block: number, inMsf: boolean): void {
-    if (!inMsf) {
-      this.#outView.setUint32(at, block);
-      return;
-    }
-    this.#out[at] = 0;
-    putMsf(this.#out, at + 1, block);
+    const request = { format: cdb.getUint8(9) >> 6, inMsf, track: cdb.getUint8(6) };
+    const size = readToc(this.#out, this.#packet.blocks, request);
+    if (size === 0) this.#invalid();
+    else this.#packet.reply(size, cdb.getUint16(7));
   }
 
   /** Feature 0 only: the list of profiles, and the one that fits the medium. */
@@ -338,24 +275,15 @@ export class MmcCommands {
       return;
     }
     const maxSize = Math.min(cdb.getUint16(7), SECTOR);
-    const out = this.#out.fill(0, 0, SECTOR);
-    const view = this.#outView;
-    const current = !this.#mediumThere ? 0 : this.#isCd ? PROFILE_CD_ROM : PROFILE_DVD_ROM;
-    view.setUint16(6, current);
-    out[10] = 0x03; // persistent and current
-    let end = 12;
-    for (const profile of [PROFILE_DVD_ROM, PROFILE_CD_ROM]) {
-      view.setUint16(end, profile);
-      out[end + 2] = profile === current ? 1 : 0;
-      end += 4;
-    }
-    out[11] = end - 12;
-    view.setUint32(0, end - 4);
+    this.#out.fill(0, 0, SECTOR);
+    const current = !this.#mediumThere ? PROFILE.NONE : this.#isCd ? PROFILE.CD_ROM : PROFILE.DVD_ROM;
+    const end = putProfiles(this.#out, current);
+    this.#outView.setUint32(0, end - 4);
     this.#packet.reply(end, maxSize);
   }
 
   get #isCd(): boolean {
-    return this.#unit.sectorCount <= CD_MAX_SECTORS;
+    return this.#unit.sectorCount <= CD_BYTES / SECTOR;
   }
 
   /** Polling only, and only of the medium. */
@@ -364,24 +292,8 @@ export class MmcCommands {
       this.#invalid();
       return;
     }
-    const wantsMedia = (cdb.getUint8(4) & (1 << CLASS_MEDIA)) !== 0;
-    const out = this.#out;
-    out.set([0, wantsMedia ? 4 : 0, wantsMedia ? CLASS_MEDIA : NO_EVENT, 1 << CLASS_MEDIA]);
-    if (wantsMedia) this.#putMediaEvent(out);
-    this.#packet.reply(wantsMedia ? 8 : 4, cdb.getUint16(7));
-  }
-
-  #putMediaEvent(out: Uint8Array): void {
-    const { s } = this.#unit;
-    let event: number = MEDIA_EVENT.NONE;
-    if (!s.trayOpen && s.newMedium) {
-      event = MEDIA_EVENT.NEW_MEDIA;
-      s.newMedium = false;
-    } else if (!s.trayOpen && s.ejectRequest) {
-      event = MEDIA_EVENT.EJECT_REQUEST;
-      s.ejectRequest = false;
-    }
-    out.set([event, s.trayOpen ? MEDIA_STATUS.TRAY_OPEN : this.#inserted ? MEDIA_STATUS.PRESENT : 0, 0, 0], 4);
+    const size = eventStatus(this.#out, cdb.getUint8(4), this.#unit.s, this.#inserted);
+    this.#packet.reply(size, cdb.getUint16(7));
   }
 
   #readDiscInformation(cdb: DataView): void {
@@ -389,9 +301,7 @@ export class MmcCommands {
       this.#invalid();
       return;
     }
-    // A finalized disc of one session, with one track, for unrestricted use.
-    this.#out.fill(0, 0, 34).set([0, 32, 0x0e, 1, 1, 1, 1, 0x20]);
-    this.#packet.reply(34, cdb.getUint16(7));
+    this.#packet.reply(discInformation(this.#out), cdb.getUint16(7));
   }
 
   #modeSense(cdb: DataView): void {
@@ -453,8 +363,7 @@ export class MmcCommands {
   }
 
   #mechanismStatus(cdb: DataView): void {
-    this.#out.fill(0, 0, 8)[5] = 1;
-    this.#packet.reply(8, cdb.getUint16(8));
+    this.#packet.reply(mechanismStatus(this.#out), cdb.getUint16(8));
   }
 
   #readDvdStructure(cdb: DataView): void {
@@ -466,53 +375,8 @@ export class MmcCommands {
     const maxSize = cdb.getUint16(8);
     const isDvd = cdb.getUint8(1) === 0;
     this.#out.fill(0, 0, Math.min(BUFFER_SIZE, Math.max(maxSize, BLOCK + 4)));
-    const size = isDvd ? this.#dvdStructure(format, cdb.getUint8(6)) : 0;
+    const size = isDvd ? dvdStructure(this.#out, this.#packet.blocks, format, cdb.getUint8(6)) : 0;
     if (size === 0) this.#invalid();
     else this.#packet.reply(size, maxSize);
   }
-
-  /** The size of the structure (MMC-5, section 6.29); 0 where there is none of that kind. */
-  #dvdStructure(format: number, layer: number): number {
-    const out = this.#out;
-    const view = this.#outView;
-    const done = (size: number): number => {
-      view.setUint16(0, size - 2);
-      return size;
-    };
-    switch (format) {
-      case 0x00: {
-        if (layer !== 0) return 0;
-        const last = this.#packet.blocks - 1;
-        out.set([0x01, 0x0f, 0x01, 0x00], 4); // DVD-ROM; 120 mm; one layer, read-only
-        view.setUint32(12, last);
-        view.setUint32(16, last);
-        return done(BLOCK + 4);
-      }
-      case 0x01: // copyright: none
-        return done(8);
-      case 0x04: // manufacturing
-        return done(BLOCK + 4);
-      case 0xff: {
-        // The formats that can be read, with their sizes.
-        const formats = [
-          [0x00, BLOCK + 4],
-          [0x01, 8],
-          [0x03, 192],
-          [0x04, BLOCK + 4],
-        ] as const;
-        for (const [index, [code, size]] of formats.entries()) {
-          out.set([code, 0x40], 4 + 4 * index);
-          view.setUint16(6 + 4 * index, size);
-        }
-        return done(4 + 4 * formats.length);
-      }
-      default:
-        return 0;
-    }
-  }
-}
-
-/** ASCII, padded with blanks. */
-function text(out: Uint8Array, at: number, length: number, value: string): void {
-  for (let index = 0; index < length; index++) out[at + index] = index < value.length ? value.charCodeAt(index) : 0x20;
 }

@@ -1,6 +1,6 @@
 import { errno } from '../../core/block/io-error.ts';
 import { IoVector } from '../../core/block/io-vector.ts';
-import { BLOCK, putMsf, RAW_BLOCK } from './disc.ts';
+import { BLOCK, putMsf, RAW_BLOCK } from '../mmc/disc.ts';
 import { DiskCommands, type Handler } from './disk.ts';
 import { identifyPacketDevice } from './identify.ts';
 import { ASC, MmcCommands, SENSE } from './mmc.ts';

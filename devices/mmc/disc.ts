@@ -14,3 +14,6 @@ export function putMsf(bytes: Uint8Array, at: number, block: number): void {
   bytes[at + 1] = Math.floor(frame / FRAMES) % 60;
   bytes[at + 2] = frame % FRAMES;
 }
+
+/** What fits on a CD, in bytes: 80 minutes. More is a DVD. */
+export const CD_BYTES = 80 * 60 * FRAMES * BLOCK;
