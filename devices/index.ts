@@ -42,6 +42,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['rtl8139', () => import('./rtl8139/rtl8139.ts')],
   ['port92', () => import('./port92.ts')],
   ['pvpanic pvpanic-pci', () => import('./pvpanic.ts')],
+  ['scsi-hd scsi-cd', () => import('./scsi/scsi-disk.ts')],
   ['smbus-eeprom', () => import('./smbus-eeprom.ts')],
   [
     'virtio-balloon-device virtio-balloon-pci virtio-balloon-pci-transitional virtio-balloon-pci-non-transitional',
@@ -60,6 +61,10 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   [
     'virtio-net-device virtio-net-pci virtio-net-pci-transitional virtio-net-pci-non-transitional',
     () => import('./virtio-net.ts'),
+  ],
+  [
+    'virtio-scsi-device virtio-scsi-pci virtio-scsi-pci-transitional virtio-scsi-pci-non-transitional',
+    () => import('./virtio-scsi/virtio-scsi.ts'),
   ],
   [
     'virtio-rng-device virtio-rng-pci virtio-rng-pci-transitional virtio-rng-pci-non-transitional',

@@ -493,5 +493,6 @@ export const [virtioBlkPci, virtioBlkPciTransitional, virtioBlkPciNonTransitiona
   legacyId: 0x1001,
   class: 0x01_0000,
   properties: { class: prop.u32({ default: 0, help: 'PCI class and sub-class instead of SCSI storage' }) },
-  vectors: props => (props['num-queues'] === AUTO ? 1 : Number(props['num-queues'])) + 1,
+  queues: { property: 'num-queues', auto: AUTO, fixed: 0 },
+  vectors: props => Number(props['num-queues']) + 1,
 });

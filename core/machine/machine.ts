@@ -125,6 +125,7 @@ export class Machine {
       romImage: parts.romImage ?? noRom,
       ramSize: parts.config.ramSize,
       guestRam: ram => this.adoptRam(ram),
+      cpuCount: parts.config.cpus.cpus,
       random: parts.random ?? Math.random,
     };
     this.keys = new KeyQueue(this.services.input, this.clocks.virtual);

@@ -25,7 +25,7 @@ export const scsiProperties = {
   channel: prop.u32({ default: 0 }),
   'scsi-id': prop.u32({ default: UNSET }),
   lun: prop.u32({ default: UNSET }),
-  bootindex: prop.i32({ default: -1 }),
+  bootindex: prop.bootIndex({ default: -1 }),
 } as const;
 
 const senseField = field.record({ key: field.u8(), asc: field.u8(), ascq: field.u8() });

@@ -4,6 +4,12 @@ import { CDB_BYTES, type ScsiCommand, STATUS } from './command.ts';
 import type { ScsiDevice } from './scsi-device.ts';
 import { SENSE, type Sense } from './sense.ts';
 
+/** The data is in the bytes of `vector` from `start` on. */
+export interface InitiatorMemory {
+  readonly vector: IoVector;
+  readonly start: number;
+}
+
 /** What a host adapter has to do with one of its commands: it moves the data, and hears of the end. */
 export interface ScsiTask {
   /**
@@ -16,10 +22,10 @@ export interface ScsiTask {
   /** The command was taken away from the device: by a reset or by {@link ScsiRequest.cancel}. */
   cancelled(request: ScsiRequest): void;
   /**
-   * The initiator's memory for all of the data, in order, if it can be read and written in place until the end of the
-   * command: blocks then go there without a copy. Only asked for by commands that move nothing but blocks.
+   * The initiator's memory for all of the data, if it can be read and written in place until the end of the command: blocks
+   * then go there without a copy. Only commands that move nothing but blocks ask for it.
    */
-  memory?(): IoVector | undefined;
+  memory?(): InitiatorMemory | undefined;
 }
 
 /** A piece of data that a device moves at once, at most, where it goes through a buffer. */

@@ -23,6 +23,15 @@ export class VirtqueueElement {
   readonly #inAddresses: number[] = [];
   readonly #inLengths: number[] = [];
 
+  /** Bytes of the driver's first buffer on either side. */
+  get firstOut(): number {
+    return this.outCount === 0 ? 0 : (this.#outLengths[0] ?? 0);
+  }
+
+  get firstIn(): number {
+    return this.inCount === 0 ? 0 : (this.#inLengths[0] ?? 0);
+  }
+
   clear(): void {
     this.out.clear();
     this.in.clear();

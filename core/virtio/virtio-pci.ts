@@ -64,6 +64,11 @@ export interface VirtioPciKind {
   /** PCI device id of a transitional function (section 4.1.2.1); kinds that came with version 1 have none and are never legacy. */
   readonly legacyId?: number;
   readonly class: number;
+  /**
+   * The property for the number of queues, and the value of it that stands for one for each CPU; `fixed` others are there
+   * besides those.
+   */
+  readonly queues?: { readonly property: string; readonly auto: number; readonly fixed: number };
   /** MSI-X vectors by default, from the properties of both. */
   vectors(props: Readonly<Record<string, unknown>>): number;
   /** How the name of the type fixes what properties otherwise say. */
@@ -128,13 +133,21 @@ export abstract class VirtioPci extends PciDevice<Props> implements VirtioTransp
     }
     if (this.#modes.express) this.addPowerManagement(true);
     const { vectors } = this.props;
-    this.#vectors = vectors === UNSPECIFIED ? this.#kind.vectors(this.props) : vectors;
     const { backend } = this.#kind;
-    const values: Readonly<Record<string, unknown>> = this.props;
+    const values = this.#withQueues();
+    this.#vectors = vectors === UNSPECIFIED ? this.#kind.vectors(values) : vectors;
     const own = Object.entries(values).filter(
       ([name]) => Object.hasOwn(backend.properties, name) && !FUNCTION_ONLY.has(name),
     );
     this.#bus.plug(backend, {}, Object.fromEntries(own));
+  }
+
+  /** The properties, with a queue for each CPU where the user has not said how many. */
+  #withQueues(): Readonly<Record<string, unknown>> {
+    const values: Readonly<Record<string, unknown>> = this.props;
+    const { queues } = this.#kind;
+    if (queues === undefined || values[queues.property] !== queues.auto) return values;
+    return { ...values, [queues.property]: Math.min(this.services.cpuCount, QUEUES - queues.fixed) };
   }
 
   plugged(device: VirtioDevice): void {

@@ -76,7 +76,7 @@ export class DiskTransfer extends DiskRequest {
     const { disk, position, left } = this;
     const memory = this.task.memory?.();
     if (memory !== undefined) {
-      this.await(disk.backend.readv(position, memory, left), () => this.#moved(left));
+      this.await(disk.backend.readv(position, memory.vector, left, memory.start), () => this.#moved(left));
       return;
     }
     const length = this.#piece();
@@ -116,7 +116,10 @@ export class DiskTransfer extends DiskRequest {
       const memory = this.task.memory?.();
       if (memory === undefined) this.offer(this.#piece());
       else if (!disk.backend.available) this.#unavailable();
-      else this.await(disk.backend.writev(this.position, memory, this.left), () => this.#moved(this.left));
+      else {
+        const { vector, start } = memory;
+        this.await(disk.backend.writev(this.position, vector, this.left, start), () => this.#moved(this.left));
+      }
     } else if (!disk.backend.available) {
       this.#unavailable();
     } else {

@@ -42,13 +42,13 @@ const driveProperties = {
   port_index: prop.u16({ default: 0 }),
   max_io_size: prop.u64({ default: BigInt(IO_MAX) }),
   scsi_version: prop.i32({ default: SPC_3 }),
-  quirk_mode_page_vendor_specific_apple: prop.bool({ default: false, help: 'on/off' }),
+  quirk_mode_page_vendor_specific_apple: prop.bit({ default: false }),
 } as const;
 
 const diskProperties = {
   ...driveProperties,
-  removable: prop.bool({ default: false, help: 'on/off' }),
-  dpofua: prop.bool({ default: false, help: 'on/off' }),
+  removable: prop.bit({ default: false }),
+  dpofua: prop.bit({ default: false }),
   max_unmap_size: prop.u64({ default: GIB }),
   rotation_rate: prop.u16({ default: 0 }),
   cyls: prop.u32({ default: 0 }),
@@ -61,9 +61,9 @@ const diskProperties = {
 
 const cdProperties = {
   ...driveProperties,
-  quirk_mode_page_apple_vendor: prop.bool({ default: false, help: 'on/off' }),
-  quirk_mode_sense_rom_use_dbd: prop.bool({ default: false, help: 'on/off' }),
-  quirk_mode_page_truncated: prop.bool({ default: false, help: 'on/off' }),
+  quirk_mode_page_apple_vendor: prop.bit({ default: false }),
+  quirk_mode_sense_rom_use_dbd: prop.bit({ default: false }),
+  quirk_mode_page_truncated: prop.bit({ default: false }),
 } as const;
 
 const mediaFields = {
