@@ -43,31 +43,32 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['port92', () => import('./port92.ts')],
   ['pvpanic pvpanic-pci', () => import('./pvpanic.ts')],
   ['scsi-hd scsi-cd', () => import('./scsi/scsi-disk.ts')],
+  ['scsi-generic scsi-block', () => import('./scsi/pass-through.ts')],
   ['smbus-eeprom', () => import('./smbus-eeprom.ts')],
   [
-    'virtio-balloon-device virtio-balloon-pci virtio-balloon-pci-transitional virtio-balloon-pci-non-transitional',
+    'virtio-balloon virtio-balloon-device virtio-balloon-pci virtio-balloon-pci-transitional virtio-balloon-pci-non-transitional',
     () => import('./virtio-balloon.ts'),
   ],
   [
-    'virtio-blk-device virtio-blk-pci virtio-blk-pci-transitional virtio-blk-pci-non-transitional',
+    'virtio-blk virtio-blk-device virtio-blk-pci virtio-blk-pci-transitional virtio-blk-pci-non-transitional',
     () => import('./virtio-blk.ts'),
   ],
   ['virtconsole virtserialport', () => import('./virtio-console.ts')],
   ['virtio-mmio', () => import('./virtio-mmio.ts')],
   [
-    'virtio-serial-device virtio-serial-pci virtio-serial-pci-transitional virtio-serial-pci-non-transitional',
+    'virtio-serial virtio-serial-device virtio-serial-pci virtio-serial-pci-transitional virtio-serial-pci-non-transitional',
     () => import('./virtio-serial.ts'),
   ],
   [
-    'virtio-net-device virtio-net-pci virtio-net-pci-transitional virtio-net-pci-non-transitional',
+    'virtio-net virtio-net-device virtio-net-pci virtio-net-pci-transitional virtio-net-pci-non-transitional',
     () => import('./virtio-net.ts'),
   ],
   [
-    'virtio-scsi-device virtio-scsi-pci virtio-scsi-pci-transitional virtio-scsi-pci-non-transitional',
+    'virtio-scsi virtio-scsi-device virtio-scsi-pci virtio-scsi-pci-transitional virtio-scsi-pci-non-transitional',
     () => import('./virtio-scsi/virtio-scsi.ts'),
   ],
   [
-    'virtio-rng-device virtio-rng-pci virtio-rng-pci-transitional virtio-rng-pci-non-transitional',
+    'virtio-rng virtio-rng-device virtio-rng-pci virtio-rng-pci-transitional virtio-rng-pci-non-transitional',
     () => import('./virtio-rng.ts'),
   ],
   ['VGA secondary-vga', () => import('./vga/vga.ts')],

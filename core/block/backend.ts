@@ -299,6 +299,11 @@ export class BlockBackend implements EdgeParent, Drainable {
     return 0;
   }
 
+  /** The device has refused a request of the guest before it came here. */
+  accountRefused(kind: AccountKind): void {
+    this.stats.refuse(kind, performance.now());
+  }
+
   #refused(kind: AccountKind, number: number): number {
     this.stats.refuse(kind, performance.now());
     return number;

@@ -44,6 +44,8 @@ function functionType(definition: VirtioPciDefinition, flavour: VirtioPciKind['f
   const own = flavour === 'generic' ? virtioPciProperties : fixed;
   return deviceType({
     type: flavour === 'generic' ? `${name}-pci` : `${name}-pci-${flavour}`,
+    // On the command line of a PC the name alone means the PCI function.
+    aliases: flavour === 'generic' ? [name] : [],
     summary,
     category,
     parents: [`${name}-pci-base`, ...ANCESTORS],

@@ -1,5 +1,4 @@
-import { performance } from 'node:perf_hooks';
-import { UNMAP as UNMAP_ACCOUNT } from '../../core/block/accounting.ts';
+import { UNMAP as UNMAPPING } from '../../core/block/accounting.ts';
 import { IoVector, isZero } from '../../core/block/io-vector.ts';
 import { writeFlag } from '../../core/block/node.ts';
 import { OP, STATUS } from '../../core/scsi/command.ts';
@@ -223,7 +222,7 @@ export class DiskCommand extends DiskRequest {
     const { length } = { length: command.transfer };
     const view = new DataView(buffer.buffer, buffer.byteOffset);
     const refuse = (sense: Sense): Sense => {
-      disk.backend.stats.refuse(UNMAP_ACCOUNT, performance.now());
+      disk.backend.accountRefused(UNMAPPING);
       return sense;
     };
     // ANCHOR
@@ -244,7 +243,7 @@ export class DiskCommand extends DiskRequest {
       const lba = view.getUint32(next) * 2 ** 32 + view.getUint32(next + 4);
       const blocks = view.getUint32(next + 8);
       if (!disk.inRange(lba, blocks)) {
-        disk.backend.stats.refuse(UNMAP_ACCOUNT, performance.now());
+        disk.backend.accountRefused(UNMAPPING);
         this.checkCondition(SENSE.LBA_OUT_OF_RANGE);
         return;
       }
