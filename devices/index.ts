@@ -26,6 +26,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['mch q35-pcihost', () => import('./q35.ts')],
   ['pci-bridge pcie-pci-bridge i82801b11-bridge pcie-root-port ioh3420', () => import('./pci-bridges.ts')],
   ['ib700', () => import('./ib700.ts')],
+  ['lsi53c895a lsi lsi53c810', () => import('./lsi53c895a/lsi53c895a.ts')],
   ['ioapic', () => import('./ioapic.ts')],
   ['isa-debug-exit', () => import('./isa-debug-exit.ts')],
   ['isa-debugcon', () => import('./debugcon.ts')],

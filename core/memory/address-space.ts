@@ -28,12 +28,18 @@ export class AddressSpace {
   readonly #cachePage = new Float64Array(CACHE_SLOTS).fill(NO_PAGE);
   readonly #cacheIndex = new Int32Array(CACHE_SLOTS);
   readonly #listeners = new Set<RamListener>();
+  readonly #unobserve: () => void;
 
   constructor(name: string, root: MemoryRegion) {
     this.name = name;
     this.root = root;
     this.#flat = new FlatView(root);
-    root.observe(this);
+    this.#unobserve = root.observe(this);
+  }
+
+  /** No longer follows what the tree becomes. */
+  dispose(): void {
+    this.#unobserve();
   }
 
   get flat(): FlatView {
