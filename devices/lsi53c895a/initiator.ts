@@ -1,6 +1,6 @@
 import type { ScsiBus } from '../../core/scsi/scsi-bus.ts';
 import type { ScsiRequest, ScsiTask } from '../../core/scsi/scsi-request.ts';
-import { field, type StateValues } from '../../core/state/fields.ts';
+import { field, initialValues, type StateValues } from '../../core/state/fields.ts';
 import type { LsiChip } from './lsi53c895a.ts';
 import { CCNTL0, CCNTL1, DCNTL, ISTAT0, PHASE, SBCL, SCID_RRE, SCNTL1, SCNTL2, SIST0, SIST1 } from './registers.ts';
 
@@ -145,6 +145,11 @@ export class LsiInitiator {
   clear(): void {
     this.dropTasks();
     this.s.ended = [];
+  }
+
+  /** As after power-on; the commands are gone already. */
+  reset(): void {
+    Object.assign(this.s, initialValues(initiatorFields));
   }
 
   /** Commands that the devices have no more. */

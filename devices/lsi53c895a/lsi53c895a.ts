@@ -200,7 +200,7 @@ export class LsiChip extends PciDevice implements ScsiHostAdapter {
       regs.DSP.value = regs.DNAD.value;
       this.#scripts.run();
     }
-    if ((written & ISTAT0.SRST) !== 0) this.reset();
+    if ((written & ISTAT0.SRST) !== 0) this.#softwareReset();
   }
 
   #pointed(touched: number): void {
@@ -227,13 +227,26 @@ export class LsiChip extends PciDevice implements ScsiHostAdapter {
     this.#scripts.spend(bytes);
   }
 
+  /** All registers but those of configuration space are as after power-on. */
+  #softwareReset(): void {
+    this.#resetBus();
+    this.registers.reset();
+    this.s.carry = false;
+    this.#initiator.reset();
+    this.updateIrq();
+  }
+
+  #resetBus(): void {
+    for (const phase of ['enter', 'hold', 'exit'] as const) this.scsiBus.resetPhase(phase);
+    this.#initiator.clear();
+  }
+
   #busReset(asserted: boolean): void {
     const { SSTAT0: status } = this.regs;
     const was = (status.value & SSTAT0.RST) !== 0;
     if (!asserted) status.value &= ~SSTAT0.RST;
     if (!asserted || was) return;
-    for (const phase of ['enter', 'hold', 'exit'] as const) this.scsiBus.resetPhase(phase);
-    this.#initiator.clear();
+    this.#resetBus();
     status.value |= SSTAT0.RST;
     this.scsiInterrupt(SIST0.RST, 0);
   }
