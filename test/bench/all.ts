@@ -4,10 +4,11 @@ import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+const NOT_BENCHMARKS = new Set(['all.js', 'accelerators.js', 'bench-bus.js']);
 const here = dirname(fileURLToPath(import.meta.url));
 const wanted = process.argv.slice(2);
 const benches = readdirSync(here)
-  .filter(file => file.endsWith('.js') && file !== 'all.js')
+  .filter(file => file.endsWith('.js') && !NOT_BENCHMARKS.has(file))
   .filter(file => wanted.length === 0 || wanted.includes(file.replace(/\.js$/, '')));
 
 let failed = false;

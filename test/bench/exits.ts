@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { kvm } from '../../core/accel/kvm/accelerator.ts';
 import { SharedRam } from '../../core/memory/guest-ram.ts';
 import { code, dword } from '../machine-code.ts';
+import { works } from './accelerators.ts';
 import { benchBus, HPET, POST_PORT } from './bench-bus.ts';
 
 const ROUNDS = 400_000;
@@ -167,4 +168,5 @@ async function main(rounds: number): Promise<void> {
 
 const [mode, argument] = process.argv.slice(2);
 if (mode === '--guest' && argument !== undefined) runGuest(argument);
+else if (!works(kvm)) console.log("skipped: this host has no KVM, and exits are KVM's");
 else if (Number(mode ?? 5) > 0) await main(Number(mode ?? 5));

@@ -7,6 +7,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { kvm } from '../../core/accel/kvm/accelerator.ts';
+import { works } from './accelerators.ts';
 
 const ROUNDS = 9;
 const RAM_MIB = 32;
@@ -50,22 +52,15 @@ const folder = mkdtempSync(join(tmpdir(), 'southbridge-startup-'));
 try {
   const bios = join(folder, 'bios.bin');
   writeFileSync(bios, image());
-  const options = [
-    '-M',
-    'pc',
-    '-nodefaults',
-    '-display',
-    'none',
-    '-accel',
-    'kvm',
-    '-m',
-    String(RAM_MIB),
-    '-bios',
-    bios,
-  ];
+  const options = ['-M', 'pc', '-nodefaults', '-display', 'none', '-m', String(RAM_MIB), '-bios', bios];
   const debug = ['-chardev', 'stdio,id=out,signal=off', '-device', `isa-debugcon,iobase=${DEBUG_PORT},chardev=out`];
   const program = fileURLToPath(new URL('../../southbridge.js', import.meta.url));
-  const sides = { ours: [process.execPath, [program]], qemu: ['qemu-system-x86_64', []] } as const;
+  const withKvm = works(kvm);
+  if (!withKvm) console.log('without KVM: our software CPU beside TCG');
+  const sides = {
+    ours: [process.execPath, [program, '-accel', withKvm ? 'kvm' : 'wasm']],
+    qemu: ['qemu-system-x86_64', ['-accel', withKvm ? 'kvm' : 'tcg']],
+  } as const;
   const hasQemu = spawnSync('qemu-system-x86_64', ['-version']).status === 0;
   const results: Record<string, Start[]> = { ours: [], qemu: [] };
   for (let round = 0; round < ROUNDS; round++) {
