@@ -58,6 +58,10 @@ abstract class VirtPort extends Device<typeof properties> implements SerialPort,
     chardev.attach(this);
   }
 
+  get opensLater(): boolean {
+    return !this.console;
+  }
+
   get number(): number {
     return this.#number;
   }
@@ -151,6 +155,7 @@ abstract class VirtPort extends Device<typeof properties> implements SerialPort,
   // To the guest
 
   inputReady(): void {
+    if (!this.console) this.props.chardev?.setUserOpen(this.guestConnected);
     if (this.guestConnected && this.hostConnected) this.props.chardev?.acceptInput();
   }
 

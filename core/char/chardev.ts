@@ -12,6 +12,8 @@ export interface CharUser {
   /** Takes at most `canReceive()` bytes; they are only valid during the call. */
   receive(bytes: Uint8Array): void;
   event?(event: CharEvent): void;
+  /** Whether it does not take part before it says so itself ({@link Chardev.setUserOpen}): a port that the guest has to open. */
+  readonly opensLater?: boolean;
   /** The device takes output again, after `write` took less than all. */
   drained?(): void;
 }
@@ -39,6 +41,7 @@ export interface ModemLines {
 export abstract class Chardev {
   readonly label: string;
   #user: CharUser | undefined;
+  #userOpen = false;
   #held: Buffer = Buffer.alloc(0);
   #open = false;
   #pumping = false;
@@ -115,12 +118,14 @@ export abstract class Chardev {
   /** Connects the user. Where there is a peer already, the user gets `opened` at once. */
   attach(user: CharUser): void {
     this.#user = user;
+    this.#userOpen = !(user.opensLater ?? false);
     if (this.#open) user.event?.('opened');
     this.acceptInput();
   }
 
   detach(): void {
     this.#user = undefined;
+    this.#userOpen = false;
   }
 
   /** The user can take input again. */
@@ -151,8 +156,15 @@ export abstract class Chardev {
   /** Ends the present connection, where there is such a thing. */
   hangUp(): void {}
 
-  /** Tells a device that distinguishes it whether the guest has opened the port. */
-  setUserOpen(_open: boolean): void {}
+  /** Whether the guest has opened the port. */
+  setUserOpen(open: boolean): void {
+    this.#userOpen = open;
+  }
+
+  /** Whether there is somebody on the guest's side who takes part. */
+  get userOpen(): boolean {
+    return this.inUse && this.#userOpen;
+  }
 
   /** Takes the file descriptors that came with the bytes last received. */
   takeFds(): number[] {

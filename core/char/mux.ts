@@ -132,6 +132,10 @@ export class MuxChardev extends Chardev {
     return this.#ports.length > 0;
   }
 
+  override get userOpen(): boolean {
+    return this.#ports.some(port => port.userOpen);
+  }
+
   /** Input goes to this user from now on: at the start, to the one that came last. */
   focus(index: number): void {
     if (index === this.#focus) return;

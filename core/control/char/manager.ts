@@ -123,13 +123,14 @@ export class CharManager {
     const entry = this.#entries.get(id);
     if (entry === undefined) throw new QmpError(`Chardev '${id}' does not exist`);
     if (entry.mux !== undefined || spec.kind === 'mux') throw new QmpError('Mux device hotswap not supported yet');
-    const { user } = entry.chardev;
+    const { user, userOpen } = entry.chardev;
     const fresh = await this.#make(id, spec);
     await fresh.open();
     entry.chardev.detach();
     entry.chardev.dispose();
     this.#entries.set(id, { chardev: fresh, mux: undefined });
     if (user !== undefined) fresh.attach(user);
+    fresh.setUserOpen(userOpen);
     return fresh;
   }
 

@@ -235,8 +235,14 @@ function splitOnce(text: string, separator: string): [string, string] {
   return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + separator.length)];
 }
 
-/** The backend of `chardev-add`; its defaults differ from the command line's. */
-export function specFromQapi(backend: Value<typeof ChardevBackend>): ChardevSpec {
+/**
+ * The backend of `chardev-add`; its defaults differ from the command line's.
+ * @param named takes over a file descriptor that the client passed under a name
+ */
+export function specFromQapi(
+  backend: Value<typeof ChardevBackend>,
+  named: (name: string) => number | undefined,
+): ChardevSpec {
   const log = (data: {
     readonly logfile?: string | undefined;
     readonly logappend?: boolean | undefined;
@@ -286,7 +292,7 @@ export function specFromQapi(backend: Value<typeof ChardevBackend>): ChardevSpec
         {
           ...log(backend.data),
           kind: 'socket',
-          address: addressFromQapi(addr),
+          address: addressFromQapi(addr, named),
           server,
           wait: server && (wait ?? false),
           telnet: telnet ?? false,
@@ -308,7 +314,7 @@ export function specFromQapi(backend: Value<typeof ChardevBackend>): ChardevSpec
 
 type QapiSocket = Extract<Value<typeof ChardevBackend>, { type: 'socket' }>['data']['addr'];
 
-function addressFromQapi(address: QapiSocket): SocketAddress {
+function addressFromQapi(address: QapiSocket, named: (name: string) => number | undefined): SocketAddress {
   switch (address.type) {
     case 'unix':
       return {
@@ -326,7 +332,7 @@ function addressFromQapi(address: QapiSocket): SocketAddress {
         ipv6: address.data.ipv6 ?? false,
       };
     case 'fd':
-      return { type: 'fd', fd: fdNumber(address.data.str) };
+      return { type: 'fd', fd: named(address.data.str) ?? fdNumber(address.data.str) };
     default:
       throw new OptionError('socket address type is not supported by this program');
   }

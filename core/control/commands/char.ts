@@ -15,15 +15,16 @@ export function charCommands(program: Program): Handlers<QmpSession> {
     return chardev;
   };
   const made = (chardev: Chardev) => (chardev.filename.startsWith('pty:') ? { pty: chardev.filename.slice(4) } : {});
+  const named = (name: string): number | undefined => program.takeNamedFd(name);
   return {
     'query-chardev': () =>
       chars.ids.flatMap(label => {
         const chardev = chars.get(label);
-        return chardev === undefined ? [] : [{ label, filename: chardev.filename, 'frontend-open': chardev.inUse }];
+        return chardev === undefined ? [] : [{ label, filename: chardev.filename, 'frontend-open': chardev.userOpen }];
       }),
     'query-chardev-backends': () => CHARDEV_KINDS.map(name => ({ name })),
-    'chardev-add': async ({ id, backend }) => made(await chars.add(id, specFromQapi(backend))),
-    'chardev-change': async ({ id, backend }) => made(await chars.change(id, specFromQapi(backend))),
+    'chardev-add': async ({ id, backend }) => made(await chars.add(id, specFromQapi(backend, named))),
+    'chardev-change': async ({ id, backend }) => made(await chars.change(id, specFromQapi(backend, named))),
     'chardev-remove': ({ id }) => chars.remove(id),
     'chardev-send-break': ({ id }) => {
       const chardev = chars.get(id);
