@@ -216,6 +216,8 @@ export abstract class Job implements Drainable {
 
   /** Waits, but not beyond a pause or the end of the job. */
   protected async sleep(ms: number): Promise<void> {
+    // Cancelled while its last request was under way: nobody wakes it again.
+    if (this.cancelled) throw new JobCancelled();
     this.#park();
     let timer: NodeJS.Timeout | undefined;
     await new Promise<void>(resolve => {
