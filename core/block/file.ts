@@ -14,11 +14,13 @@ import { PERM_ALL, type Permissions, permNames } from './permissions.ts';
 const LOCK_PERM_BASE = 100;
 const LOCK_SHARED_BASE = 200;
 
+const NO_LOCKS: Permissions = { perm: 0, shared: PERM_ALL };
+
 /** A file or block device of the host. */
 export class FileNode extends BlockNode {
   #host: HostFile;
   readonly #locking: boolean;
-  #locked: Permissions = { perm: 0, shared: PERM_ALL };
+  #locked: Permissions = NO_LOCKS;
   readonly discards = { ok: 0, failed: 0, bytes: 0 };
 
   constructor(graph: BlockGraph, driver: BlockDriver, settings: NodeSettings, host: HostFile, locking: boolean) {
@@ -104,8 +106,9 @@ export class FileNode extends BlockNode {
     return { bytes: Math.max(1, length), allocated: true, data, zero: !data, offset, file: this };
   }
 
-  override applyPermissions(wanted: Permissions): void {
+  override applyPermissions(needed: Permissions): void {
     if (!this.#locking || this.settings.forceShare) return;
+    const wanted = this.graph.inactive ? NO_LOCKS : needed;
     const { lockRange, canLock } = hostCalls();
     if (lockRange === undefined || canLock === undefined) return;
     const { fd, path } = this.#host;
@@ -139,7 +142,7 @@ export class FileNode extends BlockNode {
     Object.assign(this.settings, settings);
     this.requestAlignment = host.directAlignment();
     before.close();
-    this.#locked = { perm: 0, shared: PERM_ALL };
+    this.#locked = NO_LOCKS;
   }
 
   protected override pclose(): Pending {

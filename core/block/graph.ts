@@ -51,6 +51,11 @@ export class BlockGraph {
   groupLimits: (name: string) => Promise<ThrottleConfig | undefined> = async () => undefined;
   /** There is a node that listens to debug events. */
   debugging = false;
+  /**
+   * Another process has the images: one that the machine comes from, or that it went to. No locks are held, and nothing is
+   * written.
+   */
+  inactive = false;
   readonly throttleGroups = new Map<string, ThrottleGroup>();
   /** What limits are measured by, where it is not the host's clock: a test's, or qtest's. */
   throttleClock: ThrottleClock | undefined;

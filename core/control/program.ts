@@ -157,6 +157,19 @@ export class Program implements QmpHost {
     return this.#blocks;
   }
 
+  /**
+   * Takes the images back where a migration has given them away; nothing happens where there are none.
+   *
+   * @throws BlockError where another process uses one
+   */
+  async takeImages(): Promise<void> {
+    if (this.#blocks === undefined) return;
+    const { graph } = await this.#blocks;
+    if (!graph.inactive) return;
+    const { takeOver } = await import('../block/handover.ts');
+    await takeOver(graph);
+  }
+
   /** The network backends; loaded when the first one comes. */
   nets(): Promise<Nets> {
     this.#nets ??= import('./startup/nets.ts').then(module => new module.Nets(this));

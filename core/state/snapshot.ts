@@ -1,6 +1,7 @@
 import { crc32 } from 'node:zlib';
 import { SouthbridgeError } from '../errors.ts';
 import type { Machine } from '../machine/machine.ts';
+import { RUN_STATES, type RunState } from '../machine/run-state.ts';
 import { decodeValue, encodeValue } from './codec.ts';
 import { asRecord, type SavedRecord, type SavedValue } from './fields.ts';
 
@@ -26,12 +27,15 @@ function chunk(kind: number, contents: Buffer): Buffer {
 export interface SaveOptions {
   /** The machine's UUID, which must then be the other's too. */
   readonly uuid?: boolean;
+  /** What the machine was doing before it was stopped to be saved. */
+  readonly runState?: RunState;
 }
 
-function manifest(machine: Machine, { uuid = false }: SaveOptions = {}): SavedRecord {
+function manifest(machine: Machine, { uuid = false, runState }: SaveOptions = {}): SavedRecord {
   return {
     machine: machine.type.type,
     ...(uuid && { uuid: machine.config.uuid ?? '' }),
+    ...(runState !== undefined && { runState }),
     accelerator: machine.accelerator.name,
     cpus: machine.cpus.plugged.length,
     ramSize: machine.config.ramSize,
@@ -104,6 +108,11 @@ export class MachineLoader {
 
   get complete(): boolean {
     return this.#complete;
+  }
+
+  /** What the machine was doing when it was saved, where the stream says. */
+  get runState(): RunState | undefined {
+    return RUN_STATES.find(state => state === this.#manifest?.['runState']);
   }
 
   /** @throws SouthbridgeError ERR_STATE_FORMAT, ERR_STATE_VERSION, ERR_STATE_MACHINE or what a device says of its state */

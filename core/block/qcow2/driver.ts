@@ -59,14 +59,13 @@ async function open(context: OpenContext): Promise<BlockNode> {
   const backingGiven = options.peek('backing');
   const file = await context.child('file');
   context.followReadOnly(file);
-  const head = new Uint8Array(Math.min(HEAD_BYTES, Math.max(512, file.length)));
+  let header: Qcow2Header;
   try {
-    await file.readv(0, head.length, IoVector.of(head));
+    header = await startFor(readHeader(file));
   } catch (error) {
+    if (!(error instanceof IoError)) throw error;
     throw new BlockError(`Could not read qcow2 header: ${reason(error)}`, { cause: error });
   }
-  const header = parseHeader(head);
-  // More than 64 KiB of extensions cannot be kept.
   if ((header.incompatible & incompatible.CORRUPT) !== 0 && !settings.readOnly) {
     throw new BlockError('qcow2: Image is corrupt; cannot be opened read/write', { code: 'ERR_QCOW2_CORRUPT' });
   }
@@ -108,13 +107,34 @@ async function open(context: OpenContext): Promise<BlockNode> {
   try {
     await start(load(node));
     await openBacking(context, node, header, backingGiven === null || backingGiven === '');
-    if (!settings.readOnly) await start(prepareForWriting(node));
+    if (!settings.readOnly && !graph.inactive) await start(prepareForWriting(node));
   } catch (error) {
     settings.readOnly = true;
     await node.close();
     throw error;
   }
   return node;
+}
+
+function* readHeader(file: BlockNode): Task<Qcow2Header> {
+  // More than 64 KiB of extensions cannot be kept.
+  const head = new Uint8Array(Math.min(HEAD_BYTES, Math.max(512, file.length)));
+  const reading = file.readv(0, head.length, IoVector.of(head));
+  if (reading) yield reading;
+  return parseHeader(head);
+}
+
+/** Reads all tables anew: another process had the image. The lock is held. */
+export function* reload(node: Qcow2Node): Task {
+  const { image } = node;
+  const header = yield* readHeader(image.file);
+  if (header.clusterBits !== image.header.clusterBits || header.refcountOrder !== image.header.refcountOrder)
+    throw new BlockError(`The layout of '${node.filename}' is another one now`);
+  Object.assign(image.header, header);
+  image.tables.clear();
+  node.forgetTables();
+  yield* load(node);
+  if (!node.readOnly) yield* prepareForWriting(node);
 }
 
 function* load(node: Qcow2Node): Task {

@@ -774,6 +774,16 @@ export class Qcow2Node extends BlockNode {
     this.image.header.size = size;
   }
 
+  /** Nothing that was read of the tables is believed any more. */
+  forgetTables(): void {
+    this.#unpacked = undefined;
+    this.#freed = [];
+    this.map.cache.clear();
+    this.refcounts.cache.clear();
+    this.refcounts.quarantine.clear();
+    this.refcounts.startAt(0);
+  }
+
   /** Writes everything and takes back the mark that the image is in use. */
   *markClean(): Task {
     yield* this.map.cache.flush();
@@ -783,7 +793,7 @@ export class Qcow2Node extends BlockNode {
   }
 
   protected override async pclose(): Promise<void> {
-    if (this.readOnly || this.image.broken || this.file === undefined) return;
+    if (this.readOnly || this.image.broken || this.graph.inactive || this.file === undefined) return;
     try {
       await start(this.#locked(this.markClean()));
     } catch (error) {

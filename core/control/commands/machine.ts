@@ -89,13 +89,15 @@ function reportsOspm<T extends object>(device: T): device is T & OspmReporter {
 }
 
 /** Lets the guest run, if nothing stands against it. */
-export function cont(program: Program): void {
+export async function cont(program: Program): Promise<void> {
   const { machine } = program;
   const state = machine.runState;
   if (state === 'inmigrate') return;
   if (state === 'shutdown' || state === 'internal-error')
     throw new QmpError('Resetting the Virtual Machine is required');
   if (state === 'suspended') return;
+  // After a migration the images are the other side's: it may have given up.
+  await program.takeImages();
   machine.start();
 }
 

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { handOver, takeOver } from '../../block/handover.ts';
 import type { RunState } from '../../machine/run-state.ts';
 import { MachineLoader, saveMachine } from '../../state/snapshot.ts';
 import type { Program } from '../program.ts';
@@ -108,17 +109,31 @@ export class Migration {
       return;
     }
     acknowledge(stream);
+    const active = await this.#takeImages();
     this.#transferred = loader.transferred;
     this.#total = Math.round(performance.now() - this.#startedAt);
     this.#set('completed');
-    machine.power.setState('paused');
-    if (!this.#program.line.has('S')) machine.start();
+    const state = loader.runState ?? 'running';
+    machine.power.setState(state === 'running' ? 'paused' : state);
+    if (state === 'running' && active && !this.#program.line.has('S')) machine.start();
+  }
+
+  /** The other side has let go of the images. @returns false where they cannot be had; the user was told */
+  async #takeImages(): Promise<boolean> {
+    try {
+      await takeOver((await this.#program.blocks()).graph);
+      return true;
+    } catch (error) {
+      this.#program.report.error(error);
+      return false;
+    }
   }
 
   /** Stops the machine and sends it; if that fails, it goes on as before. */
   async #send(target: MigrationUri): Promise<void> {
     const { machine } = this.#program;
     const before: RunState = machine.runState;
+    const { graph } = await this.#program.blocks();
     try {
       const sink = await openSink(target);
       const failure = new Promise<never>((_, reject) => sink.stream.once('error', reject));
@@ -126,7 +141,8 @@ export class Migration {
       this.#set('active');
       const stoppedAt = performance.now();
       machine.stop('finish-migrate');
-      for (const piece of saveMachine(machine, { uuid: this.validateUuid })) {
+      await handOver(graph);
+      for (const piece of saveMachine(machine, { uuid: this.validateUuid, runState: before })) {
         if (this.#cancelled) throw new QmpError('cancelled');
         this.#transferred += piece.length;
         if (!sink.stream.write(piece)) await Promise.race([once(sink.stream, 'drain'), failure]);
@@ -138,6 +154,7 @@ export class Migration {
       this.#set('completed');
     } catch (error) {
       this.#error = error instanceof Error ? error.message : String(error);
+      await takeOver(graph).catch(failure => this.#program.report.error(failure));
       if (before === 'running') machine.start();
       else machine.power.setState(before);
       this.#set(this.#cancelled ? 'cancelled' : 'failed');

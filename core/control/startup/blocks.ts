@@ -27,6 +27,8 @@ export class Blocks {
   constructor(program: Program) {
     this.#program = program;
     this.graph = blockGraph();
+    // What the machine comes from still has the images.
+    this.graph.inactive = program.line.has('incoming');
     this.graph.warn = message => program.report.warn(message);
     this.graph.onEvent(event => this.#report(event));
     this.drives = new Drives(this.graph);

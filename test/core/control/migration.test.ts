@@ -57,6 +57,20 @@ t.test('over a socket the source hears whether the machine arrived', async t => 
   }
 });
 
+t.test('a machine that was paused stays so where it arrives', async t => {
+  const path = join(folder, 'paused.sock');
+  const target = await RunningProgram.start('-machine', 'none', '-incoming', `unix:${path}`);
+  const source = await RunningProgram.start('-machine', 'none');
+  await source.execute('qmp_capabilities');
+  await target.execute('qmp_capabilities');
+  await source.execute('stop');
+  await source.execute('migrate', { uri: `unix:${path}` });
+  t.match(await settle(target), { status: 'completed' });
+  t.match(await target.execute('query-status'), { return: { running: false, status: 'paused' } });
+  await source.stop();
+  await target.stop();
+});
+
 t.test('an altered or short stream is a named error', async t => {
   const good = readFileSync(join(folder, 'state'));
   const altered = Buffer.from(good);
