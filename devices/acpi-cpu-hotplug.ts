@@ -74,7 +74,7 @@ export class AcpiCpuHotplug {
       'acpi-cpu-hotplug',
       BITMAP,
       {
-        read: (offset, size) => (this.#s.legacy ? this.#readBitmap(offset, size) : this.#read(offset)),
+        read: (offset, size) => (this.#s.legacy ? this.#readBitmap(offset, size) : this.#read(offset, size)),
         write: (offset, _size, value) => this.#write(offset, value),
       },
       { impl: { min: 1, max: 4, unaligned: true } },
@@ -117,8 +117,8 @@ export class AcpiCpuHotplug {
     return value;
   }
 
-  #read(offset: number): number {
-    if (offset >= REGISTERS) return 0xffff_ffff;
+  #read(offset: number, size: number): number {
+    if (offset >= REGISTERS) return allOnes(size);
     const { selector, command } = this.#s;
     const slot = this.#slots[selector];
     if (slot === undefined) return 0;
@@ -178,3 +178,5 @@ export class AcpiCpuHotplug {
     }
   }
 }
+
+const allOnes = (size: number): number => (size === 4 ? 0xffff_ffff : size === 2 ? 0xffff : 0xff);

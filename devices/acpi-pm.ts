@@ -69,7 +69,7 @@ export class AcpiPm {
         offset === 0 ? this.#writeStatus(value) : offset === 2 ? this.#writeEnable(value) : undefined,
     };
     const control: IoHandler = {
-      read: offset => (this.#s.control >>> (8 * offset)) & 0xffff,
+      read: (offset, size) => (this.#s.control >>> (8 * offset)) & (size === 1 ? 0xff : 0xffff),
       write: (offset, size, value) => this.#writeControl(offset, size, value),
     };
     const timer: IoHandler = { read: () => this.#ticks() & PM_TIMER_BITS, write: () => {} };

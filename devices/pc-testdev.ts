@@ -19,9 +19,14 @@ class PcTestDevice extends IsaDevice {
   readonly #state = this.state(1, { latch: field.u32(), memory: field.bytes(MEMORY_SIZE) }, { onReset: 'keep' });
   readonly #pins = Array.from({ length: ISA_IRQS }, (_, irq) => new IrqLine(`irq${irq}`));
 
+  protected override resetHold(): void {
+    for (const pin of this.#pins) pin.lower();
+  }
+
   protected override realize(): void {
+    this.onUnrealize(() => this.resetHold());
     const latch = {
-      read: (offset: number, size: number): number => (this.#state.latch >>> (8 * (offset & 3))) & maskOf(size),
+      read: (offset: number, size: number): number => ((this.#state.latch >>> (8 * (offset & 3))) & maskOf(size)) >>> 0,
       write: (offset: number, size: number, value: number): void => this.#writeLatch(offset, size, value),
     };
     this.ports(DATA_PORT, 4, latch, {}, 'pc-testdev-ioport');

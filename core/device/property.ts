@@ -17,6 +17,8 @@ export interface Prop<T> {
   readonly description: string | undefined;
   /** Whether those listings show it, and its default: clients compare them with what they know of QEMU. */
   readonly listed: Listed;
+  /** The kind of backend whose id it takes; absent for values. */
+  readonly backend?: string;
   readonly default: T | undefined;
   readonly required: boolean;
   /** May be changed while the machine runs (qom-set). */
@@ -291,6 +293,7 @@ function backend<T>(
 ): Prop<T | undefined> {
   return {
     type: options.typeName ?? 'str',
+    backend: kind,
     help: options.help,
     description: BACKEND_DESCRIPTIONS[kind],
     listed: options.listed ?? 'yes',

@@ -39,8 +39,11 @@ export interface MachineTypeInfo {
 export interface MachineType extends MachineTypeInfo {
   /** Bytes of RAM below 4 GiB. */
   lowRam(config: MachineConfig): number;
-  /** Plugs everything in. */
-  build(machine: Machine): void;
+  /**
+   * Plugs everything in.
+   * @param given options of the type; by default those of the machine's configuration
+   */
+  build(machine: Machine, given?: MachineConfig['options']): void;
 }
 
 interface Definition<S extends PropSet> {
@@ -91,8 +94,8 @@ export function machineType<S extends PropSet>(definition: Definition<S>): Machi
     options,
     globals: definition.globals ?? [],
     lowRam: definition.lowRam ?? (config => Math.min(config.ramSize, 0xe000_0000)),
-    build(machine) {
-      for (const name of Object.keys(machine.config.options)) {
+    build(machine, given = machine.config.options) {
+      for (const name of Object.keys(given)) {
         if (Object.hasOwn(options, name)) continue;
         throw new SouthbridgeError(
           'ERR_MACHINE_OPTION',
@@ -102,13 +105,43 @@ export function machineType<S extends PropSet>(definition: Definition<S>): Machi
       }
       definition.build(
         machine,
-        parseProperties(
-          `${definition.type}-machine`,
-          options,
-          machine.config.options,
-          machine.services.backends,
-        ) as PropValues<S>,
+        parseProperties(`${definition.type}-machine`, options, given, machine.services.backends) as PropValues<S>,
       );
+    },
+  };
+}
+
+interface Extension<S extends PropSet>
+  extends Pick<
+    Definition<S>,
+    'type' | 'summary' | 'aliases' | 'options' | 'globals' | 'maxCpus' | 'defaultRam' | 'defaults' | 'defaultCpuModel'
+  > {
+  /** Plugs in what the base has not. */
+  build(machine: Machine, options: PropValues<S>): void;
+}
+
+/** Declares a machine type that is another one and more: its options too, and what it does not say otherwise. */
+export function extendMachine<S extends PropSet>(base: MachineType, extension: Extension<S>): MachineType {
+  const own: PropSet = extension.options ?? {};
+  return {
+    ...base,
+    type: extension.type,
+    summary: extension.summary,
+    aliases: extension.aliases ?? [],
+    isDefault: false,
+    maxCpus: extension.maxCpus ?? base.maxCpus,
+    defaultCpuModel: extension.defaultCpuModel ?? base.defaultCpuModel,
+    defaultRam: extension.defaultRam ?? base.defaultRam,
+    defaults: { ...base.defaults, ...extension.defaults },
+    options: { ...base.options, ...own },
+    globals: [...base.globals, ...(extension.globals ?? [])],
+    build(machine, given = machine.config.options) {
+      const mine = Object.entries(given).filter(([name]) => Object.hasOwn(own, name));
+      const theirs = Object.entries(given).filter(([name]) => !Object.hasOwn(own, name));
+      base.build(machine, Object.fromEntries(theirs));
+      const { backends } = machine.services;
+      const values = parseProperties(`${extension.type}-machine`, own, Object.fromEntries(mine), backends);
+      extension.build(machine, values as PropValues<S>);
     },
   };
 }

@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
 import type { Accelerator } from '../accel/accelerator.ts';
 import type { DeviceType } from '../device/device-type.ts';
 import { type PropSet, parseProperties } from '../device/property.ts';
@@ -55,7 +57,10 @@ export class PluginHost {
    */
   async load(given: string, options: LoadOptions = {}): Promise<LoadedPlugin> {
     const source = findPlugin(given, options.from);
-    const loaded = await readPlugin(source, options.prefix ?? '');
+    const prefix = options.prefix ?? '';
+    const loaded = source.file.endsWith('.json')
+      ? await this.#readMachine(source, prefix)
+      : await readPlugin(source, prefix);
     this.#register(loaded);
     this.plugins.push(loaded);
     return loaded;
@@ -69,6 +74,31 @@ export class PluginHost {
       throw new SouthbridgeError('ERR_TRACE_SINK', `there is no trace sink '${name}'`, hint);
     }
     return type.open(checked(type.name, type.properties, input));
+  }
+
+  /** A machine type in a JSON file, and the plugins that it needs. */
+  async #readMachine(source: PluginSource, prefix: string): Promise<LoadedPlugin> {
+    const { DataPlace } = await import('../machine/data/format.ts');
+    const { machineFromJson } = await import('../machine/data/machine-data.ts');
+    const place = new DataPlace(basename(source.file));
+    const needs = await neededPlugins(source.file);
+    for (const [index, needed] of needs.entries()) {
+      try {
+        await this.#loadOnce(needed, dirname(source.file));
+      } catch (error) {
+        throw place.member('plugins').element(index).located(error);
+      }
+    }
+    const machine = await machineFromJson(readFileSync(source.file, 'utf8'), basename(source.file), this.#registry);
+    const nothing = { devices: [], backends: [], traceSinks: [], accelerators: [] };
+    const parts = { ...nothing, machines: [prefixedMachine(machine, prefix)] };
+    return { name: source.name, version: source.version, api: PLUGIN_API, file: source.file, prefix, parts };
+  }
+
+  /** Several machines may need the same plugin. */
+  async #loadOnce(given: string, from: string): Promise<void> {
+    const { file } = findPlugin(given, from);
+    if (!this.plugins.some(plugin => plugin.file === file)) await this.load(given, { from });
   }
 
   #register({ parts, name, version }: LoadedPlugin): void {
@@ -89,6 +119,19 @@ export class PluginHost {
     for (const type of parts.machines) this.#registry.registerMachine(type, origin);
     for (const [map, key, value] of named) map.set(key, value);
   }
+}
+
+/** The `plugins` of a machine file; what else is wrong with it is said later. */
+async function neededPlugins(file: string): Promise<readonly string[]> {
+  const { readMachine } = await import('../machine/data/read.ts');
+  const { DataPlace } = await import('../machine/data/format.ts');
+  let value: unknown;
+  try {
+    value = JSON.parse(readFileSync(file, 'utf8'));
+  } catch {
+    return [];
+  }
+  return readMachine(value, new DataPlace(basename(file))).plugins ?? [];
 }
 
 /** Validates what the user gave for a backend or a sink. */

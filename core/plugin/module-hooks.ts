@@ -51,10 +51,20 @@ export const load: LoadHook = async (url, context, nextLoad) => {
 
 type StripTypes = (source: string, options: { readonly mode: 'strip'; readonly sourceUrl: string }) => string;
 
+/** What sources came to, by their text: a plugin that is loaded again has mostly not changed. */
+const compiled = new Map<string, string>();
+
 function withoutTypes(file: string): string {
+  const source = readFileSync(file, 'utf8');
+  const known = compiled.get(source) ?? stripTypes(file, source);
+  compiled.set(source, known);
+  return known;
+}
+
+function stripTypes(file: string, source: string): string {
   if ('stripTypeScriptTypes' in modules) {
     const strip = modules.stripTypeScriptTypes as StripTypes;
-    return strip(readFileSync(file, 'utf8'), { mode: 'strip', sourceUrl: pathToFileURL(file).href });
+    return strip(source, { mode: 'strip', sourceUrl: pathToFileURL(file).href });
   }
   if (data.compiler === undefined)
     throw new Error(`${file} is TypeScript, and there is no compiler: npm install typescript`);

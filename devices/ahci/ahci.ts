@@ -93,7 +93,7 @@ export class Ich9Ahci extends PciDevice {
     const within = offset & 3;
     let value = this.#readRegister(offset - within) >>> (8 * within);
     if (within + size > 4) value |= this.#readRegister(offset - within + 4) << (8 * (4 - within));
-    return (size === 4 ? value : value & (size === 2 ? 0xffff : 0xff)) >>> 0;
+    return lowest(value, size);
   }
 
   #readRegister(offset: number): number {
@@ -135,7 +135,7 @@ export class Ich9Ahci extends PciDevice {
 
   readonly #indexed: IoHandler = {
     read: (offset, size) =>
-      offset === INDEX_AT ? this.#s.index : offset === DATA_AT ? this.#read(this.#s.index, size) : 0,
+      offset === INDEX_AT ? lowest(this.#s.index, size) : offset === DATA_AT ? this.#read(this.#s.index, size) : 0,
     write: (offset, _size, value) => {
       if (offset === INDEX_AT) this.#s.index = value & (MEMORY_SIZE - 1) & ~3;
       else if (offset === DATA_AT) this.#write(this.#s.index, value >>> 0);
@@ -172,6 +172,10 @@ export class Ich9Ahci extends PciDevice {
     for (const port of this.#ports) port.restored();
   }
 }
+
+/** The low `size` bytes of a register. */
+const lowest = (value: number, size: number): number =>
+  (size === 4 ? value : value & (size === 2 ? 0xffff : 0xff)) >>> 0;
 
 export const ich9Ahci = deviceType({
   type: 'ich9-ahci',

@@ -5,6 +5,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { DeviceType } from '../../core/device/device-type.ts';
 import type { PropSet } from '../../core/device/property.ts';
 import { TypeRegistry } from '../../core/device/registry.ts';
+import { machineSchema, schemaText } from '../../core/machine/data/schema.ts';
 import type { MachineType } from '../../core/machine/machine-type.ts';
 import { markdownReference, type RegisterMap } from '../../core/register/register.ts';
 import { registerDevices } from '../../devices/index.ts';
@@ -64,6 +65,7 @@ export async function referencePages(): Promise<ReadonlyMap<string, string>> {
     ['devices.md', devicePage(registry.devices())],
     ['machines.md', machinePage(registry.machines())],
     ['registers.md', await registerPage()],
+    ['machine.schema.json', schemaText(machineSchema(registry.devices(), registry.machines()))],
   ]);
 }
 

@@ -1,8 +1,10 @@
 /** The samples of documentation pages, so that tests can run them. */
-import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 
 export const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
 
@@ -26,10 +28,10 @@ export function samplesOf(page: string): readonly Sample[] {
   }));
 }
 
-/** A new folder with the page's files in it. */
-export function writeSamples(page: string): string {
+/** A new folder with the pages' files in it. */
+export function writeSamples(...pages: readonly string[]): string {
   const folder = mkdtempSync(join(tmpdir(), 'southbridge-docs-'));
-  for (const { file, text } of samplesOf(page)) {
+  for (const { file, text } of pages.flatMap(samplesOf)) {
     if (file === undefined) continue;
     mkdirSync(dirname(join(folder, file)), { recursive: true });
     writeFileSync(join(folder, file), text);
@@ -44,4 +46,29 @@ export function commandsOf(page: string): readonly string[] {
     .flatMap(({ text }) => text.replaceAll('\\\n', ' ').split('\n'))
     .map(line => line.replace(/\s+/g, ' ').trim())
     .filter(line => line !== '' && !line.startsWith('#'));
+}
+
+/**
+ * Compiles the page's samples as a reader's package would be, with all checks, and runs its tests under Node.js's own runner.
+ * Returns what that printed, in TAP.
+ */
+export async function runSamples(...pages: readonly string[]): Promise<string> {
+  const run = promisify(execFile);
+  const folder = writeSamples(...pages);
+  const modules = join(folder, 'node_modules');
+  mkdirSync(modules);
+  symlinkSync(ROOT, join(modules, 'southbridge'));
+  for (const name of ['typescript', '@types']) symlinkSync(join(ROOT, 'node_modules', name), join(modules, name));
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'samples', type: 'module' }));
+  const config = JSON.parse(readFileSync(join(ROOT, 'templates/device/tsconfig.json'), 'utf8'));
+  writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ ...config, include: ['*.ts'] }));
+  const options = { cwd: folder, env: { ...process.env, NODE_OPTIONS: '' } };
+  try {
+    await run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', '.'], options);
+    const { stdout } = await run(process.execPath, ['--test', '--test-reporter=tap', 'dist/'], options);
+    return stdout;
+  } catch (error) {
+    if (error instanceof Error && 'stdout' in error) throw new Error(String(error.stdout), { cause: error });
+    throw error;
+  }
 }

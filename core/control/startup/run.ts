@@ -11,8 +11,8 @@ import { Reporter } from './report.ts';
 export interface Entry {
   readonly program: string;
   readonly args: readonly string[];
-  /** Registers the device and machine types that there are. */
-  register(registry: TypeRegistry): void;
+  /** The device and machine types that there are. */
+  registry(): TypeRegistry;
 }
 
 /** Runs the program until the machine ends; errors are reported and end it with status 1. */
@@ -39,9 +39,7 @@ async function start(entry: Entry, report: Reporter): Promise<void> {
     process.stdout.write(VERSION_TEXT);
     return;
   }
-  const { TypeRegistry: Registry } = await import('../../device/registry.ts');
-  const registry = new Registry();
-  entry.register(registry);
+  const registry = entry.registry();
   const { PluginHost } = await import('../../plugin/host.ts');
   const plugins = new PluginHost(registry);
   for (const { opts, location } of line.opts('plugin')) await at(location, () => loadPlugin(plugins, opts));

@@ -58,6 +58,7 @@ export class Startup {
   async #machineType(): Promise<MachineType> {
     const { registry } = this.#program;
     const request = machineRequest(this.#line);
+    if (request.type?.endsWith('.json')) return this.#machineFile(request.type, request.location);
     try {
       return await registry.requireMachine(request.type ?? 'pc');
     } catch (error) {
@@ -68,6 +69,14 @@ export class Startup {
         new SouthbridgeError('ERR_MACHINE_UNKNOWN', 'unsupported machine type', hint),
       );
     }
+  }
+
+  /** `-machine ./board.json`: the type in that file. */
+  async #machineFile(path: string, location: string | undefined): Promise<MachineType> {
+    const { parts } = await at(location, () => this.#program.plugins.load(path));
+    const [type] = parts.machines;
+    if (type === undefined) throw new SouthbridgeError('ERR_MACHINE_UNKNOWN', `there is no machine type in ${path}`);
+    return type;
   }
 
   async #objects(late: boolean): Promise<void> {
