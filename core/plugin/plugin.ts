@@ -21,6 +21,8 @@ export interface BackendType {
 
 /** What a device gets from `prop.backend(kind)`: this and whatever the kind's users agree on. */
 export interface Backend {
+  /** The user's name of it. */
+  readonly id: string;
   /** Lets go of the host. */
   dispose?(): void;
 }
