@@ -50,6 +50,7 @@ export class VirtualClock extends QueueClock {
   #baseNs = 0;
   #resumedAt = 0;
   #running = false;
+  #rate = 1;
 
   constructor(source: TickSource = monotonic) {
     super('virtual');
@@ -61,7 +62,9 @@ export class VirtualClock extends QueueClock {
   }
 
   override now(): number {
-    return this.#running ? this.#baseNs + Math.max(0, Math.floor(this.#source() - this.#resumedAt)) : this.#baseNs;
+    return this.#running
+      ? this.#baseNs + Math.max(0, Math.floor((this.#source() - this.#resumedAt) * this.#rate))
+      : this.#baseNs;
   }
 
   resume(): void {
@@ -75,6 +78,18 @@ export class VirtualClock extends QueueClock {
     this.#running = false;
   }
 
+  /** How fast this clock goes, where 1 is true: a quartz that is off. Takes effect from now on. */
+  get rate(): number {
+    return this.#rate;
+  }
+
+  set rate(rate: number) {
+    const running = this.#running;
+    this.suspend();
+    this.#rate = rate;
+    if (running) this.resume();
+  }
+
   /** Takes time from `source` from now on, without a jump. */
   driveBy(source: TickSource): void {
     const running = this.#running;
@@ -85,7 +100,7 @@ export class VirtualClock extends QueueClock {
 
   /** Moves a stopped clock forward by `deltaNs`, firing each timer at its own deadline on the way. */
   advance(deltaNs: number): void {
-    this.advanceTo(this.#baseNs + Math.max(0, deltaNs));
+    this.advanceTo(this.#baseNs + Math.max(0, Math.round(deltaNs * this.#rate)));
   }
 
   /** Moves a stopped clock to `targetNs`, firing each timer at its own deadline; never backwards. */

@@ -1,6 +1,9 @@
 /** What receives the level of a line. */
 export type IrqSink = (level: boolean) => void;
 
+/** Decides what of an edge goes on to `pass`. */
+export type IrqFilter = (level: boolean, pass: IrqSink) => void;
+
 /**
  * One interrupt line, or any other single wire: it has a level and at most one sink. Setting the level that it already
  * has tells the sink nothing, so a level-triggered source may set it as often as it likes.
@@ -9,7 +12,11 @@ export class IrqLine {
   readonly name: string;
   #level = false;
   #sink: IrqSink | undefined;
+  /** The interceptor and all watchers as one. */
   #observer: IrqSink | undefined;
+  #interceptor: IrqSink | undefined;
+  #watchers: readonly IrqSink[] = [];
+  #filter: IrqFilter | undefined;
 
   constructor(name: string, sink?: IrqSink) {
     this.name = name;
@@ -27,7 +34,8 @@ export class IrqLine {
   set(level: boolean): void {
     if (level === this.#level) return;
     this.#level = level;
-    this.#sink?.(level);
+    if (this.#filter === undefined) this.#sink?.(level);
+    else this.#filter(level, reached => this.#sink?.(reached));
     this.#observer?.(level);
   }
 
@@ -58,7 +66,44 @@ export class IrqLine {
 
   /** Shows each edge to `observer` too: qtest's irq_intercept_in and irq_intercept_out. */
   intercept(observer: IrqSink | undefined): void {
-    this.#observer = observer;
+    this.#interceptor = observer;
+    this.#observe();
+  }
+
+  /** Shows each edge to `watcher`, beside all others: probes, waveforms. Returns how to stop it. */
+  watch(watcher: IrqSink): () => void {
+    this.#watchers = [...this.#watchers, watcher];
+    this.#observe();
+    return () => {
+      this.#watchers = this.#watchers.filter(each => each !== watcher);
+      this.#observe();
+    };
+  }
+
+  /** Lets `filter` decide what of each edge reaches the sink: injected faults. Returns how to take it out. */
+  interpose(filter: IrqFilter): () => void {
+    this.#filter = filter;
+    return () => {
+      if (this.#filter !== filter) return;
+      this.#filter = undefined;
+      this.#sink?.(this.#level);
+    };
+  }
+
+  /** Drives the sink without the source: injected faults. */
+  force(level: boolean): void {
+    this.#sink?.(level);
+  }
+
+  #observe(): void {
+    const all = this.#interceptor === undefined ? this.#watchers : [this.#interceptor, ...this.#watchers];
+    const [only] = all;
+    this.#observer =
+      all.length <= 1
+        ? only
+        : level => {
+            for (const each of all) each(level);
+          };
   }
 
   /** Puts back a saved level without telling the sink, which restores its own view. */

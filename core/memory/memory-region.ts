@@ -11,6 +11,9 @@ export interface IoHandler {
   write(offset: number, size: number, value: number): void;
 }
 
+/** Wraps what serves a region. */
+export type IoLayer = (inner: IoHandler) => IoHandler;
+
 /** The access sizes, in bytes, that something takes. */
 export interface AccessSizes {
   readonly min: number;
@@ -45,7 +48,10 @@ export class MemoryRegion {
   readonly name: string;
   readonly kind: RegionKind;
   readonly ram: GuestRam | undefined;
-  readonly handler: IoHandler;
+  /** What serves accesses, with all that was put before it. */
+  #handler: IoHandler;
+  readonly #served: IoHandler;
+  readonly #layers: IoLayer[] = [];
   readonly valid: AccessSizes;
   readonly impl: AccessSizes;
   readonly aliasOf: MemoryRegion | undefined;
@@ -73,7 +79,8 @@ export class MemoryRegion {
     this.kind = kind;
     this.#size = size;
     this.ram = parts.ram;
-    this.handler = parts.handler ?? NO_HANDLER;
+    this.#served = parts.handler ?? NO_HANDLER;
+    this.#handler = this.#served;
     this.valid = { ...ANY_SIZE, ...parts.io?.valid };
     this.impl = { ...DEFAULT_IMPL, ...parts.io?.impl };
     this.aliasOf = parts.aliasOf;
@@ -223,18 +230,37 @@ export class MemoryRegion {
     return () => this.#observers.delete(observer);
   }
 
+  get handler(): IoHandler {
+    return this.#handler;
+  }
+
+  /** Puts `layer` between accesses and what serves them: recorders, injected faults. Returns how to take it out. */
+  interpose(layer: IoLayer): () => void {
+    this.#layers.push(layer);
+    this.#stack();
+    return () => {
+      const index = this.#layers.indexOf(layer);
+      if (index >= 0) this.#layers.splice(index, 1);
+      this.#stack();
+    };
+  }
+
+  #stack(): void {
+    this.#handler = this.#layers.reduce((inner, layer) => layer(inner), this.#served);
+  }
+
   /** Reads registers: splits and widens to what the handler implements. `size` is at most 4 bytes. */
   read(offset: number, size: number): number {
     const { impl, valid } = this;
     if (size < valid.min) return 0;
-    if (size >= impl.min && size <= impl.max) return this.handler.read(offset, size);
+    if (size >= impl.min && size <= impl.max) return this.#handler.read(offset, size);
     const step = Math.max(Math.min(size, impl.max), impl.min);
     if (step >= size) {
-      const value = this.handler.read(offset, step);
+      const value = this.#handler.read(offset, step);
       return size === 4 ? value >>> 0 : value & (size === 1 ? 0xff : 0xffff);
     }
     let value = 0;
-    for (let at = 0; at < size; at += step) value |= this.handler.read(offset + at, step) << (8 * at);
+    for (let at = 0; at < size; at += step) value |= this.#handler.read(offset + at, step) << (8 * at);
     return value >>> 0;
   }
 
@@ -242,11 +268,11 @@ export class MemoryRegion {
   write(offset: number, size: number, value: number): void {
     const { impl, valid } = this;
     if (size < valid.min) return;
-    if (size >= impl.min && size <= impl.max) return this.handler.write(offset, size, value);
+    if (size >= impl.min && size <= impl.max) return this.#handler.write(offset, size, value);
     const step = Math.max(Math.min(size, impl.max), impl.min);
-    if (step >= size) return this.handler.write(offset, step, value);
+    if (step >= size) return this.#handler.write(offset, step, value);
     const mask = step === 1 ? 0xff : 0xffff;
-    for (let at = 0; at < size; at += step) this.handler.write(offset + at, step, (value >>> (8 * at)) & mask);
+    for (let at = 0; at < size; at += step) this.#handler.write(offset + at, step, (value >>> (8 * at)) & mask);
   }
 
   /** Drops an alias for good, so that its target no longer tells it of changes. */

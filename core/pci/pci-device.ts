@@ -55,6 +55,10 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
   readonly #unboundMaps = new Map<RegisterMap, number>();
   #devfn = UNMAPPED;
   #intx = false;
+  /** What reached us of {@link irq}. */
+  #asserted = false;
+  /** The card has been torn out: configuration space answers nothing (for fault injection). */
+  absent = false;
 
   constructor(context: DeviceContext<S>) {
     super(context);
@@ -204,10 +208,12 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
   // Configuration space, as software sees it
 
   configRead(offset: number, size: number): number {
+    if (this.absent) return size === 4 ? 0xffff_ffff : size === 2 ? 0xffff : 0xff;
     return this.config.read(offset, size);
   }
 
   configWrite(offset: number, size: number, value: number): void {
+    if (this.absent) return;
     const { config } = this;
     const before = config.command;
     config.write(offset, size, value);
@@ -262,6 +268,7 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
   }
 
   #irqChanged(level: boolean): void {
+    this.#asserted = level;
     if (this.messageSignalled) {
       if (level) this.notify(0);
       return;
@@ -270,7 +277,7 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
   }
 
   #driveIntx(): void {
-    const pending = this.irq.level;
+    const pending = this.#asserted;
     if (pending) this.config.setStatus(STATUS.INTERRUPT);
     else this.config.clearStatus(STATUS.INTERRUPT);
     const level = pending && !this.messageSignalled && (this.config.command & COMMAND.INTX_DISABLE) === 0;
@@ -339,6 +346,7 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
     if (msix !== undefined) this.msix?.restore(msix);
     this.dma.enabled = (this.config.command & COMMAND.MASTER) !== 0;
     this.irq.restore(level);
+    this.#asserted = level;
     this.#intx = level && !this.messageSignalled && (this.config.command & COMMAND.INTX_DISABLE) === 0;
     this.updateMappings();
     super.restore(saved);

@@ -13,14 +13,21 @@ import type { GuestRam } from '../memory/guest-ram.ts';
 import { MemoryRegion } from '../memory/memory-region.ts';
 import { CFG, COMMAND } from '../pci/config-space.ts';
 import { PciBus } from '../pci/pci-bus.ts';
-import { PciDevice } from '../pci/pci-device.ts';
+import { type Bar, PciDevice } from '../pci/pci-device.ts';
 import { type DriverPort, driverView, type RegisterMap, type Registers } from '../register/register.ts';
+import { Faults } from './faults/faults.ts';
+import { IrqProbe } from './probes.ts';
+import { TrafficRecorder } from './traffic/recorder.ts';
+import type { ReplayPort } from './traffic/replay.ts';
 
 const MESSAGE_WINDOW = 0xfee0_0000;
 const MESSAGE_WINDOW_SIZE = 0x10_0000;
 const MEMORY_BARS = 0xe000_0000;
 const IO_BARS = 0xc000;
 const ISA_IRQS = 16;
+const CAP_MSI = 0x05;
+const CAP_MSIX = 0x11;
+const MSI_WIDE = 1 << 7;
 
 /** A message-signalled interrupt that a device has sent. */
 export interface SentMessage {
@@ -40,6 +47,7 @@ export class PciProbe<D extends Device> {
   readonly device: D;
   readonly #lab: Bench;
   readonly #function: PciDevice;
+  #irq: IrqProbe | undefined;
 
   constructor(lab: Bench, device: D, pciFunction: PciDevice) {
     this.#lab = lab;
@@ -63,14 +71,71 @@ export class PciProbe<D extends Device> {
 
   /** Accesses within base address register `index`. */
   port(index: number): DriverPort {
-    const bar = this.#function.bars[index];
-    if (bar === undefined)
-      throw new SouthbridgeError('ERR_PCI_BAR', `'${this.device.typeName}' has no base address register ${index}`);
+    const bar = this.#bar(index);
     const space = bar.declaration.space === 'io' ? this.#lab.machine.ports : this.#lab.machine.memory;
     return {
       read: (offset, size) => space.read(bar.address + offset, size),
       write: (offset, size, value) => space.write(bar.address + offset, size, value),
     };
+  }
+
+  /** What serves base address register `index`: where faults are injected and traffic is recorded. */
+  region(index: number): MemoryRegion {
+    return this.#bar(index).region;
+  }
+
+  /** Records what is done to base address register `index` from now on. */
+  record(index: number): TrafficRecorder {
+    return new TrafficRecorder(this.region(index), this.#lab.clock, this.device.typeName);
+  }
+
+  /** Base address register `index` as a place to replay traffic. */
+  replayPort(index: number): ReplayPort {
+    return { ...this.port(index), advance: deltaNs => this.#lab.clock.advance(deltaNs) };
+  }
+
+  /** Watches the function's interrupt, before INTx and messages part. */
+  get irq(): IrqProbe {
+    this.#irq ??= new IrqProbe(this.#function.interruptLine, this.#lab.clock);
+    return this.#irq;
+  }
+
+  /**
+   * Lets the function send messages (PCI 3.0, section 6.8.1): vector `n` is data `base` + `n` to 0xfee00000.
+   * @throws SouthbridgeError ERR_PCI_MSI where it cannot
+   */
+  enableMsi(vectors = 1, base = 0x40): void {
+    const at = this.#capability(CAP_MSI, 'MSI');
+    const control = this.readConfig(at + 2, 2);
+    this.writeConfig(at + 4, 4, MESSAGE_WINDOW);
+    this.writeConfig(at + ((control & MSI_WIDE) !== 0 ? 12 : 8), 2, base);
+    this.writeConfig(at + 2, 2, (control & ~0x71) | (Math.log2(vectors) << 4) | 1);
+  }
+
+  /** The same with MSI-X (section 6.8.2): all vectors, unmasked. */
+  enableMsix(base = 0x40): void {
+    const at = this.#capability(CAP_MSIX, 'MSI-X');
+    const control = this.readConfig(at + 2, 2);
+    const table = this.readConfig(at + 4, 4);
+    const port = this.port(table & 7);
+    for (let vector = 0; vector <= (control & 0x7ff); vector++) {
+      const entry = (table & ~7) + vector * 16;
+      for (const [word, value] of [MESSAGE_WINDOW, 0, base + vector, 0].entries())
+        port.write(entry + 4 * word, 4, value);
+    }
+    this.writeConfig(at + 2, 2, control | 0x8000);
+  }
+
+  #capability(id: number, name: string): number {
+    for (let at = this.readConfig(0x34, 1), left = 48; at !== 0 && left > 0; at = this.readConfig(at + 1, 1), left--)
+      if (this.readConfig(at, 1) === id) return at;
+    throw new SouthbridgeError('ERR_PCI_MSI', `'${this.device.typeName}' has no ${name} capability`);
+  }
+
+  #bar(index: number): Bar {
+    const bar = this.#function.bars[index];
+    if (bar !== undefined) return bar;
+    throw new SouthbridgeError('ERR_PCI_BAR', `'${this.device.typeName}' has no base address register ${index}`);
   }
 
   /** The driver's view of `map` in base address register `index`: each property access is an access on the bus. */
@@ -83,6 +148,10 @@ export class PciProbe<D extends Device> {
 export class Bench {
   readonly machine: Machine;
   readonly clock: VirtualClock;
+  /** What breaks hardware. {@link dispose} throws where an injected fault never happened. */
+  readonly faults: Faults;
+  /** Where messages arrive: 0xfee00000 and up. */
+  readonly messageWindow: MemoryRegion;
   /** Messages sent to the interrupt window at 0xfee00000, oldest first. */
   readonly messages: SentMessage[] = [];
   /** The ISA interrupt requests, 0 to 15. */
@@ -95,6 +164,12 @@ export class Bench {
 
   constructor(options: BenchOptions = {}) {
     const size = options.ram ?? 16 * 2 ** 20;
+    this.messageWindow = MemoryRegion.io('messages', MESSAGE_WINDOW_SIZE, {
+      read: () => 0,
+      write: (offset, _size, data) => {
+        this.messages.push({ address: MESSAGE_WINDOW + offset, data });
+      },
+    });
     const type = machineType({
       type: 'bench',
       summary: 'RAM, a PCI bus and an ISA bus, without a CPU',
@@ -108,6 +183,24 @@ export class Bench {
       ...(options.backends && { backends: options.backends }),
     }).build();
     this.clock = this.machine.clocks.virtual;
+    this.faults = new Faults(this.clock);
+  }
+
+  /** Watches any line: an output pin of a device, an ISA request. */
+  watch(line: IrqLine): IrqProbe {
+    return new IrqProbe(line, this.clock);
+  }
+
+  /** How often message `data` has arrived. */
+  messageCount(data: number): number {
+    return this.messages.filter(message => message.data === data).length;
+  }
+
+  /** What serves an I/O port, for faults and recorders. */
+  portRegion(port: number): MemoryRegion {
+    const range = this.machine.ports.find(port);
+    if (range !== undefined) return range.region;
+    throw new SouthbridgeError('ERR_BENCH_PORT', `nothing is at port 0x${port.toString(16)}`);
   }
 
   /** Guest RAM from address 0. */
@@ -142,22 +235,25 @@ export class Bench {
     });
   }
 
+  /** Lets go of all. @throws SouthbridgeError ERR_FAULT_UNUSED where an injected fault never happened */
   dispose(): void {
-    this.machine.dispose();
+    try {
+      this.faults.verify();
+    } finally {
+      this.machine.dispose();
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 
   #build(machine: Machine, size: number): void {
     const { services, home, memoryRoot: memory, ioRoot: io, memory: dmaSpace } = machine;
     this.#ram = machine.allocateRam('ram', size);
     memory.add(MemoryRegion.ram(this.#ram), 0, 0);
-    const window = MemoryRegion.io('messages', MESSAGE_WINDOW_SIZE, {
-      read: () => 0,
-      write: (offset, _size, data) => {
-        this.messages.push({ address: MESSAGE_WINDOW + offset, data });
-      },
-    });
     // Above the machine's own window, which has no CPU to send to.
-    memory.add(window, MESSAGE_WINDOW, 0x2000);
+    memory.add(this.messageWindow, MESSAGE_WINDOW, 0x2000);
     const router = { route: (_devfn: number, pin: number) => pin, setIrq: () => {} };
     this.#pci = machine.system.own(new PciBus('pci.0', { services, home, memory, io, dmaSpace, router }));
     this.#isa = machine.system.own(new IsaBus('isa.0', { services, home, memory, io, dmaSpace, irqs: this.isaIrqs }));

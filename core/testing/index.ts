@@ -2,7 +2,14 @@
 
 export { Bench, type BenchOptions, bench, PciProbe, type SentMessage } from './bench.ts';
 export { type ContractCheck, type ContractOptions, deviceContract } from './contract/contract.ts';
+export { Fault, type Occasions } from './faults/fault.ts';
+export { type DmaMatch, Faults, type IoMatch } from './faults/faults.ts';
 export { type MachineBenchOptions, machineOnBench } from './machine-bench.ts';
+export { type Edge, IrqProbe } from './probes.ts';
 export { SeededRandom, StandIns } from './stand-ins.ts';
+export { QtestClient } from './traffic/qtest-port.ts';
+export { TrafficRecorder } from './traffic/recorder.ts';
+export { type Difference, type ReplayOptions, type ReplayPort, replay } from './traffic/replay.ts';
+export { type Access, formatTraffic, parseMmiotrace, parseTraffic, type Traffic } from './traffic/traffic.ts';
 export { VirtioDriver } from './virtio-driver.ts';
 export { type DriverBuffer, DriverQueue, type UsedBuffer } from './virtio-driver-queue.ts';
