@@ -59,7 +59,7 @@ t.test('a recording replays without a difference, and against another device wit
       [0, 'edu.ID: 0x10000ed was recorded, 0x7469636b is read'],
       [2, 'edu.LIVENESS: 0xffffedcb was recorded, 0x1234 is read'],
       [5, 'edu.STATUS: 0x81 (COMPUTING IRQ_ON_FACTORIAL) was recorded, 0x0 is read'],
-    [7, 'edu.IRQ_STATUS: 0x1 (FACTORIAL) was recorded, 0x0 is read'],
+      [7, 'edu.IRQ_STATUS: 0x1 (FACTORIAL) was recorded, 0x0 is read'],
     ],
   );
   const without = await replay(traffic, lab.pci(edu).replayPort(0), { timing: false });
