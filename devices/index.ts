@@ -73,6 +73,15 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
     () => import('./virtio-rng.ts'),
   ],
   ['VGA secondary-vga', () => import('./vga/vga.ts')],
+  [
+    'piix3-usb-uhci piix4-usb-uhci ich9-usb-uhci1 ich9-usb-uhci2 ich9-usb-uhci3 ich9-usb-uhci4 ich9-usb-uhci5 ich9-usb-uhci6',
+    () => import('./usb/uhci/uhci.ts'),
+  ],
+  ['usb-ehci ich9-usb-ehci1 ich9-usb-ehci2', () => import('./usb/ehci/ehci.ts')],
+  ['nec-usb-xhci qemu-xhci', () => import('./usb/xhci/xhci.ts')],
+  ['usb-hub', () => import('./usb/hub.ts')],
+  ['usb-kbd', () => import('./usb/hid/keyboard.ts')],
+  ['usb-mouse usb-tablet', () => import('./usb/hid/pointer.ts')],
   ['vmgenid', () => import('./vmgenid.ts')],
 ];
 

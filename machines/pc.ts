@@ -8,6 +8,7 @@ import { piix3Ide } from '../devices/ide/piix-ide.ts';
 import { piix3 } from '../devices/piix3.ts';
 import { PCI_HOTPLUG_BASE, piix4Pm } from '../devices/piix4-pm.ts';
 import { smbusEeprom } from '../devices/smbus-eeprom.ts';
+import { piix3UsbUhci } from '../devices/usb/uhci/uhci.ts';
 import { installPcFirmware } from './firmware/install.ts';
 import { PIIX4_PM } from './firmware/pc-firmware.ts';
 import { plugFloppies } from './floppies.ts';
@@ -60,6 +61,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   plugVga(config.vga, pci);
   plugNics(config.nics, pci, e1000);
 
+  if (options.usb) pci.plug(piix3UsbUhci, { addr: '01.2' });
   const pm = pci.plug(
     piix4Pm,
     { addr: '01.3' },

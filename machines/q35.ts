@@ -1,6 +1,7 @@
 import type { PropValues } from '../core/device/property.ts';
 import type { Machine } from '../core/machine/machine.ts';
 import { type MachineType, machineType } from '../core/machine/machine-type.ts';
+import type { PciBus } from '../core/pci/pci-bus.ts';
 import { ich9Ahci } from '../devices/ahci/ahci.ts';
 import { e1000e } from '../devices/e1000e/e1000e.ts';
 import { fwCfgIo } from '../devices/fw-cfg.ts';
@@ -8,6 +9,8 @@ import { ICH9_PCI_HOTPLUG_BASE, ich9Lpc } from '../devices/ich9/lpc.ts';
 import { ich9Smbus } from '../devices/ich9/smbus.ts';
 import { mch, q35Host } from '../devices/q35.ts';
 import { smbusEeprom } from '../devices/smbus-eeprom.ts';
+import { ich9UsbEhci1 } from '../devices/usb/ehci/ehci.ts';
+import { ich9UsbUhci1, ich9UsbUhci2, ich9UsbUhci3 } from '../devices/usb/uhci/uhci.ts';
 import { installPcFirmware } from './firmware/install.ts';
 import { ICH9_PM } from './firmware/pc-firmware.ts';
 import { findFloppies, plugFloppies } from './floppies.ts';
@@ -60,6 +63,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
 
   const sata = options.sata ? pci.plug(ich9Ahci, { addr: '1f.2', multifunction: true }).ideBuses : [];
   plugIdeDrives(config.drives, sata);
+  if (options.usb) plugUsb(pci);
   const smbus = options.smbus ? pci.plug(ich9Smbus, { addr: '1f.3', multifunction: true }).smbus : undefined;
   for (let index = 0; index < EEPROM_COUNT; index++) smbus?.plug(smbusEeprom, { address: EEPROM_BASE + index });
 
@@ -80,6 +84,15 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
     hmat: options.hmat,
     mcfg: () => host.mmconfig,
   });
+}
+
+/** Device 1d.0 of the ICH9: an EHCI controller with three companions. */
+function plugUsb(pci: PciBus): void {
+  const { buses } = pci.plug(ich9UsbEhci1, { addr: '1d.7', multifunction: true });
+  for (const [index, companion] of [ich9UsbUhci1, ich9UsbUhci2, ich9UsbUhci3].entries()) {
+    const place = { addr: `1d.${index}`, multifunction: true };
+    pci.plug(companion, place, { masterbus: buses[0]?.busName, firstport: 2 * index });
+  }
 }
 
 /** Versions of the machine type, newest first, and what each differs in from the one before. */

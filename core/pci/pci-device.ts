@@ -11,7 +11,7 @@ import { transaction } from '../memory/transaction.ts';
 import type { RegisterBank, RegisterHooks, RegisterMap, Registers } from '../register/register.ts';
 import { asRecord, badState, field, type SavedRecord, type SavedValue } from '../state/fields.ts';
 import { CFG, COMMAND, CONFIG_SIZE, ConfigSpace, EXPRESS_CONFIG_SIZE, STATUS } from './config-space.ts';
-import type { BarDeclaration, MsixDeclaration, PciIdentity, pciProperties } from './identity.ts';
+import type { BarDeclaration, MsiDeclaration, MsixDeclaration, PciIdentity, pciProperties } from './identity.ts';
 import { Msi } from './msi.ts';
 import { Msix } from './msix.ts';
 import { patchRomIdentity } from './option-rom.ts';
@@ -80,11 +80,14 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
     for (const [index, bar] of Object.entries(context.type.bars))
       if (bar.map !== undefined) this.#unboundMaps.set(bar.map, Number(index));
     if (this.identity.msix !== undefined) this.addMsix(this.identity.msix);
-    if (this.identity.expressCapability !== undefined) this.#addExpress(context.bus);
-    this.msi = this.identity.msi === undefined ? undefined : new Msi(this.config, this.identity.msi, send);
+    const { expressCapability } = this.identity;
+    const expressFirst = expressCapability !== undefined && expressCapability.afterMsi !== true;
+    if (expressFirst) this.#addExpress(context.bus);
+    const msi = this.msiDeclaration;
+    this.msi = msi === undefined ? undefined : new Msi(this.config, msi, send);
     if (this.identity.powerManagement !== undefined && this.identity.powerManagement !== false)
       this.addPowerManagement(this.identity.powerManagement);
-    if (this.identity.expressCapability === undefined) this.#addExpress(context.bus);
+    if (!expressFirst) this.#addExpress(context.bus);
     this.irq = new IrqLine('irq', level => this.#irqChanged(level));
     this.defineProperty({ name: 'addr', type: 'int32', get: () => this.#devfn });
   }
@@ -250,6 +253,11 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
 
   get intxLevel(): boolean {
     return this.#intx;
+  }
+
+  /** The MSI capability, where not the type but the properties say whether there is one. Asked once, on construction. */
+  protected get msiDeclaration(): MsiDeclaration | undefined {
+    return this.identity.msi;
   }
 
   /** What a test probes. */

@@ -20,6 +20,7 @@ import { netCommands } from './net.ts';
 import { objectCommands } from './objects.ts';
 import { pluginCommands } from './plugins.ts';
 import { unsupportedCommands } from './unsupported.ts';
+import { usbCommands } from './usb.ts';
 
 /** All commands, in the order in which a later group may replace what an earlier one only refuses. */
 export function commandTable(program: Program): CommandTable<QmpSession> {
@@ -43,5 +44,6 @@ export function commandTable(program: Program): CommandTable<QmpSession> {
     .add(migrationCommands(program))
     .add(dirtyRateCommands(program))
     .add(displayCommands(program))
-    .add(inputCommands(program));
+    .add(inputCommands(program))
+    .add(usbCommands(program));
 }

@@ -13,7 +13,6 @@ export const unsupportedCommands: Handlers<QmpSession> = {
   'query-sev-launch-measure': refuse('SEV is not enabled'),
   'query-sgx': refuse('No SGX section on the machine'),
   'query-sgx-capabilities': refuse('SGX is not enabled in KVM'),
-  'x-query-usb': refuse('USB support not enabled'),
   'x-query-jit': refuse('JIT information is only available with accel=tcg'),
   'x-query-opcount': refuse('Opcode count information is only available with accel=tcg'),
   'x-query-profile': refuse('Internal profiler not compiled'),

@@ -194,7 +194,9 @@ export const INFO_COMMANDS: readonly HmpCommand[] = [
     return `balloon: actual=${Math.floor(actual / 2 ** 20)}\n`;
   }),
   hmp('tpm', '', 'show the TPM device', () => 'TPM device not supported\n'),
-  hmp('usb', '', 'show guest USB devices', () => 'USB support not enabled\n'),
+  hmp('usb', '', 'show guest USB devices', async context => {
+    return ((await context.qmp('x-query-usb')) as { 'human-readable-text': string })['human-readable-text'];
+  }),
   hmp('vnc', '', 'show the vnc server status', vncReport),
   hmp('jit', '', 'show dynamic compiler info', () => 'Error: JIT information is only available with accel=tcg\n'),
   hmp('replay', '', 'show record/replay information', () => 'Record/replay is not active\n'),

@@ -112,6 +112,7 @@ function typeOptions(
   if (line.has('no-hpet') && 'hpet' in type.options) result['hpet'] = 'off';
   if (line.has('no-acpi') && 'acpi' in type.options) result['acpi'] = 'off';
   if (line.has('no-fd-bootchk') && 'fd-bootchk' in type.options) result['fd-bootchk'] = 'off';
+  if ((line.has('usb') || line.has('usbdevice')) && 'usb' in type.options) result['usb'] = 'on';
   for (const [name, value] of Object.entries(options)) {
     const dashed = name.replaceAll('_', '-');
     if (COMMON.has(name) && !(name in type.options)) continue;

@@ -279,6 +279,10 @@ export class Startup {
         given.push({ values: { driver: 'virtio-blk-pci', drive }, location: `-drive id=${drive}` });
     }
     for (const bus of machine.buses()) bus.hotplugging = false;
+    for (const { value, location } of line.all('usbdevice')) {
+      const { addUsbDevice } = await import('./usb-device.ts');
+      await at(location, () => addUsbDevice(machine, registry, value));
+    }
     for (const { values, location } of given) {
       await at(location, () => addDevice(machine, registry, deviceRequest(values), false));
     }
