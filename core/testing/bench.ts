@@ -47,12 +47,14 @@ export class PciProbe<D extends Device> {
   readonly device: D;
   readonly #lab: Bench;
   readonly #function: PciDevice;
-  #irq: IrqProbe | undefined;
+  /** Watches the function's interrupt from the beginning, before INTx and messages part. */
+  readonly irq: IrqProbe;
 
   constructor(lab: Bench, device: D, pciFunction: PciDevice) {
     this.#lab = lab;
     this.device = device;
     this.#function = pciFunction;
+    this.irq = new IrqProbe(pciFunction.interruptLine, lab.clock);
   }
 
   /** Configuration space, as {@link PciDevice.configRead}. */
@@ -92,12 +94,6 @@ export class PciProbe<D extends Device> {
   /** Base address register `index` as a place to replay traffic. */
   replayPort(index: number): ReplayPort {
     return { ...this.port(index), advance: deltaNs => this.#lab.clock.advance(deltaNs) };
-  }
-
-  /** Watches the function's interrupt, before INTx and messages part. */
-  get irq(): IrqProbe {
-    this.#irq ??= new IrqProbe(this.#function.interruptLine, this.#lab.clock);
-    return this.#irq;
   }
 
   /**

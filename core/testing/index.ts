@@ -2,9 +2,12 @@
 
 export { Bench, type BenchOptions, bench, PciProbe, type SentMessage } from './bench.ts';
 export { type ContractCheck, type ContractOptions, deviceContract } from './contract/contract.ts';
+export { type AhciCommand, AhciDriver, type AhciRegion } from './drivers/ahci-driver.ts';
+export { DescriptorRing, type DescriptorRingParts } from './drivers/descriptor-ring.ts';
 export { Fault, type Occasions } from './faults/fault.ts';
 export { type DmaMatch, Faults, type IoMatch } from './faults/faults.ts';
 export { type MachineBenchOptions, machineOnBench } from './machine-bench.ts';
+export { type Asserter, type HardwareAssertions, hardware } from './matchers.ts';
 export { type Edge, IrqProbe } from './probes.ts';
 export { SeededRandom, StandIns } from './stand-ins.ts';
 export { QtestClient } from './traffic/qtest-port.ts';
