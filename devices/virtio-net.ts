@@ -1,6 +1,7 @@
 import { deviceType } from '../core/device/device-type.ts';
 import { prop } from '../core/device/property.ts';
 import { SouthbridgeError } from '../core/errors.ts';
+import { StandbyCard } from '../core/net/failover.ts';
 import { type CardReceiver, NetCard, type ReceiveFilterInfo } from '../core/net/net-cards.ts';
 import type { NetBackend, NetClient } from '../core/net/net-client.ts';
 import { field } from '../core/state/fields.ts';
@@ -25,6 +26,7 @@ const F = {
   GUEST_ANNOUNCE: 21,
   MQ: 22,
   CTRL_MAC_ADDR: 23,
+  STANDBY: 62,
   SPEED_DUPLEX: 63,
 } as const;
 
@@ -115,6 +117,7 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver 
   readonly #merged: VirtqueueElement[] = [];
   readonly #lengths: number[] = [];
   #card: NetCard | undefined;
+  #standby: StandbyCard | undefined;
   #port: NetClient | undefined;
   #filterWatched = true;
   #receiveQueue: Virtqueue | undefined;
@@ -144,8 +147,17 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver 
     this.onUnrealize(card.plug(this.services.netCards));
     this.#card = card;
     this.#port = card.client;
+    if (props.failover) this.#standBy(owner.id ?? owner.typeName);
     this.#mac.set(card.mac);
     this.onUnrealize(this.services.system.onRunning(() => this.#resumed()));
+  }
+
+  #standBy(id: string): void {
+    const { standbys } = this.services.netCards;
+    const standby = new StandbyCard(id);
+    this.#standby = standby;
+    standbys.set(id, standby);
+    this.onUnrealize(() => standbys.delete(id));
   }
 
   get #speedKnown(): boolean {
@@ -178,12 +190,17 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver 
       [props.mq, F.MQ],
       [props.host_mtu > 0, F.MTU],
       [this.#speedKnown, F.SPEED_DUPLEX],
+      [props.failover, F.STANDBY],
     ];
     return wanted.reduce((features, [on, feature]) => (on ? features | bit(feature) : features), common);
   }
 
   protected override featuresAccepted(features: bigint): void {
     this.#filter.passAllVlans(!has(features, F.CTRL_VLAN));
+    if (this.#standby !== undefined && has(features, F.STANDBY)) {
+      this.services.system.emit('FAILOVER_NEGOTIATED', { 'device-id': this.#standby.id });
+      this.#standby.negotiated();
+    }
   }
 
   protected override readConfig(config: DataView): void {
@@ -566,6 +583,7 @@ export const virtioNetDevice = deviceType({
 
 export const [virtioNetPci, virtioNetPciTransitional, virtioNetPciNonTransitional] = virtioPciTypes({
   name: 'virtio-net',
+  aliases: ['virtio-net'],
   summary: 'Network card (virtio, PCI)',
   category: 'network',
   backend: virtioNetDevice,

@@ -5,8 +5,10 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <string>
 #include <vector>
 
 #include "errors.h"
@@ -97,6 +99,45 @@ Napi::Value SocketPair(const Napi::CallbackInfo& info) {
   return result;
 }
 
+/** The address of a unix socket at a path; false where it is too long. */
+bool UnixAddress(const std::string& path, sockaddr_un* address) {
+  *address = {};
+  address->sun_family = AF_UNIX;
+  if (path.size() >= sizeof address->sun_path) return false;
+  memcpy(address->sun_path, path.data(), path.size());
+  return true;
+}
+
+// bindDatagrams(path): a unix socket of datagrams there
+Napi::Value BindDatagrams(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  sockaddr_un address;
+  if (!UnixAddress(info[0].As<Napi::String>(), &address)) throw SystemError(env, "bind", ENAMETOOLONG);
+  const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) throw SystemError(env, "socket", errno);
+  if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) < 0) {
+    const int error = errno;
+    close(fd);
+    throw SystemError(env, "bind", error);
+  }
+  return Napi::Number::New(env, fd);
+}
+
+// sendDatagram(socket, bytes, length, path): whether it went; false where the other side's queue is full
+Napi::Value SendDatagram(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const Bytes bytes = BytesOf(info[1], "the datagram");
+  const double length = info[2].As<Napi::Number>().DoubleValue();
+  if (length < 0 || length > static_cast<double>(bytes.length)) throw Napi::RangeError::New(env, "the length is beyond the datagram");
+  sockaddr_un address;
+  if (!UnixAddress(info[3].As<Napi::String>(), &address)) throw SystemError(env, "sendto", ENAMETOOLONG);
+  const ssize_t sent = sendto(Fd(info), bytes.data, static_cast<size_t>(length), MSG_NOSIGNAL | MSG_DONTWAIT,
+                              reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return Napi::Boolean::New(env, false);
+  if (sent < 0) throw SystemError(env, "sendto", errno);
+  return Napi::Boolean::New(env, true);
+}
+
 // openTap(name or '', vnetHeader, multiQueue): [fd, name]
 Napi::Value OpenTap(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -140,6 +181,8 @@ void DefineSockets(Napi::Env env, Napi::Object exports) {
   exports.Set("sendFds", Napi::Function::New<SendFds>(env, "sendFds"));
   exports.Set("recvFds", Napi::Function::New<RecvFds>(env, "recvFds"));
   exports.Set("socketPair", Napi::Function::New<SocketPair>(env, "socketPair"));
+  exports.Set("bindDatagrams", Napi::Function::New<BindDatagrams>(env, "bindDatagrams"));
+  exports.Set("sendDatagram", Napi::Function::New<SendDatagram>(env, "sendDatagram"));
   exports.Set("openTap", Napi::Function::New<OpenTap>(env, "openTap"));
   exports.Set("tapOffload", Napi::Function::New<TapOffload>(env, "tapOffload"));
   exports.Set("tapFlags", Napi::Function::New<TapFlags>(env, "tapFlags"));

@@ -22,6 +22,8 @@ export interface HostCalls {
   sendFds(socket: number, bytes: Uint8Array, fds: readonly number[]): number;
   recvFds(socket: number, bytes: Uint8Array): [length: number, fds: number[]];
   socketPair(packets: boolean): [number, number];
+  bindDatagrams(path: string): number;
+  sendDatagram(socket: number, bytes: Uint8Array, length: number, path: string): boolean;
   openTap(name: string, vnetHeader: boolean, multiQueue: boolean): [fd: number, name: string];
   tapOffload(fd: number, flags: number, headerSize: number): void;
   tapFlags(fd: number): number;

@@ -1,4 +1,5 @@
 import { type MacAddress, prop } from '../device/property.ts';
+import type { StandbyCard } from './failover.ts';
 import { type NetBackend, NetClient, type NetReceiver } from './net-client.ts';
 
 /** Which of a kind of addresses a card takes (QAPI RxState). */
@@ -88,6 +89,9 @@ export class NetCard {
 export class NetCards {
   readonly #cards = new Set<NetCard>();
   readonly #used = new Map<string, number>();
+
+  /** Cards that stand by for others, by their ids. */
+  readonly standbys = new Map<string, StandbyCard>();
 
   /** In the order in which they were plugged in. */
   get all(): ReadonlySet<NetCard> {

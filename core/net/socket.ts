@@ -2,7 +2,7 @@ import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect, createServer, type Server, Socket } from 'node:net';
 import { SouthbridgeError } from '../errors.ts';
-import { encodeFrame, FrameDecoder } from './frame-stream.ts';
+import { FrameChannel } from './frame-channel.ts';
 import { type NetBackend, NetClient, type NetReceiver } from './net-client.ts';
 
 /** `-netdev socket`: QEMU's NetdevSocketOptions (QAPI), one of `fd`, `listen`, `connect`, `mcast` and `udp`. */
@@ -15,9 +15,6 @@ export interface SocketNetOptions {
   readonly udp?: string | undefined;
   readonly localaddr?: string | undefined;
 }
-
-/** Bytes that may wait for the other side before frames wait at this end. */
-const SEND_LIMIT = 4 * 2 ** 20;
 
 interface HostPort {
   readonly host: string;
@@ -43,11 +40,9 @@ export class SocketNet implements NetBackend, NetReceiver {
   readonly id: string;
   readonly client: NetClient;
   #server: Server | undefined;
-  #stream: Socket | undefined;
+  #channel: FrameChannel | undefined;
   #udp: UdpSocket | undefined;
   #peer: HostPort | undefined;
-  readonly #decoder = new FrameDecoder((frame, length) => this.#toGuest(frame, length));
-  #held = false;
 
   private constructor(id: string) {
     this.id = id;
@@ -84,12 +79,11 @@ export class SocketNet implements NetBackend, NetReceiver {
   }
 
   canReceive(): boolean {
-    return this.#stream === undefined || this.#stream.writableLength < SEND_LIMIT;
+    return this.#channel?.ready ?? true;
   }
 
   receive(frame: Uint8Array, length: number): boolean {
-    const stream = this.#stream;
-    if (stream !== undefined) stream.write(encodeFrame(frame, length));
+    if (this.#channel !== undefined) this.#channel.send(frame, length);
     else if (this.#udp !== undefined && this.#peer !== undefined) {
       this.#udp.send(Buffer.from(frame.subarray(0, length)), this.#peer.port, this.#peer.host, () => {});
     }
@@ -99,17 +93,17 @@ export class SocketNet implements NetBackend, NetReceiver {
   dispose(): void {
     this.client.disconnect();
     this.#server?.close();
-    this.#stream?.destroy();
+    this.#channel?.close();
     this.#udp?.close();
     this.#server = undefined;
-    this.#stream = undefined;
+    this.#channel = undefined;
     this.#udp = undefined;
   }
 
   async #listen(at: HostPort): Promise<void> {
     const server = createServer(stream => {
       // One at a time, as on a cable.
-      if (this.#stream !== undefined) stream.destroy();
+      if (this.#channel !== undefined) stream.destroy();
       else this.#adopt(stream);
     });
     this.#server = server;
@@ -134,32 +128,9 @@ export class SocketNet implements NetBackend, NetReceiver {
   }
 
   #adopt(stream: Socket): void {
-    this.#stream = stream;
-    this.#decoder.reset();
-    stream.setNoDelay(true);
-    stream.unref();
-    stream.on('data', data => {
-      if (!this.#decoder.push(data)) stream.destroy();
-    });
-    stream.on('drain', () => this.client.receiverReady());
-    stream.on('error', () => {});
-    stream.on('close', () => {
-      if (this.#stream !== stream) return;
-      this.#stream = undefined;
+    this.#channel = new FrameChannel(stream, this.client, () => {
+      this.#channel = undefined;
       this.client.receiverReady();
-    });
-  }
-
-  /** A card that cannot take more holds the other side up, not this side's memory. */
-  #toGuest(frame: Uint8Array, length: number): void {
-    if (this.client.send(frame, length) || this.#held) return;
-    const stream = this.#stream;
-    if (stream === undefined) return;
-    this.#held = true;
-    stream.pause();
-    this.client.onDrained(() => {
-      this.#held = false;
-      stream.resume();
     });
   }
 

@@ -9,6 +9,8 @@ export interface VirtioPciDefinition extends Omit<VirtioPciKind, 'flavour'> {
   /** The name without `-pci`: `virtio-blk`. */
   readonly name: string;
   readonly summary: string;
+  /** Other names of the generic type. */
+  readonly aliases?: readonly string[];
   readonly category: DeviceCategory;
   /** Properties of the function that other kinds have not, or have otherwise. */
   readonly properties?: PropSet;
@@ -47,6 +49,7 @@ function functionType(definition: VirtioPciDefinition, flavour: VirtioPciKind['f
     // On the command line of a PC the name alone means the PCI function.
     aliases: flavour === 'generic' ? [name] : [],
     summary,
+    ...(flavour === 'generic' && definition.aliases !== undefined && { aliases: definition.aliases }),
     category,
     parents: [`${name}-pci-base`, ...ANCESTORS],
     properties: { ...backend.properties, ...own, ...definition.properties } as Properties,

@@ -3,10 +3,12 @@ import { CPU_TYPE_SUFFIX } from '../../cpu/model.ts';
 import { X86Cpu } from '../../cpu/x86-cpu.ts';
 import type { Bus } from '../../device/bus.ts';
 import type { Device } from '../../device/device.ts';
+import { DeviceLog } from '../../device/device-log.ts';
 import type { DeviceType } from '../../device/device-type.ts';
 import type { TypeRegistry } from '../../device/registry.ts';
 import { didYouMean, SouthbridgeError } from '../../errors.ts';
 import type { Machine } from '../../machine/machine.ts';
+import { PciBus } from '../../pci/pci-bus.ts';
 import { PciDevice } from '../../pci/pci-device.ts';
 import { deviceNotFound, QmpError } from '../qapi/error.ts';
 
@@ -59,6 +61,7 @@ export async function registerCpus(registry: TypeRegistry): Promise<void> {
 
 /**
  * Makes a device and plugs it in, as `-device` and `device_add` do.
+ * @returns nothing where the device waits until the guest can have it beside its standby
  * @throws SouthbridgeError or QmpError with QEMU's wording; nothing is left behind
  */
 export async function addDevice(
@@ -66,8 +69,9 @@ export async function addDevice(
   registry: TypeRegistry,
   request: DeviceRequest,
   hotplug: boolean,
-): Promise<Device> {
+): Promise<Device | undefined> {
   const type = await requireCreatable(registry, request.driver);
+  if (hidden(machine, registry, type, request, hotplug)) return undefined;
   checkId(machine, request.id);
   if (machine.cpus.accepts(type)) {
     if (!hotplug || machine.cpus.hotplugController !== undefined)
@@ -83,6 +87,36 @@ export async function addDevice(
   if (hotplug && device instanceof PciDevice) device.pciBus.hotplugController?.plugged(device);
   if (hotplug && device instanceof MemoryDevice) machine.memoryBus?.hotplugController?.plugged(device);
   return device;
+}
+
+/** A primary network device is kept away from a guest that could not have it beside its standby. */
+function hidden(
+  machine: Machine,
+  registry: TypeRegistry,
+  type: DeviceType,
+  request: DeviceRequest,
+  hotplug: boolean,
+): boolean {
+  const { netCards } = machine.services;
+  const pair = request.properties['failover_pair_id'];
+  if (pair === undefined || netCards.standbys.size === 0) return false;
+  const { id } = request;
+  if (id === undefined) throw new QmpError('Device with failover_pair_id needs to have id');
+  const standby = netCards.standbys.get(String(pair));
+  if (standby === undefined) return false;
+  const rival = standby.rivalOf(id);
+  if (rival !== undefined)
+    throw new QmpError(`Cannot attach more than one primary device to '${standby.id}': '${rival}' and '${id}'`);
+  const plug = (): void => {
+    void addDevice(machine, registry, request, true).catch(error => {
+      new DeviceLog(machine.services.trace, type.type).guestError(String(error));
+    });
+  };
+  if (!standby.hide({ id, plug })) return false;
+  const bus = busFor(machine, type, request.bus);
+  if (hotplug && bus instanceof PciBus && bus.hotplugController === undefined)
+    throw new QmpError(`Bus '${bus.busName}' does not support hotplugging`);
+  return true;
 }
 
 function checkId(machine: Machine, id: string | undefined): void {

@@ -1,10 +1,12 @@
 import { SouthbridgeError } from '../../errors.ts';
 import type { NicConfig } from '../../machine/machine-config.ts';
 import { type AnnounceOptions, Announcer } from '../../net/announce.ts';
+import { DgramNet } from '../../net/dgram.ts';
 import { Hub, type HubPort } from '../../net/hub.ts';
 import type { NetCard } from '../../net/net-cards.ts';
 import type { NetBackend, NetClient } from '../../net/net-client.ts';
 import { SocketNet } from '../../net/socket.ts';
+import { type NetAddress, StreamNet } from '../../net/stream.ts';
 import { TapNet } from '../../net/tap.ts';
 import { UserNet } from '../../net/user.ts';
 import type { Json, JsonObject } from '../json/value.ts';
@@ -14,6 +16,7 @@ import type { Program, Resource } from '../program.ts';
 import type { Value } from '../qapi/declare.ts';
 import { deviceNotFound, QmpError } from '../qapi/error.ts';
 import { Netdev } from '../qapi/schema/net.ts';
+import type { SocketAddress } from '../qapi/schema/sockets.ts';
 import { KEYVAL_ROOT, ROOT } from '../qapi/types.ts';
 
 type NetdevSpec = Value<typeof Netdev>;
@@ -25,13 +28,13 @@ const LISTS: ReadonlySet<string> = new Set(['hostfwd', 'guestfwd', 'dnssearch'])
 
 /** The host's side of the network cards: what `-netdev` and `netdev_add` make, by id. */
 export class Nets implements Resource {
-  readonly #program: Pick<Program, 'backends' | 'objects' | 'machine'>;
+  readonly #program: Pick<Program, 'backends' | 'objects' | 'machine' | 'events' | 'takeNamedFd'>;
   readonly #announcers = new Map<string, Announcer>();
   readonly #backends = new Map<string, NetBackend>();
   readonly #hubs = new Map<number, Hub>();
   #made = 0;
 
-  constructor(program: Pick<Program, 'backends' | 'objects' | 'machine'>) {
+  constructor(program: Pick<Program, 'backends' | 'objects' | 'machine' | 'events' | 'takeNamedFd'>) {
     this.#program = program;
     program.backends.provide('netdev', id => this.#claim(id), this);
   }
@@ -219,9 +222,25 @@ export class Nets implements Resource {
         });
       }
       case 'tap':
-        return new TapNet(spec.id, { ...spec, fd: spec.fd === undefined ? undefined : Number(spec.fd) });
+        return new TapNet(spec.id, { ...spec, fd: spec.fd === undefined ? undefined : this.#descriptor(spec.fd) });
       case 'socket':
-        return SocketNet.open(spec.id, spec);
+        return SocketNet.open(spec.id, {
+          ...spec,
+          fd: spec.fd === undefined ? undefined : this.#descriptor(spec.fd),
+        });
+      case 'stream': {
+        const { id } = spec;
+        return new StreamNet(id, this.#address(spec.addr), spec.server ?? false, {
+          connected: address =>
+            this.#program.events.emit('NETDEV_STREAM_CONNECTED', { 'netdev-id': id, addr: shown(address) }),
+          disconnected: () => this.#program.events.emit('NETDEV_STREAM_DISCONNECTED', { 'netdev-id': id }),
+        });
+      }
+      case 'dgram':
+        return DgramNet.open(spec.id, {
+          local: spec.local && this.#address(spec.local),
+          remote: spec.remote && this.#address(spec.remote),
+        });
       case 'hubport': {
         const hub = this.#hubs.get(spec.hubid) ?? new Hub(spec.hubid);
         this.#hubs.set(spec.hubid, hub);
@@ -230,6 +249,19 @@ export class Nets implements Resource {
       default:
         throw new QmpError(`Parameter 'type' expects a netdev backend type: '${spec.type}' is not supported`);
     }
+  }
+
+  /** A descriptor is one that a client has passed under a name, or that this process was started with. */
+  #address(address: Value<typeof SocketAddress>): NetAddress {
+    if (address.type !== 'fd') return address;
+    return { type: 'fd', fd: this.#descriptor(address.str) };
+  }
+
+  /** @throws QmpError with QEMU's text */
+  #descriptor(name: string): number {
+    const fd = /^\d+$/.test(name) ? Number(name) : this.#program.takeNamedFd(name);
+    if (fd === undefined) throw new QmpError(`File descriptor named '${name}' has not been found`);
+    return fd;
   }
 
   #claim(id: string): NetBackend {
@@ -267,5 +299,8 @@ function splitNic(opts: Opts): {
     },
   };
 }
+
+const shown = (address: NetAddress): Value<typeof SocketAddress> =>
+  address.type === 'fd' ? { type: 'fd', str: String(address.fd) } : address;
 
 const isUser = (backend: NetBackend): backend is UserNet => backend instanceof UserNet;

@@ -1,10 +1,14 @@
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import t from 'tap';
+import { DgramNet } from '../../../core/net/dgram.ts';
 import { Hub } from '../../../core/net/hub.ts';
 import { type NetBackend, NetClient } from '../../../core/net/net-client.ts';
 import { SocketNet } from '../../../core/net/socket.ts';
+import { type StreamEvents, StreamNet } from '../../../core/net/stream.ts';
 import { UserNet, userNetConfig } from '../../../core/net/user.ts';
 
 const noSlirp = ['/usr/lib/x86_64-linux-gnu', '/usr/lib64', '/usr/lib'].some(folder =>
@@ -124,6 +128,73 @@ t.test('two socket netdevs are a cable, over TCP and UDP', async t => {
   }
   await t.rejects(SocketNet.open('x', {}), { message: 'exactly one of listen=, connect=, mcast= or udp= is required' });
   await t.rejects(SocketNet.open('x', { connect: 'nowhere' }), { message: /doesn't contain ':'/ });
+});
+
+t.test('stream and dgram are cables over TCP, unix sockets and multicast, and say who is there', async t => {
+  const folder = mkdtempSync(join(tmpdir(), 'southbridge-net-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const told: string[] = [];
+  let heard: () => void = () => {};
+  const events = (name: string): StreamEvents => ({
+    connected: address => {
+      told.push(`${name} ${address.type}`);
+      heard();
+    },
+    disconnected: () => {
+      told.push(`${name} gone`);
+      heard();
+    },
+  });
+  const until = async (count: number): Promise<void> => {
+    const alive = setTimeout(() => {}, 20_000);
+    while (told.length < count) {
+      await new Promise<void>(done => {
+        heard = done;
+      });
+    }
+    clearTimeout(alive);
+  };
+  const path = join(folder, 'cable');
+  const listener = new StreamNet('a', { type: 'unix', path }, true, events('a'));
+  while (!existsSync(path)) await new Promise(done => setTimeout(done, 5));
+  t.equal(listener.client.linkUp, false, 'nobody there: no link');
+  const caller = new StreamNet('b', { type: 'unix', path }, false, events('b'));
+  await until(2);
+  t.same(told.sort(), ['a unix', 'b unix']);
+  t.equal(listener.client.description, `unix:${path}`);
+  const [left, right] = [card(listener), card(caller)];
+  const next = right.next();
+  left.client.send(Buffer.alloc(1514, 9));
+  t.equal((await next).length, 1514);
+  caller.dispose();
+  await until(3);
+  t.equal(told[2], 'a gone');
+  t.equal(listener.client.linkUp, false);
+  listener.dispose();
+
+  const [one, other] = [join(folder, 'one'), join(folder, 'other')];
+  const pair = await Promise.all([
+    DgramNet.open('c', { local: { type: 'unix', path: one }, remote: { type: 'unix', path: other } }),
+    DgramNet.open('d', { local: { type: 'unix', path: other }, remote: { type: 'unix', path: one } }),
+  ]);
+  const cards = pair.map(card);
+  const arrived = cards[1]?.next();
+  cards[0]?.client.send(Buffer.from('over a unix socket'));
+  t.equal((await arrived)?.toString(), 'over a unix socket');
+  t.equal(pair[0]?.client.description, `udp=${one}:${other}`);
+  for (const net of pair) net.dispose();
+  t.equal(existsSync(one), false);
+  await t.rejects(DgramNet.open('x', {}), { message: 'dgram requires local= parameter' });
+  await t.rejects(DgramNet.open('x', { local: { type: 'unix', path: one } }), {
+    message: 'type=inet or type=unix requires remote parameter',
+  });
+  await t.rejects(
+    DgramNet.open('x', {
+      local: { type: 'unix', path: one },
+      remote: { type: 'inet', host: '127.0.0.1', port: '1' },
+    }),
+    { message: 'remote and local types must be the same' },
+  );
 });
 
 t.test('a hub repeats to all but the sender', t => {
