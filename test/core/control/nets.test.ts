@@ -3,6 +3,8 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 
+t.setTimeout(120_000);
+
 const PROGRAM = join(import.meta.dirname, '../../../southbridge.js');
 const noSlirp = ['/usr/lib/x86_64-linux-gnu', '/usr/lib64', '/usr/lib'].some(folder =>
   existsSync(`${folder}/libslirp.so.0`),
