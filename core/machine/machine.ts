@@ -18,6 +18,7 @@ import { AddressSpace, type RamListener } from '../memory/address-space.ts';
 import { type GuestRam, SharedRam } from '../memory/guest-ram.ts';
 import { MemoryRegion } from '../memory/memory-region.ts';
 import { PORT_COUNT, PortSpace } from '../memory/port-space.ts';
+import { transaction } from '../memory/transaction.ts';
 import { NetCards } from '../net/net-cards.ts';
 import { TraceHub } from '../trace/trace.ts';
 import { MachineCpus } from './cpus.ts';
@@ -189,7 +190,7 @@ export class Machine {
           if (identity !== undefined) vcpu.setIdentity?.(identity);
         }
       }
-      this.type.build(this);
+      transaction(() => this.type.build(this));
       this.cpus.finish();
       this.#mapMsi();
       this.memory.listen(this.#memorySlots());

@@ -50,39 +50,50 @@ const decoders = new WeakMap<RegisterMap, Decoder>();
 export function decoderOf(map: RegisterMap): Decoder {
   const known = decoders.get(map);
   if (known !== undefined) return known;
-  const sharers = sharersOfBytes(map);
-  const decoder: Decoder = { reads: table(sharers, 'read'), writes: table(sharers, 'write') };
+  const places = placesOf(map);
+  const decoder: Decoder = { reads: table(places, 'read'), writes: table(places, 'write') };
   decoders.set(map, decoder);
   return decoder;
 }
 
-function sharersOfBytes(map: RegisterMap): (Cell[] | undefined)[] {
-  const sharers: (Cell[] | undefined)[] = new Array(map.size).fill(undefined);
+/** By byte: the cell there, the first declared where several share it; and all of those that share. */
+interface Places {
+  readonly first: readonly (Cell | undefined)[];
+  readonly shared: ReadonlyMap<number, readonly Cell[]>;
+}
+
+function placesOf(map: RegisterMap): Places {
+  const first: (Cell | undefined)[] = new Array(map.size).fill(undefined);
+  const shared = new Map<number, Cell[]>();
   for (const entry of map.layout) {
     for (let element = 0; element < entry.count; element++) {
       for (let word = 0; word < entry.words; word++) {
         const cell = new Cell(entry, element, word, undefined);
         for (let at = cell.offset; at < cell.offset + cell.bytes; at++) {
-          const here = sharers[at];
-          if (here === undefined) sharers[at] = [cell];
+          const before = first[at];
+          const here = shared.get(at);
+          if (before === undefined) first[at] = cell;
+          else if (here === undefined) shared.set(at, [before, cell]);
           else here.push(cell);
         }
       }
     }
   }
-  return sharers;
+  return { first, shared };
 }
 
-function table(sharers: readonly (readonly Cell[] | undefined)[], direction: 'read' | 'write'): (Cell | undefined)[] {
-  return sharers.map(here => {
-    if (here === undefined || here.length === 1) return here?.[0];
+function table({ first, shared }: Places, direction: 'read' | 'write'): readonly (Cell | undefined)[] {
+  if (shared.size === 0) return first;
+  const cells = first.slice();
+  for (const [at, here] of shared) {
     const order = inOrder(
       here.map(cell => cell.entry),
       direction,
     );
-    return order.reduceRight<Cell | undefined>((next, entry) => {
+    cells[at] = order.reduceRight<Cell | undefined>((next, entry) => {
       const cell = here.find(each => each.entry === entry);
       return cell === undefined ? next : new Cell(entry, cell.element, cell.word, next);
     }, undefined);
-  });
+  }
+  return cells;
 }

@@ -162,23 +162,37 @@ function masksOfWord(register: Register, word: number, reset: number): WordMasks
   };
 }
 
+/** A stretch of offsets that one register takes: an array of neighbours is one stretch. */
+interface Stretch {
+  readonly start: number;
+  readonly end: number;
+  readonly entry: LaidOut;
+  /** Place in the declaration. */
+  readonly order: number;
+}
+
 /** Refuses a register that another one always answers for. */
 function refuseHidden(map: string, layout: readonly LaidOut[]): void {
-  const sharers = new Map<number, LaidOut[]>();
-  for (const entry of layout) {
-    for (let element = 0; element < entry.count; element++) {
-      const base = entry.register.offset + element * entry.stride;
-      for (let at = base; at < base + entry.bytes; at++) {
-        const here = sharers.get(at);
-        if (here === undefined) sharers.set(at, [entry]);
-        else here.push(entry);
-      }
-    }
-  }
-  for (const [at, here] of sharers) {
+  const stretches = layout.flatMap(stretchesOf).sort((a, b) => a.start - b.start);
+  let here: Stretch[] = [];
+  // Where a stretch begins is where most registers meet; further on some of them may only end.
+  for (const stretch of stretches) {
+    here = here.filter(other => other.end > stretch.start);
+    here.push(stretch);
     if (here.length === 1) continue;
-    for (const direction of ['read', 'write'] as const) refuseHiddenFrom(map, at, here, direction);
+    const sharers = here.toSorted((a, b) => a.order - b.order).map(({ entry }) => entry);
+    for (const direction of ['read', 'write'] as const) refuseHiddenFrom(map, stretch.start, sharers, direction);
   }
+}
+
+function stretchesOf(entry: LaidOut, order: number): Stretch[] {
+  const { count, stride, bytes } = entry;
+  const { offset } = entry.register;
+  if (stride === bytes) return [{ start: offset, end: offset + count * bytes, entry, order }];
+  return Array.from({ length: count }, (_, element) => {
+    const start = offset + element * stride;
+    return { start, end: start + bytes, entry, order };
+  });
 }
 
 function refuseHiddenFrom(map: string, at: number, sharers: readonly LaidOut[], direction: 'read' | 'write'): void {
