@@ -15,6 +15,8 @@ function bootTargets(device: Device): { readonly property: string; readonly suff
       { property: 'bootindexB', suffix: '/floppy@1' },
     ];
   }
+  // Its logical unit has the place.
+  if (type === 'usb-storage') return [];
   return [{ property: 'bootindex', suffix: suffixOf(device) }];
 }
 

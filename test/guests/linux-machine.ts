@@ -20,6 +20,8 @@ export interface LinuxOptions {
   readonly files?: InitramfsOptions['files'];
   /** What the guest does; it powers off at the end. */
   readonly init: string;
+  /** Finds backends besides the console. */
+  readonly backend?: (kind: string, id: string) => unknown;
   /** Plugs in more, once the machine is built. */
   readonly plug?: (machine: Machine) => void;
 }
@@ -63,7 +65,7 @@ export async function bootLinux(t: Test, options: LinuxOptions): Promise<LinuxMa
       type: options.type ?? pc,
       config,
       accelerator: wasm,
-      backends: { find: () => terminal },
+      backends: { find: (kind, id) => options.backend?.(kind, id) ?? terminal },
       romImage: name => readFileSync(join(firmware.directory, name)),
     }).build();
     t.teardown(() => machine.dispose());

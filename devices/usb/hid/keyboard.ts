@@ -1,6 +1,6 @@
 import { type DeviceContext, deviceType } from '../../../core/device/device-type.ts';
 import { prop } from '../../../core/device/property.ts';
-import type { InputEvent, InputHandler } from '../../../core/display/input.ts';
+import { type InputEvent, type InputHandler, LED } from '../../../core/display/input.ts';
 import { field } from '../../../core/state/fields.ts';
 import { type HidKind, hidProperties, UsbHid } from './hid.ts';
 import { keyboardReport } from './reports.ts';
@@ -25,6 +25,9 @@ const REPORT_SIZE = 8;
 /** In all keys of a report: more are down than it has room for (HID Usage Tables, section 10). */
 const ERROR_ROLL_OVER = 1;
 
+/** By their bits in an output report (HID Usage Tables, section 11). */
+const HID_LEDS: readonly number[] = [LED.NUM_LOCK, LED.CAPS_LOCK, LED.SCROLL_LOCK];
+
 const properties = { ...hidProperties, display: prop.string() } as const;
 
 /** A boot keyboard. Each report tells one change, so that none is lost between two polls. */
@@ -36,6 +39,7 @@ class UsbKeyboard extends UsbHid<typeof properties> {
       queue: field.list(field.u16(), QUEUE_LENGTH),
       modifiers: field.u8(),
       down: field.list(field.u8(), KEYS_DOWN),
+      /** Bits 0 to 4: num lock, caps lock, scroll lock, compose, kana. */
       leds: field.u8(),
     },
     { name: 'keyboard', onReset: 'keep' },
@@ -55,11 +59,6 @@ class UsbKeyboard extends UsbHid<typeof properties> {
     super.setUp();
     // A keyboard that somebody plugs in is the one to type on.
     this.services.input.activate(this.input);
-  }
-
-  /** Bits 0 to 4: num lock, caps lock, scroll lock, compose, kana. */
-  get leds(): number {
-    return this.#s.leds;
   }
 
   #event(event: InputEvent): void {
@@ -101,7 +100,10 @@ class UsbKeyboard extends UsbHid<typeof properties> {
   }
 
   protected setReport(data: Uint8Array, length: number): boolean {
-    if (length > 0) this.#s.leds = data[0] ?? 0;
+    if (length === 0) return true;
+    const lights = data[0] ?? 0;
+    this.#s.leds = lights;
+    this.services.input.leds = HID_LEDS.reduce((leds, led, bit) => (((lights >> bit) & 1) === 0 ? leds : leds | led), 0);
     return true;
   }
 
