@@ -172,7 +172,6 @@ export class PacketCommands {
     s.block = -1;
     s.packetLeft = Math.min(size, maxSize);
     s.described = s.packetLeft;
-    s.partLeft = 0;
     s.bufferIndex = 0;
     if (s.packetDma) {
       s.status = STATUS.DRDY | STATUS.DSC | STATUS.DRQ;
@@ -189,21 +188,24 @@ export class PacketCommands {
     const { s } = unit;
     s.block = block;
     s.packetLeft = count * blockSize;
-    s.partLeft = 0;
     s.blockSize = blockSize;
     if (s.packetDma) {
       s.described = 0;
       s.status = STATUS.DRDY | STATUS.DSC | STATUS.DRQ | STATUS.BSY;
       unit.startDma('packet');
     } else {
-      s.bufferIndex = blockSize;
+      s.described = 0;
+      s.bufferIndex = 0;
       this.continueReply();
     }
   }
 
   // PIO
 
-  /** The next piece of a reply: within one part (between two interrupts), and within one block. */
+  /**
+   * The next part of a reply, between two interrupts. All of it is in the buffer before the host hears of it: the host reads a
+   * part without looking at BSY again (section 9.10, state HP4).
+   */
   continueReply(): void {
     const unit = this.#unit;
     const { s } = unit;
@@ -211,64 +213,60 @@ export class PacketCommands {
       this.ok();
       return;
     }
-    if (s.block >= 0 && s.bufferIndex >= s.blockSize) {
-      this.#readBlock();
+    const limit = this.#byteCountLimit;
+    // All parts but the last are of even length.
+    const size = s.packetLeft > limit ? Math.max(2, limit & ~1) : s.packetLeft;
+    const missing = size - (s.described - s.bufferIndex);
+    if (missing > 0 && s.block >= 0) {
+      this.#readBlocks(Math.ceil(missing / s.blockSize));
       return;
     }
-    let size: number;
-    const inBlock = s.block >= 0 ? s.blockSize - s.bufferIndex : Number.POSITIVE_INFINITY;
-    if (s.partLeft > 0) {
-      size = Math.min(s.partLeft, inBlock);
-    } else {
-      this.#reason(REASON.IO);
-      unit.channel.raiseIrq();
-      let limit = this.#byteCountLimit;
-      size = s.packetLeft;
-      if (size > limit) {
-        // All parts but the last are of even length.
-        limit = Math.max(2, limit & ~1);
-        size = limit;
-      }
-      s.lbaMid = size & 0xff;
-      s.lbaHigh = (size >> 8) & 0xff;
-      s.partLeft = size;
-      size = Math.min(size, inBlock);
-    }
+    this.#reason(REASON.IO);
+    unit.channel.raiseIrq();
+    s.lbaMid = size & 0xff;
+    s.lbaHigh = (size >> 8) & 0xff;
     s.packetLeft -= size;
-    s.partLeft -= size;
     s.bufferIndex += size;
     unit.startPhase(s.bufferIndex - size, size, 'reply');
   }
 
-  #readBlock(): void {
+  /** Reads blocks behind what is left of the last one. */
+  #readBlocks(count: number): void {
     const unit = this.#unit;
     const { s, medium } = unit;
     if (medium === undefined) return;
-    const raw = s.blockSize === RAW_BLOCK;
+    const { buffer, blockSize } = s;
+    buffer.copyWithin(0, s.bufferIndex, s.described);
+    const rest = s.described - s.bufferIndex;
+    s.bufferIndex = 0;
+    s.described = rest;
+    const raw = blockSize === RAW_BLOCK;
     s.status |= STATUS.BSY;
-    const vector = this.#vector.clear().add(s.buffer, raw ? RAW_DATA_AT : 0, BLOCK);
+    const vector = this.#vector.clear();
+    for (let index = 0; index < count; index++)
+      vector.add(buffer, rest + index * blockSize + (raw ? RAW_DATA_AT : 0), BLOCK);
     unit.request(medium.backend.readv(s.block * BLOCK, vector), error => {
       s.status &= ~STATUS.BSY;
       if (error !== 0) {
         this.ioError(error);
         return;
       }
-      if (raw) this.#frame(s.block);
-      s.block++;
-      s.bufferIndex = 0;
+      if (raw) for (let index = 0; index < count; index++) this.#frame(rest + index * RAW_BLOCK, s.block + index);
+      s.block += count;
+      s.described = rest + count * blockSize;
       this.continueReply();
     });
   }
 
-  /** Makes a raw block of mode 1 of the data that is in the buffer; without its error correction. */
-  #frame(block: number): void {
+  /** Makes a raw block of mode 1 of the data that is in the buffer from `at` on; without its error correction. */
+  #frame(at: number, block: number): void {
     const { buffer } = this.#unit.s;
-    buffer[0] = 0;
-    buffer.fill(0xff, 1, 11);
-    buffer[11] = 0;
-    putMsf(buffer, 12, block);
-    buffer[15] = 1;
-    buffer.fill(0, RAW_DATA_AT + BLOCK, RAW_BLOCK);
+    buffer[at] = 0;
+    buffer.fill(0xff, at + 1, at + 11);
+    buffer[at + 11] = 0;
+    putMsf(buffer, at + 12, block);
+    buffer[at + 15] = 1;
+    buffer.fill(0, at + RAW_DATA_AT + BLOCK, at + RAW_BLOCK);
   }
 
   // DMA
@@ -306,7 +304,7 @@ export class PacketCommands {
         if (unit.channel.s.retry === 'none') unit.setInactive(false);
         return;
       }
-      if (raw) this.#frame(s.block);
+      if (raw) this.#frame(0, s.block);
       s.block += blocks;
       s.described = raw ? RAW_BLOCK : blocks * BLOCK;
       this.runDma();

@@ -104,7 +104,6 @@ export const unitState = {
   ejectRequest: field.bool(),
   /** Bytes of the reply that are left, and of its part between two interrupts. */
   packetLeft: field.number(),
-  partLeft: field.number(),
   bufferIndex: field.u32(),
   /** The next block of a read, or -1 for a reply from the buffer. */
   block: field.number(-1),
@@ -235,7 +234,6 @@ export class AtaUnit {
     s.asc = 0;
     s.changed = 0;
     s.packetLeft = 0;
-    s.partLeft = 0;
     s.bufferIndex = 0;
     s.blockSize = 0;
     s.packetDma = false;
