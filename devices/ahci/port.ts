@@ -435,10 +435,12 @@ export class AhciPort implements AtaTransport, QueueOwner {
     d.error = 0;
   }
 
-  /** A command that ended well leaves PxCI. */
+  /**
+   * A command leaves PxCI when it has ended, one that failed as well: as QEMU 7.2's does. The specification (section 6.2.2.1)
+   * lets a failed one stand there until the host stops the list, and drivers take either.
+   */
   #clearIssue(slot: number): void {
-    if ((this.#unit.s.status & (STATUS.ERR | STATUS.BSY | STATUS.DRQ)) === 0)
-      this.s.CI = (this.s.CI & ~(1 << slot)) >>> 0;
+    this.s.CI = (this.s.CI & ~(1 << slot)) >>> 0;
   }
 
   #storeTransferred(): void {
@@ -500,7 +502,7 @@ export class AhciPort implements AtaTransport, QueueOwner {
       s.busySlot = -1;
     }
     this.#sendRegisters(true);
-    if ((this.#unit.s.status & STATUS.ERR) === 0 && s.CI !== 0) this.#look = true;
+    if (s.CI !== 0) this.#look = true;
   }
 
   restartDma(): void {}
