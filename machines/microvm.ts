@@ -120,7 +120,7 @@ function installFirmware(
     ...(config.uuid !== undefined && { uuid: config.uuid }),
     ramSize: config.ramSize,
     graphics: config.graphics,
-    cpus: config.cpus.cpus,
+    cpus: machine.cpuCount,
     boot: {
       menu: config.boot.menu ?? false,
       ...(config.boot.splashTimeMs !== undefined && { splashTimeMs: config.boot.splashTimeMs }),

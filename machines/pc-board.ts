@@ -59,7 +59,7 @@ export function plugBoard(
   const timers = options.hpet ? plugHpet(machine, isa, interrupts, hpetRoutes) : undefined;
   const rtc = isa.plug(mc146818rtc, { base_year: 2000, 'x-clock': config.rtc.clock });
   rtc.setTime(startTime(machine), () => Date.now());
-  fillCmos(rtc, layout, config.cpus.cpus);
+  fillCmos(rtc, layout, machine.cpuCount);
   installBootOrder(machine, rtc, options['fd-bootchk']);
 
   timers?.takeRtc(rtc.interrupt);

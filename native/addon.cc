@@ -17,6 +17,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   southbridge::DefineSockets(env, exports);
   southbridge::DefineProcess(env, exports);
   exports.Set("FdPoll", southbridge::DefineFdPoll(env));
+  exports.Set("StandInThread", southbridge::DefineStandInThread(env));
   exports.Set("SlirpStack", southbridge::DefineSlirp(env));
   return exports;
 }

@@ -9,5 +9,6 @@ void DefineTerminals(Napi::Env env, Napi::Object exports);
 void DefineSockets(Napi::Env env, Napi::Object exports);
 void DefineProcess(Napi::Env env, Napi::Object exports);
 Napi::Function DefineFdPoll(Napi::Env env);
+Napi::Function DefineStandInThread(Napi::Env env);
 
 }  // namespace southbridge

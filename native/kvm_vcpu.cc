@@ -18,7 +18,8 @@ Napi::Function KvmVcpu::Define(Napi::Env env) {
                      {InstanceMethod<&KvmVcpu::Ioctl>("ioctl"), InstanceMethod<&KvmVcpu::Complete>("complete"),
                       InstanceMethod<&KvmVcpu::StartThread>("startThread"), InstanceMethod<&KvmVcpu::Resume>("resume"),
                       InstanceMethod<&KvmVcpu::Park>("park"), InstanceMethod<&KvmVcpu::AwaitParked>("awaitParked"),
-                      InstanceMethod<&KvmVcpu::Unpark>("unpark"), InstanceMethod<&KvmVcpu::Close>("close"), InstanceAccessor<&KvmVcpu::Page>("page")});
+                      InstanceMethod<&KvmVcpu::Unpark>("unpark"), InstanceMethod<&KvmVcpu::Close>("close"), InstanceAccessor<&KvmVcpu::Page>("page"),
+                      InstanceAccessor<&KvmVcpu::ThreadId>("threadId")});
 }
 
 // new KvmVcpu(vm, id)
@@ -64,6 +65,11 @@ void KvmVcpu::StartThread(const Napi::CallbackInfo& info) {
   } catch (const std::system_error& failure) {
     throw SystemError(info.Env(), "pthread_create", failure.code().value());
   }
+}
+
+// threadId: the kernel's number of this vCPU's own thread, undefined where it has none
+Napi::Value KvmVcpu::ThreadId(const Napi::CallbackInfo& info) {
+  return thread_ == nullptr ? info.Env().Undefined() : Napi::Number::New(info.Env(), thread_->Id());
 }
 
 void KvmVcpu::Resume(const Napi::CallbackInfo&) {

@@ -24,6 +24,7 @@ class KvmVcpu : public Napi::ObjectWrap<KvmVcpu> {
  private:
   Napi::Value Ioctl(const Napi::CallbackInfo& info);
   Napi::Value Page(const Napi::CallbackInfo& info);
+  Napi::Value ThreadId(const Napi::CallbackInfo& info);
   Napi::Value Complete(const Napi::CallbackInfo& info);
   void StartThread(const Napi::CallbackInfo& info);
   void Resume(const Napi::CallbackInfo& info);

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/syscall.h>
@@ -56,6 +57,7 @@ VcpuThread::~VcpuThread() {
 
 // Each side first writes its own word and then reads the other's, so that one of them always sees the other.
 void VcpuThread::Main() {
+  id_.store(static_cast<int>(syscall(SYS_gettid)));
   for (;;) {
     while (state().load() == kParked && command_.load() != kQuit) Wait(state(), kParked);
     while (command_.load() != kQuit && Enter()) {
@@ -86,6 +88,11 @@ bool VcpuThread::Enter() {
     __atomic_store_n(&run_->immediate_exit, 0, __ATOMIC_SEQ_CST);
     if (command_.load() != kGo) return false;
   }
+}
+
+int VcpuThread::Id() const {
+  while (id_.load() == 0) sched_yield();
+  return id_.load();
 }
 
 void VcpuThread::Kick() {

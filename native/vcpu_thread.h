@@ -34,6 +34,8 @@ class VcpuThread {
   /** Waits until it has. False: it is parked. True: an exit must be answered first. */
   bool AwaitParked();
   void Unpark();
+  /** The kernel's number of the thread. */
+  int Id() const;
 
  private:
   enum Command : uint32_t { kStay = 0, kGo = 1, kQuit = 2 };
@@ -49,6 +51,7 @@ class VcpuThread {
   std::atomic<uint32_t>* const state_;
   const std::shared_ptr<WakeTarget> target_;
   std::atomic<uint32_t> command_{kStay};
+  std::atomic<int> id_{0};
   std::thread thread_;
 };
 

@@ -8,6 +8,7 @@ export interface AcceleratorCaps {
   readonly irqchip: 'always' | 'optional' | 'never';
   /** Whether the i8254 comes with the irqchip; where it does not, the machine has its own. */
   readonly pit: boolean;
+  /** CPUs that it can run. A machine may have more, which then stay off. */
   readonly maxCpus: number;
   /** Largest guest-physical address that RAM may reach, in bytes. */
   readonly maxRam: number;
@@ -227,6 +228,8 @@ export interface Vm {
 export interface Vcpu {
   readonly index: number;
   readonly halted: boolean;
+  /** The kernel's number of the thread that runs this vCPU and nothing else; undefined where there is none. */
+  readonly threadId?: number | undefined;
   readState(): CpuState;
   writeState(state: CpuState): void;
   /** Makes the CPU what its model and the user's wishes say. Once, before it first runs. */

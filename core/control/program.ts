@@ -2,6 +2,7 @@ import type { AudioBackend } from '../audio/backend.ts';
 import type { TypeRegistry } from '../device/registry.ts';
 import type { Screen } from '../display/screen.ts';
 import { SouthbridgeError } from '../errors.ts';
+import { HostThreads } from '../host/host-threads.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { RunState } from '../machine/run-state.ts';
 import type { PluginHost } from '../plugin/host.ts';
@@ -49,6 +50,8 @@ export class Program implements QmpHost {
   /** Takes over a file descriptor that a client passed under a name (`getfd`). */
   takeNamedFd: (name: string) => number | undefined = () => undefined;
   readonly resources: Resource[] = [];
+  /** What stands for CPUs and iothreads among the host's threads. */
+  readonly threads = new HostThreads();
   #machine: Machine | undefined;
   #accelerator: ChosenAccelerator | undefined;
   #table: Promise<CommandTable<QmpSession>> | undefined;
@@ -99,6 +102,17 @@ export class Program implements QmpHost {
     this.#accelerator = accelerator;
   }
 
+  /** The host's thread of CPU number `index`. */
+  cpuThread(index: number): number {
+    const { vm, accelerator } = this.machine;
+    const own = vm.vcpus[index]?.threadId;
+    if (own !== undefined) return own;
+    const name = `CPU ${index}/${accelerator.name.toUpperCase()}`;
+    const id = this.threads.idOf(name);
+    if (index === 0) this.threads.follow(name);
+    return id;
+  }
+
   get runState(): RunState {
     return this.#machine?.runState ?? 'prelaunch';
   }
@@ -116,6 +130,9 @@ export class Program implements QmpHost {
       const objects = new module.UserObjects(brought);
       this.backends.provide('memory-backend', id => objects.memory(id));
       this.#provideRngs(module.RNGS, objects);
+      objects.provide('iothread', object => {
+        object.onDelete = () => this.threads.end(`IO ${object.id}`);
+      });
       for (const type of module.NET_FILTERS) {
         objects.provide(type, async object => {
           const { addFilter } = await import('./startup/net-filters.ts');
@@ -315,6 +332,7 @@ export class Program implements QmpHost {
 
   dispose(): void {
     for (const resource of this.resources.splice(0).reverse()) attempt(() => resource.dispose(), this.report);
+    this.threads.dispose();
     this.#machine?.dispose();
     this.backends.dispose();
     this.chars.dispose();

@@ -39,6 +39,7 @@ export interface HostCalls {
     guestError: (message: string) => void,
   ) => NativeSlirp;
   readonly FdPoll: new (fd: number, ready: (events: number) => void) => NativeFdPoll;
+  readonly StandInThread: new (name: string) => NativeStandInThread;
 }
 
 export interface NativeSlirp {
@@ -49,6 +50,14 @@ export interface NativeSlirp {
   removeHostForward(udp: boolean, hostAddress: string, hostPort: number): boolean;
   addGuestForward(kind: 'unix' | 'command', target: string, guestAddress: string, guestPort: number): boolean;
   connectionInfo(): string;
+  close(): void;
+}
+
+export interface NativeStandInThread {
+  /** The kernel's number of the thread. */
+  readonly id: number;
+  /** Runs the calling thread on the CPUs that the thread was last bound to. */
+  follow(): void;
   close(): void;
 }
 

@@ -21,6 +21,7 @@ import { PORT_COUNT, PortSpace } from '../memory/port-space.ts';
 import { transaction } from '../memory/transaction.ts';
 import { NetCards } from '../net/net-cards.ts';
 import { TraceHub } from '../trace/trace.ts';
+import type { CpuSlot } from './cpu-slots.ts';
 import { MachineCpus } from './cpus.ts';
 import { MachineClocks } from './deadlines.ts';
 import type { MachineConfig } from './machine-config.ts';
@@ -160,6 +161,16 @@ export class Machine {
     return this.#vm;
   }
 
+  /** How many CPUs the guest starts with: those that the user asked for and the accelerator can run. */
+  get cpuCount(): number {
+    return Math.min(this.config.cpus.cpus, this.accelerator.caps.maxCpus);
+  }
+
+  /** Whether the guest is to see a CPU in that slot. One that the accelerator cannot run is there for management tools only. */
+  runsCpu(slot: CpuSlot): boolean {
+    return slot.cpu !== undefined && slot.index < this.accelerator.caps.maxCpus;
+  }
+
   get runState(): RunState {
     return this.power.state;
   }
@@ -171,14 +182,19 @@ export class Machine {
   build(): this {
     try {
       this.warnings.push(...this.cpus.option.warnings, ...this.numa.complete(this.config.ramSize));
+      const { name, caps } = this.accelerator;
+      const asked = this.config.cpus.cpus;
+      if (asked > caps.maxCpus) {
+        this.warnings.push(`accelerator ${name} runs ${caps.maxCpus} of ${asked} CPUs; the others stay off`);
+      }
       this.#vm = this.accelerator.createVm({
         bus: this.#guestBus(),
         clock: this.clocks,
-        cpus: this.config.cpus.cpus,
+        cpus: this.cpuCount,
         irqchip: this.acceleratorIrqchip,
         interrupts: this.#interrupts,
         cpuModel: this.cpus.option.cpu.name,
-        apicIds: this.cpus.apicIds,
+        apicIds: this.cpus.apicIds.slice(0, this.cpuCount),
         lowRam: this.type.lowRam(this.config),
         ...(this.#icount !== undefined && { icount: this.#icount }),
         stopped: stop => this.#stopped(stop),

@@ -103,7 +103,7 @@ function possibleCpus(machine: Machine): AcpiCpu[] {
   return machine.cpus.slots.slots.map(slot => ({
     apicId: slot.apicId,
     get present() {
-      return slot.cpu !== undefined;
+      return machine.runsCpu(slot);
     },
     ...(slot.nodeId !== undefined && { node: slot.nodeId }),
   }));

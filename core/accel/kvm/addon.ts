@@ -21,6 +21,8 @@ export interface NativeVcpu {
   complete(): boolean;
   /** Gives this vCPU a thread of its own, parked. Its state is word `RUN_THREAD_STATE` of the page. */
   startThread(scheduler: NativeScheduler): void;
+  /** The kernel's number of that thread. */
+  readonly threadId: number | undefined;
   /** The thread's exit has been answered. */
   resume(): void;
   /** Asks the thread to leave the guest; `awaitParked` waits for it: true where an exit must be answered first. */

@@ -89,6 +89,10 @@ export class KvmVcpu implements Vcpu {
     if (this.#powerOn !== undefined) this.writeRaw(this.#powerOn);
   }
 
+  get threadId(): number | undefined {
+    return this.native.threadId;
+  }
+
   get halted(): boolean {
     if (!this.#host.irqchip) return this.waiting;
     const state = new Int32Array(1);

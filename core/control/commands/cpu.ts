@@ -11,7 +11,7 @@ export function cpuCommands(program: Program): Handlers<QmpSession> {
       return cpus.plugged.map(slot => ({
         'cpu-index': slot.index,
         'qom-path': slot.cpu?.path ?? '',
-        'thread-id': process.pid,
+        'thread-id': program.cpuThread(slot.index),
         props: cpus.slots.properties(slot),
         target: 'x86_64' as const,
       }));

@@ -40,7 +40,7 @@ export function miscCommands(program: Program): Handlers<QmpSession> {
           : [
               {
                 id,
-                'thread-id': process.pid,
+                'thread-id': program.threads.idOf(`IO ${id}`),
                 'poll-max-ns': spec['poll-max-ns'] ?? 32768,
                 'poll-grow': spec['poll-grow'] ?? 0,
                 'poll-shrink': spec['poll-shrink'] ?? 0,

@@ -45,7 +45,7 @@ export const INFO_COMMANDS: readonly HmpCommand[] = [
   }),
   hmp('cpus', '', 'show infos for each CPU', ({ program, cpu }) =>
     program.machine.cpus.plugged
-      .map(slot => `${slot.index === cpu ? '*' : ' '} CPU #${slot.index}: thread_id=${process.pid}\n`)
+      .map(slot => `${slot.index === cpu ? '*' : ' '} CPU #${slot.index}: thread_id=${program.cpuThread(slot.index)}\n`)
       .join(''),
   ),
   hmp('registers', '[-a|vcpu]', 'show the cpu registers', (context, text) => {

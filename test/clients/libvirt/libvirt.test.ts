@@ -37,6 +37,8 @@ t.test('libvirt manages a machine', { skip: missing ?? false }, async t => {
   await t.test('what it is', async t => {
     await step(t, ['dominfo', 'lab'], /CPU\(s\): +1\n[\s\S]*Max memory: +65536 KiB/);
     await step(t, ['domstats', 'lab'], /state\.state=1[\s\S]*balloon\.current=65536[\s\S]*vda[\s\S]*capacity=16777216/);
+    await step(t, ['vcpuinfo', 'lab'], /VCPU: +0\n[\s\S]*State: +running\n/);
+    await step(t, ['vcpupin', 'lab', '0', '0']);
     await step(t, ['domblkinfo', 'lab', 'vda'], /Capacity: +16777216/);
     await step(t, ['domblkstat', 'lab', 'hda'], /hda rd_req \d+/);
     await step(t, ['dommemstat', 'lab'], /actual 65536\nlast_update 0/);

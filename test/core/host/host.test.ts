@@ -5,6 +5,7 @@ import {
   fstatSync,
   mkdtempSync,
   openSync,
+  readFileSync,
   readSync,
   rmSync,
   writeFileSync,
@@ -27,6 +28,7 @@ import {
   punchHole,
   zeroRange,
 } from '../../../core/host/files.ts';
+import { HostThreads } from '../../../core/host/host-threads.ts';
 import { threadCpuTimeNs } from '../../../core/host/process.ts';
 import { recvFds, sendFds, socketPair } from '../../../core/host/sockets.ts';
 import { openTap } from '../../../core/host/tap.ts';
@@ -180,5 +182,17 @@ t.test("a thread's CPU time grows with its work", t => {
   const before = threadCpuTimeNs();
   for (let index = 0; index < 1e6; index++) Math.sqrt(index);
   t.ok(threadCpuTimeNs() > before);
+  t.end();
+});
+
+t.test('threads that stand for CPUs', t => {
+  const threads = new HostThreads();
+  const id = threads.idOf('CPU 0/TEST');
+  t.not(id, process.pid);
+  t.equal(threads.idOf('CPU 0/TEST'), id);
+  t.equal(readFileSync(`/proc/self/task/${id}/comm`, 'utf8'), 'CPU 0/TEST\n');
+  threads.end('CPU 0/TEST');
+  t.not(threads.idOf('CPU 0/TEST'), process.pid, 'there may be another of that name');
+  threads.dispose();
   t.end();
 });
