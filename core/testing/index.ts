@@ -6,6 +6,11 @@ export { type AhciCommand, AhciDriver, type AhciRegion } from './drivers/ahci-dr
 export { DescriptorRing, type DescriptorRingParts } from './drivers/descriptor-ring.ts';
 export { Fault, type Occasions } from './faults/fault.ts';
 export { type DmaMatch, Faults, type IoMatch } from './faults/faults.ts';
+export { ScriptedConsole } from './guest/console.ts';
+export { Guest, type GuestDevice, type GuestOptions, type GuestSnapshot } from './guest/guest.ts';
+export type { InputLog } from './guest/inputs.ts';
+export { junit, tapLine } from './guest/reports.ts';
+export { type GuestSuite, type GuestTest, guestSuite, runSuite, type TestResult } from './guest/suite.ts';
 export { type MachineBenchOptions, machineOnBench } from './machine-bench.ts';
 export { type Asserter, type HardwareAssertions, hardware } from './matchers.ts';
 export { type Edge, IrqProbe } from './probes.ts';

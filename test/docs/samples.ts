@@ -49,12 +49,16 @@ export function commandsOf(page: string): readonly string[] {
 }
 
 /**
- * Compiles the page's samples as a reader's package would be, with all checks, and runs its tests under Node.js's own runner.
+ * Compiles the pages' samples, beside other `files`, as a reader's package would be, with all checks, and runs its tests under Node.js's own runner.
  * Returns what that printed, in TAP.
  */
-export async function runSamples(...pages: readonly string[]): Promise<string> {
+export async function runSamples(
+  pages: readonly string[],
+  files: Readonly<Record<string, Uint8Array>> = {},
+): Promise<string> {
   const run = promisify(execFile);
   const folder = writeSamples(...pages);
+  for (const [name, bytes] of Object.entries(files)) writeFileSync(join(folder, name), bytes);
   const modules = join(folder, 'node_modules');
   mkdirSync(modules);
   symlinkSync(ROOT, join(modules, 'southbridge'));

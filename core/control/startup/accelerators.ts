@@ -16,6 +16,14 @@ const SYNONYMS: ReadonlyMap<string, string> = new Map([['tcg', 'wasm']]);
 
 export const ACCELERATOR_NAMES: readonly string[] = [...LOADERS.keys()];
 
+/** An accelerator of ours by name. @throws SouthbridgeError ERR_ACCELERATOR with the nearest name */
+export async function acceleratorNamed(name: string): Promise<Accelerator> {
+  const load = LOADERS.get(SYNONYMS.get(name) ?? name);
+  if (load !== undefined) return load();
+  const hint = didYouMean(name, LOADERS.keys(), '-accel help');
+  throw new SouthbridgeError('ERR_ACCELERATOR', `invalid accelerator ${name}`, hint);
+}
+
 export interface ChosenAccelerator {
   readonly accelerator: Accelerator;
   /** The name that the user knows it by. */

@@ -4,7 +4,8 @@ import type { Entry } from './run.ts';
 /** A tool beside the emulator: `southbridge create ...`. Returns what to print. */
 type Tool = (args: readonly string[], entry: Entry) => string | Promise<string>;
 
-const TOOLS: ReadonlyMap<string, () => Promise<Tool>> = new Map([
+const TOOLS: ReadonlyMap<string, () => Promise<Tool>> = new Map<string, () => Promise<Tool>>([
+  ['test', async () => (await import('../../testing/guest/tool.ts')).testTool],
   ['create', async () => (await import('../../plugin/create.ts')).create],
 ]);
 
