@@ -103,7 +103,15 @@ export abstract class Bus extends ObjectNode {
       this.#forget(device);
       throw error;
     }
-    if (this.hotplugging) device.reset();
+    if (!this.hotplugging) return;
+    device.reset();
+    for (const below of device.buses) below.beginHotplugging();
+  }
+
+  /** What is plugged in from now on, here and below, is hot-plugged. */
+  beginHotplugging(): void {
+    this.hotplugging = true;
+    for (const device of this.#devices) for (const below of device.buses) below.beginHotplugging();
   }
 
   /** Takes `device` out and lets go of all that it holds. */

@@ -35,6 +35,11 @@ export class VirtioDriver {
     return address;
   }
 
+  /** Takes memory from `address` on again: nothing there is in use any more. */
+  rewind(address: number): void {
+    this.#next = address;
+  }
+
   get status(): number {
     return this.port.read(COMMON.DEVICE_STATUS, 1);
   }

@@ -145,13 +145,18 @@ export class VirtioScsi extends VirtioDevice<typeof properties> implements ScsiH
   }
 
   protected override virtioReset(): void {
-    this.#epoch++;
-    for (const command of this.#commands) command.abandoned = true;
-    this.#commands.clear();
+    this.#abandonAll();
     for (const phase of ['enter', 'hold', 'exit'] as const) this.scsiBus.resetPhase(phase);
     this.#saved.senseSize = DEFAULT_SENSE_SIZE;
     this.#saved.cdbSize = DEFAULT_CDB_SIZE;
     this.#saved.eventsMissed = false;
+  }
+
+  /** Nobody waits for what is under way any more. */
+  #abandonAll(): void {
+    this.#epoch++;
+    for (const command of this.#commands) command.abandoned = true;
+    this.#commands.clear();
   }
 
   protected override queueReset(queue: Virtqueue): void {
@@ -233,6 +238,11 @@ export class VirtioScsi extends VirtioDevice<typeof properties> implements ScsiH
 
   forget(command: VirtioScsiCommand): void {
     this.#commands.delete(command);
+  }
+
+  override restore(saved: SavedValue): void {
+    this.#abandonAll();
+    super.restore(saved);
   }
 
   saveTask(request: ScsiRequest): SavedValue {
