@@ -145,6 +145,10 @@ export class Hpet extends Device<typeof properties> {
     this.#dma = new Dma(context.bus.dmaSpace);
   }
 
+  override get mappedRegions(): readonly { readonly offset: number; readonly size: number }[] {
+    return [{ offset: HPET_BASE, size: SIZE }];
+  }
+
   protected override realize(): void {
     const { bus } = this;
     if (!(bus instanceof SystemBus)) return;

@@ -30,6 +30,7 @@ const ENTRY = {
   MASKED: 1 << 16,
 } as const;
 const READ_ONLY = ENTRY.PENDING | ENTRY.REMOTE_IRR;
+const DELIVERY_NAMES = ['fixed', 'lowpri', 'SMI', '...', 'NMI', 'INIT', '...', 'extINT'] as const;
 const EXTINT = 7;
 /** Interrupt messages to local APICs (Intel SDM volume 3, section 11.11). */
 const MESSAGE_BASE = 0xfee0_0000;
@@ -48,6 +49,38 @@ class IoApic extends Device<typeof properties> {
   });
   /** Who answers an interrupt that is to come from the i8259 pair. */
   acknowledgeExternal: () => number = () => 0xff;
+
+  /** Each input with its redirection entry (82093AA, 3.2.4), for `info pic`. */
+  get report(): string {
+    const s = this.#s;
+    const hex = (value: number, digits: number): string => value.toString(16).padStart(digits, '0');
+    const rows = Array.from({ length: IOAPIC_PINS }, (_, pin) => {
+      const [low = 0, high = 0] = [s.low[pin], s.high[pin]];
+      const words = [
+        (low & ENTRY.ACTIVE_LOW) !== 0 ? 'active-lo' : 'active-hi',
+        (low & ENTRY.LEVEL) !== 0 ? 'level' : 'edge ',
+        (low & ENTRY.MASKED) !== 0 ? 'masked' : '      ',
+        (DELIVERY_NAMES[(low >>> ENTRY.DELIVERY_SHIFT) & 7] ?? '').padEnd(6),
+        (low & ENTRY.LOGICAL) !== 0 ? 'logical' : 'physical',
+      ];
+      const entry = `0x${hex(high >>> 0, 8)}${hex(low >>> 0, 8)}`;
+      return `  pin ${String(pin).padEnd(2)} ${entry} dest=${(high >>> 24).toString(16)} vec=${String(low & ENTRY.VECTOR).padEnd(3)} ${words.join(' ')}`;
+    });
+    const pins = (set: (pin: number) => boolean): string => {
+      const list = Array.from({ length: IOAPIC_PINS }, (_, pin) => pin).filter(set);
+      return list.length === 0 ? '(none)' : list.join(' ');
+    };
+    return [
+      `ioapic0: ver=0x${hex(this.props.version, 2)} id=0x${hex(s.id, 2)} sel=0x${hex(s.select, 2)}`,
+      ...rows,
+      `  IRR      ${pins(pin => (s.irr & (1 << pin)) !== 0)}`,
+      `  Remote IRR ${pins(pin => ((s.low[pin] ?? 0) & ENTRY.REMOTE_IRR) !== 0)}`,
+    ].join('\n');
+  }
+
+  override get mappedRegions(): readonly { readonly offset: number; readonly size: number }[] {
+    return [{ offset: IOAPIC_BASE, size: SIZE }];
+  }
 
   protected override realize(): void {
     if (!(this.bus instanceof SystemBus)) return;

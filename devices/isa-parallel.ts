@@ -35,7 +35,7 @@ const properties = {
 
 /** A printer port: each strobe sends the data register to the host. */
 class IsaParallel extends IsaDevice<typeof properties> {
-  readonly #irq = this.output('irq', 'intr');
+  readonly #irq = this.unlistedOutput('irq');
   readonly #bank = this.bank(parallelRegisters, {
     DATA: { wrote: () => this.#update() },
     STATUS: { read: stored => this.#readStatus(stored) },

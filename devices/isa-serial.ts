@@ -21,7 +21,7 @@ const properties = {
 
 /** A serial port of a PC: a 16550A at a COM port's address. */
 class IsaSerial extends IsaDevice<typeof properties> {
-  readonly #irq = this.output('irq', 'intr');
+  readonly #irq = this.unlistedOutput('irq');
   readonly #uart = new Serial(hooks => this.bank(serialRegisters, hooks), {
     clock: this.clock,
     irq: this.#irq,

@@ -53,7 +53,7 @@ const properties = {
 
 /** The MC146818 real-time clock with its 128 bytes of battery-backed RAM. */
 export class Mc146818Rtc extends IsaDevice<typeof properties> {
-  readonly interrupt = this.output('irq', 'intr');
+  readonly interrupt = this.output('irq');
   /** The RAM survives a reset; so does the time. */
   readonly #s = this.state(
     1,

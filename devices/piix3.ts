@@ -44,7 +44,7 @@ export class Piix3 extends PciDevice implements IntxRouter {
       return level => input.set(level);
     });
     const region = MemoryRegion.io(
-      'piix-reset-control',
+      'piix3-reset-control',
       1,
       {
         read: () => this.#s.resetControl,

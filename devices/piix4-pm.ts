@@ -48,6 +48,7 @@ const properties = {
 /** Function 3 of the 82371AB: power management, general-purpose events and the SMBus host controller. */
 export class Piix4Pm extends PciDevice<typeof properties> {
   readonly sci = this.output('sci');
+  readonly #smi = this.output('smi', 'smi-irq');
   readonly smbus = this.addBus(new I2cBus('i2c', { services: this.services, home: this.pciBus.home, owner: this }));
   readonly #gpe = this.state(1, { status: field.u16(), enable: field.u16() }, { name: 'gpe' });
   readonly #apm = this.state(1, { command: field.u8(), status: field.u8() }, { name: 'apm' });
@@ -121,12 +122,12 @@ export class Piix4Pm extends PciDevice<typeof properties> {
     );
     io.add(this.#pmRegion, 0, 1);
     io.add(this.#smbusRegion, 0, 1);
-    io.add(gpe, GPE_BASE, 1);
+    io.add(gpe, GPE_BASE);
     io.add(apm, APM_COMMAND);
     const pciHotplug = this.pciHotplug.region();
     const cpuHotplug = this.cpuHotplug.region();
-    io.add(pciHotplug, PCI_HOTPLUG_BASE, 1);
-    io.add(cpuHotplug, CPU_HOTPLUG_BASE, 1);
+    io.add(pciHotplug, PCI_HOTPLUG_BASE);
+    io.add(cpuHotplug, CPU_HOTPLUG_BASE);
     this.onUnrealize(() =>
       [this.#pmRegion, this.#smbusRegion, gpe, apm, pciHotplug, cpuHotplug].forEach(region =>
         region.parent?.remove(region),
@@ -204,6 +205,7 @@ export class Piix4Pm extends PciDevice<typeof properties> {
     this.#apm.command = value;
     if (value === ACPI_ENABLE) this.#pm.setAcpiEnabled(true);
     else if (value === ACPI_DISABLE) this.#pm.setAcpiEnabled(false);
+    if ((this.config.get8(DEVACTB + 3) & APMC_EN) !== 0) this.#smi.pulse();
   }
 }
 

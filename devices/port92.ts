@@ -9,7 +9,7 @@ export const port92Registers = registerMap('port92', {
 
 /** Fast A20 gate and fast reset. */
 class Port92 extends IsaDevice {
-  readonly a20 = this.output('a20');
+  readonly a20 = this.output('a20', 'a20');
   readonly #bank = this.bank(port92Registers, {
     PORT92: { wrote: (value, previous) => this.#written(value, previous) },
   });

@@ -30,7 +30,7 @@ export class VmGenId extends Device<typeof properties> {
   /** The id, as management tools see it. */
   readonly guid: string;
   /** Pulses when the id changed under a running guest: general purpose event 5. */
-  readonly changed = this.output('changed');
+  readonly changed = this.unlistedOutput('changed');
   readonly #state = this.state(1, { addressLow: field.u32(), addressHigh: field.u32() });
   /** The file in which the firmware writes where it placed the page. */
   readonly #addressFile = new Uint8Array(8);

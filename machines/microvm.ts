@@ -87,7 +87,7 @@ function build(machine: Machine, options: Options): void {
   }
   // KVM guests have its clock.
   if (options.rtc === 'on' || (options.rtc === 'auto' && machine.accelerator.name !== 'kvm')) {
-    const rtc = isa.plug(mc146818rtc, { base_year: 2000, 'x-clock': config.rtc.clock });
+    const rtc = isa.plug(mc146818rtc, { base_year: 0, 'x-clock': config.rtc.clock });
     rtc.setTime(startTime(machine), () => Date.now());
     fillMemorySizes(rtc, layout);
   }

@@ -3,6 +3,7 @@ import type { IsaBus } from '../core/bus/isa.ts';
 import { type PropValues, prop } from '../core/device/property.ts';
 import { SouthbridgeError } from '../core/errors.ts';
 import type { Machine } from '../core/machine/machine.ts';
+import { type IoHandler, MemoryRegion } from '../core/memory/memory-region.ts';
 import type { IntxRouter } from '../core/pci/pci-bus.ts';
 import { i8042 } from '../devices/i8042.ts';
 import { i8254 } from '../devices/i8254.ts';
@@ -16,6 +17,11 @@ import { fillCmos, installBootOrder } from './pc-cmos.ts';
 import { plugHpet } from './pc-hpet.ts';
 import type { PcInterrupts } from './pc-interrupts.ts';
 import type { PcRamLayout } from './pc-memory.ts';
+
+/** Where firmware says how far it has come; nobody looks. */
+const POST_CODE: IoHandler = { read: () => 0xffff_ffff, write: () => {} };
+/** What the coprocessor's error line raises, and a write to port F0h lowers (82371SB, 2.5.5.7). */
+const FERR_IRQ = 13;
 
 /** Options of every PC (QEMU's `-machine pc,...`). */
 export const pcOptions = {
@@ -57,7 +63,7 @@ export function plugBoard(
 ): Mc146818Rtc {
   const { config } = machine;
   const timers = options.hpet ? plugHpet(machine, isa, interrupts, hpetRoutes) : undefined;
-  const rtc = isa.plug(mc146818rtc, { base_year: 2000, 'x-clock': config.rtc.clock });
+  const rtc = isa.plug(mc146818rtc, { base_year: 0, 'x-clock': config.rtc.clock });
   rtc.setTime(startTime(machine), () => Date.now());
   fillCmos(rtc, layout, machine.cpuCount);
   installBootOrder(machine, rtc, options['fd-bootchk']);
@@ -70,6 +76,11 @@ export function plugBoard(
     timers?.takePit(pit);
     isa.plug(pcSpeaker).pit = pit;
   }
+  machine.ioRoot.add(MemoryRegion.io('ioport80', 1, POST_CODE), 0x80);
+  machine.ioRoot.add(
+    MemoryRegion.io('ioportF0', 1, { ...POST_CODE, write: () => interrupts.lines[FERR_IRQ]?.lower() }),
+    0xf0,
+  );
   plugDmaControllers(isa);
   if (options.i8042) isa.plug(i8042);
   isa.plug(port92);

@@ -77,6 +77,7 @@ export function setBootOrder(rtc: Mc146818Rtc, order: string, checkFloppySignatu
 export function installBootOrder(machine: Machine, rtc: Mc146818Rtc, checkFloppySignature: boolean): void {
   const { once, order = DEFAULT_ORDER } = machine.config.boot;
   setBootOrder(rtc, order, checkFloppySignature);
+  machine.setBootOrder = chosen => setBootOrder(rtc, chosen, checkFloppySignature);
   if (once === undefined) return;
   setBootOrder(rtc, once, checkFloppySignature);
   let resets = 0;

@@ -66,7 +66,9 @@ export class SocketChardev extends StreamChardev {
     const role = server ? ',server=on' : '';
     const socket = this.#socket;
     if (address.type === 'fd') return socket === undefined ? 'disconnected:socket' : `unix:${role}`;
-    if (address.type === 'unix') return `${socket === undefined ? 'disconnected:' : ''}unix:${address.path}${role}`;
+    // A client's own end of a unix socket has no name.
+    if (address.type === 'unix' && socket !== undefined) return server ? `unix:${address.path}${role}` : 'unix:';
+    if (address.type === 'unix') return `disconnected:unix:${address.path}${role}`;
     const protocol = this.#options.telnet ? 'telnet' : 'tcp';
     if (socket === undefined) {
       const port = this.#boundPort() ?? address.port;

@@ -71,6 +71,8 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
   readonly #lines = new Map<string, IrqLine>();
   readonly #inputs = new Map<string, IrqLine[]>();
   readonly #outputs = new Map<string, IrqLine[]>();
+  readonly #wires = new Map<string, IrqLine>();
+  readonly #pinLists = new Set<string>();
   readonly #cleanups: (() => void)[] = [];
   #realized = false;
 
@@ -110,6 +112,21 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
   /** Output pins by list name; '' is the unnamed list. */
   get outputPins(): ReadonlyMap<string, readonly IrqLine[]> {
     return this.#outputs;
+  }
+
+  /** Outputs that are no pins of QEMU's device of the same name: its lists of pins are what qtest clients know. */
+  get wires(): ReadonlyMap<string, IrqLine> {
+    return this.#wires;
+  }
+
+  /** The names of the lists of pins, in the order in which the device has made them. */
+  get pinLists(): readonly string[] {
+    return [...this.#pinLists];
+  }
+
+  /** What a chip on the system bus shows in the memory's address space, by place. */
+  get mappedRegions(): readonly { readonly offset: number; readonly size: number }[] {
+    return [];
   }
 
   /** Name in firmware's boot order (Open Firmware device path), where the device has one. */
@@ -155,6 +172,14 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
     const line = new IrqLine(name);
     this.#addPin(this.#outputs, list, line);
     this.#lines.set(`${list}:${this.#outputs.get(list)?.length ?? 0}`, line);
+    return line;
+  }
+
+  /** An output that goes where the device's bus or board takes it, and is no pin of a list. */
+  protected unlistedOutput(name: string): IrqLine {
+    const line = new IrqLine(name);
+    this.#wires.set(name, line);
+    this.#lines.set(`wire:${name}`, line);
     return line;
   }
 
@@ -228,6 +253,7 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
       this.resetEnter();
     } else if (phase === 'hold') {
       for (const lines of this.#outputs.values()) for (const line of lines) line.lower();
+      for (const line of this.#wires.values()) line.lower();
       this.resetHold();
     } else {
       this.resetExit();
@@ -318,6 +344,7 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
 
   #addPin(lists: Map<string, IrqLine[]>, list: string, line: IrqLine): void {
     const pins = lists.get(list);
+    this.#pinLists.add(list);
     if (pins === undefined) lists.set(list, [line]);
     else pins.push(line);
   }

@@ -17,6 +17,7 @@ export class IrqLine {
   #interceptor: IrqSink | undefined;
   #watchers: readonly IrqSink[] = [];
   #filter: IrqFilter | undefined;
+  #rises = 0;
 
   constructor(name: string, sink?: IrqSink) {
     this.name = name;
@@ -27,6 +28,11 @@ export class IrqLine {
     return this.#level;
   }
 
+  /** How often it has gone high, for statistics. */
+  get rises(): number {
+    return this.#rises;
+  }
+
   get connected(): boolean {
     return this.#sink !== undefined;
   }
@@ -34,6 +40,7 @@ export class IrqLine {
   set(level: boolean): void {
     if (level === this.#level) return;
     this.#level = level;
+    if (level) this.#rises++;
     if (this.#filter === undefined) this.#sink?.(level);
     else this.#filter(level, reached => this.#sink?.(reached));
     this.#observer?.(level);

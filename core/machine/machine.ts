@@ -85,6 +85,8 @@ export class Machine {
   readonly warnings: string[] = [];
   /** Whether PIC, IOAPIC and local APICs are the accelerator's. */
   readonly acceleratorIrqchip: boolean;
+  /** Tells firmware another boot order, in drive letters; absent where the machine's firmware has none. */
+  setBootOrder: ((order: string) => void) | undefined;
   readonly #listeners = new Set<MachineListener>();
   readonly #resetHooks: (() => void)[] = [];
   readonly #ram: GuestRam[] = [];

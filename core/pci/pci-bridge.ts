@@ -92,6 +92,34 @@ export abstract class PciBridge<S extends PropSet = PropSet> extends PciDevice<S
     return this.config.get8(HEADER.SECONDARY_BUS);
   }
 
+  get primaryBusNumber(): number {
+    return this.config.get8(HEADER.PRIMARY_BUS);
+  }
+
+  /** 3.2.5.6 to 3.2.5.10: the windows that software has set; one whose base is above its limit is closed. */
+  get windows(): Readonly<Record<'io' | 'memory' | 'prefetch', { readonly base: number; readonly limit: number }>> {
+    const { config } = this;
+    const upper = 2 ** 32;
+    return {
+      io: {
+        base: (config.get8(HEADER.IO_BASE) & 0xf0) << 8,
+        limit: ((config.get8(HEADER.IO_LIMIT) & 0xf0) << 8) | 0xfff,
+      },
+      memory: {
+        base: (config.get16(HEADER.MEMORY_BASE) & 0xfff0) * 0x1_0000,
+        limit: (config.get16(HEADER.MEMORY_LIMIT) & 0xfff0) * 0x1_0000 + 0xf_ffff,
+      },
+      prefetch: {
+        base:
+          (config.get16(HEADER.PREFETCH_BASE) & 0xfff0) * 0x1_0000 + config.get32(HEADER.PREFETCH_BASE_UPPER) * upper,
+        limit:
+          (config.get16(HEADER.PREFETCH_LIMIT) & 0xfff0) * 0x1_0000 +
+          0xf_ffff +
+          config.get32(HEADER.PREFETCH_LIMIT_UPPER) * upper,
+      },
+    };
+  }
+
   override get subordinateBusNumber(): number {
     return this.config.get8(HEADER.SUBORDINATE_BUS);
   }
@@ -160,30 +188,23 @@ export abstract class PciBridge<S extends PropSet = PropSet> extends PciDevice<S
     this.secondary.restoreIntx();
   }
 
-  /** 3.2.5.6 to 3.2.5.10: a window whose base is above its limit is closed. */
   #placeWindows(): void {
-    const { config } = this;
-    const memoryOn = (config.command & COMMAND.MEMORY) !== 0;
-    const ioBase = (config.get8(HEADER.IO_BASE) & 0xf0) << 8;
-    const ioLimit = ((config.get8(HEADER.IO_LIMIT) & 0xf0) << 8) | 0xfff;
-    const base = (config.get16(HEADER.MEMORY_BASE) & 0xfff0) * 0x1_0000;
-    const limit = (config.get16(HEADER.MEMORY_LIMIT) & 0xfff0) * 0x1_0000 + 0xf_ffff;
-    const upper = 2 ** 32;
-    const prefetchBase =
-      (config.get16(HEADER.PREFETCH_BASE) & 0xfff0) * 0x1_0000 + config.get32(HEADER.PREFETCH_BASE_UPPER) * upper;
-    const prefetchLimit =
-      (config.get16(HEADER.PREFETCH_LIMIT) & 0xfff0) * 0x1_0000 +
-      0xf_ffff +
-      config.get32(HEADER.PREFETCH_LIMIT_UPPER) * upper;
+    const { windows } = this;
+    const { command } = this.config;
+    const memoryOn = (command & COMMAND.MEMORY) !== 0;
     transaction(() => {
-      place(this.#windows.io, ioBase, ioLimit, (config.command & COMMAND.IO) !== 0);
-      place(this.#windows.memory, base, limit, memoryOn);
-      place(this.#windows.prefetch, prefetchBase, prefetchLimit, memoryOn);
+      place(this.#windows.io, windows.io, (command & COMMAND.IO) !== 0);
+      place(this.#windows.memory, windows.memory, memoryOn);
+      place(this.#windows.prefetch, windows.prefetch, memoryOn);
     });
   }
 }
 
-function place(window: MemoryRegion, base: number, limit: number, on: boolean): void {
+function place(
+  window: MemoryRegion,
+  { base, limit }: { readonly base: number; readonly limit: number },
+  on: boolean,
+): void {
   const open = on && base <= limit && limit < 2 ** 52;
   window.setEnabled(false);
   if (!open) return;

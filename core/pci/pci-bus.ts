@@ -137,7 +137,7 @@ export class PciBus extends Bus {
     if (holder !== undefined) {
       throw new SouthbridgeError(
         'ERR_BUS_ADDRESS',
-        `PCI: slot ${slot} function ${devfn & 7} not available for ${device.typeName}, in use by ${holder.typeName},id=${holder.id ?? ''}`,
+        `PCI: slot ${slot} function ${devfn & 7} not available for ${device.typeName}, in use by ${holder.typeName},id=${holder.id ?? '(null)'}`,
         'give it another addr=',
       );
     }

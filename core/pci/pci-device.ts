@@ -90,6 +90,14 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
     if (!expressFirst) this.#addExpress(context.bus);
     this.irq = new IrqLine('irq', level => this.#irqChanged(level));
     this.defineProperty({ name: 'addr', type: 'int32', get: () => this.#devfn });
+    const { romfile, romsize } = this.#pciProps;
+    const rom = romfile ?? this.identity.rom ?? null;
+    this.defineProperty({ name: 'romfile', type: 'str', get: () => rom });
+    this.defineProperty({
+      name: 'romsize',
+      type: 'uint32',
+      get: () => this.#bars[ROM_BAR]?.declaration.size ?? romsize,
+    });
   }
 
   get msix(): Msix | undefined {

@@ -4,15 +4,19 @@ import type { Machine } from '../machine/machine.ts';
 import { RUN_STATES, type RunState } from '../machine/run-state.ts';
 import { decodeValue, encodeValue } from './codec.ts';
 import { asRecord, type SavedRecord, type SavedValue } from './fields.ts';
+import { applyDelta } from './page-delta.ts';
+import { PAGE } from './page-tracker.ts';
 
 const MAGIC = Buffer.from('SBRIDGE\0');
-const VERSION = 1;
+const VERSION = 2;
 /** RAM goes in pieces of this size; one that is all zero is left out. */
 const PIECE = 0x1_0000;
 const HEADER = 12;
 const MAX_CHUNK = 64 * 2 ** 20;
 
-const Chunk = { MANIFEST: 1, RAM: 2, DEVICE: 3, ACCELERATOR: 4, END: 5 } as const;
+const Chunk = { MANIFEST: 1, RAM: 2, DEVICE: 3, ACCELERATOR: 4, END: 5, DELTA: 6, ZERO: 7 } as const;
+/** In front of the bytes of RAM: the block's number as u32, and the offset as f64. */
+const PLACE = 12;
 
 /** One chunk: kind, length and CRC-32 of the contents as u32, then the contents. */
 function chunk(kind: number, contents: Buffer): Buffer {
@@ -31,46 +35,70 @@ export interface SaveOptions {
   readonly runState?: RunState;
 }
 
-function manifest(machine: Machine, { uuid = false, runState }: SaveOptions = {}): SavedRecord {
+function manifest(machine: Machine, { uuid = false }: SaveOptions = {}): SavedRecord {
   return {
     machine: machine.type.type,
-    ...(uuid && { uuid: machine.config.uuid ?? '' }),
-    ...(runState !== undefined && { runState }),
+    ...(uuid && machine.config.uuid !== undefined && { uuid: machine.config.uuid }),
     accelerator: machine.accelerator.name,
     cpus: machine.cpus.plugged.length,
     ramSize: machine.config.ramSize,
     ram: machine.ram.map(({ name, size }) => ({ name, size })),
     devices: [...machine.devices()].map(device => ({ path: device.path, type: device.typeName })),
-    virtualNs: machine.clocks.virtual.now(),
   };
 }
 
-/**
- * The whole state of a stopped machine as a stream: a manifest, RAM without its zero pages, each device by its path, the
- * CPUs with the accelerator's own chips, and an end mark.
- */
-export function* saveMachine(machine: Machine, options: SaveOptions = {}): Generator<Buffer> {
+/** What a stream begins with: who made it, and what machine it is of. */
+export function* saveHeader(machine: Machine, options: SaveOptions = {}): Generator<Buffer> {
   yield Buffer.concat([MAGIC, Buffer.from(Uint32Array.of(VERSION).buffer)]);
   yield chunk(Chunk.MANIFEST, encodeValue(manifest(machine, options)));
-  for (const [index, ram] of machine.ram.entries()) {
-    for (let offset = 0; offset < ram.size; offset += PIECE) {
-      const length = Math.min(PIECE, ram.size - offset);
-      if (isZero(ram.bytes, offset, length)) continue;
-      const contents = Buffer.allocUnsafe(12 + length);
-      contents.writeUInt32LE(index, 0);
-      contents.writeDoubleLE(offset, 4);
-      contents.set(ram.bytes.subarray(offset, offset + length), 12);
-      yield chunk(Chunk.RAM, contents);
-    }
-  }
+}
+
+function placed(kind: number, block: number, offset: number, data: Uint8Array): Buffer {
+  const contents = Buffer.allocUnsafe(PLACE + data.length);
+  contents.writeUInt32LE(block, 0);
+  contents.writeDoubleLE(offset, 4);
+  contents.set(data, PLACE);
+  return chunk(kind, contents);
+}
+
+/** Bytes of a block of RAM. A block may be sent in any order and parts of it again: the last one counts. */
+export const saveRam = (block: number, offset: number, data: Uint8Array): Buffer =>
+  placed(Chunk.RAM, block, offset, data);
+
+/** That a page is all zero now. */
+export const saveZeroPage = (block: number, offset: number, length: number): Buffer =>
+  placed(Chunk.ZERO, block, offset, Uint8Array.of(length & 0xff, length >>> 8));
+
+/** What has changed of a page that was sent: see `encodeDelta`. */
+export const saveDelta = (block: number, offset: number, delta: Uint8Array): Buffer =>
+  placed(Chunk.DELTA, block, offset, delta);
+
+/** All but RAM, of a stopped machine: each device by its path, the CPUs with the accelerator's own chips, and an end mark. */
+export function* saveRest(machine: Machine, runState?: RunState): Generator<Buffer> {
   for (const device of machine.devices())
     yield chunk(Chunk.DEVICE, encodeValue({ path: device.path, state: device.save() }));
   const accelerator = machine.vm.saveState?.();
   if (accelerator !== undefined) yield chunk(Chunk.ACCELERATOR, Buffer.from(accelerator));
-  yield chunk(Chunk.END, Buffer.alloc(0));
+  yield chunk(
+    Chunk.END,
+    encodeValue({ virtualNs: machine.clocks.virtual.now(), ...(runState !== undefined && { runState }) }),
+  );
 }
 
-function isZero(bytes: Uint8Array, offset: number, length: number): boolean {
+/** The whole state of a stopped machine as a stream: RAM goes without its zero pages. */
+export function* saveMachine(machine: Machine, options: SaveOptions = {}): Generator<Buffer> {
+  yield* saveHeader(machine, options);
+  for (const [index, ram] of machine.ram.entries()) {
+    for (let offset = 0; offset < ram.size; offset += PIECE) {
+      const length = Math.min(PIECE, ram.size - offset);
+      if (!isZero(ram.bytes, offset, length)) yield saveRam(index, offset, ram.bytes.subarray(offset, offset + length));
+    }
+  }
+  yield* saveRest(machine, options.runState);
+}
+
+/** Whether a stretch of RAM holds nothing. */
+export function isZero(bytes: Uint8Array, offset: number, length: number): boolean {
   if (((bytes.byteOffset + offset) & 3) !== 0 || (length & 3) !== 0) return false;
   const wide = new Uint32Array(bytes.buffer, bytes.byteOffset + offset, length >>> 2);
   for (let index = 0; index < wide.length; index++) if (wide[index] !== 0) return false;
@@ -99,6 +127,7 @@ export class MachineLoader {
   #manifest: SavedRecord | undefined;
   #accelerator: Buffer | undefined;
   #complete = false;
+  #runState: RunState = 'running';
   /** Bytes of RAM so far. */
   transferred = 0;
 
@@ -111,8 +140,8 @@ export class MachineLoader {
   }
 
   /** What the machine was doing when it was saved, where the stream says. */
-  get runState(): RunState | undefined {
-    return RUN_STATES.find(state => state === this.#manifest?.['runState']);
+  get runState(): RunState {
+    return this.#runState;
   }
 
   /** @throws SouthbridgeError ERR_STATE_FORMAT, ERR_STATE_VERSION, ERR_STATE_MACHINE or what a device says of its state */
@@ -164,7 +193,9 @@ export class MachineLoader {
         this.#check(this.#manifest);
         break;
       case Chunk.RAM:
-        this.#loadRam(contents);
+      case Chunk.DELTA:
+      case Chunk.ZERO:
+        this.#loadRam(kind, contents);
         break;
       case Chunk.DEVICE: {
         const { path, state } = asRecord(decodeValue(contents), 'device');
@@ -177,7 +208,7 @@ export class MachineLoader {
         this.#accelerator = Buffer.from(contents);
         break;
       case Chunk.END:
-        this.#finish();
+        this.#finish(asRecord(decodeValue(contents), 'end'));
         break;
       default:
         throw damaged(`is damaged: a piece of kind ${kind}`);
@@ -186,7 +217,7 @@ export class MachineLoader {
 
   #check(saved: SavedRecord): void {
     const here = manifest(this.#machine, { uuid: true });
-    if (saved['uuid'] !== undefined && saved['uuid'] !== here['uuid'])
+    if (saved['uuid'] !== undefined && here['uuid'] !== undefined && saved['uuid'] !== here['uuid'])
       throw mismatch('UUID', saved['uuid'], here['uuid']);
     for (const [name, what] of [
       ['machine', 'machine type'],
@@ -208,26 +239,30 @@ export class MachineLoader {
     }
   }
 
-  #loadRam(contents: Buffer): void {
-    if (contents.length < 12) throw damaged('is damaged: a piece of RAM');
+  #loadRam(kind: number, contents: Buffer): void {
+    if (contents.length < PLACE) throw damaged('is damaged: a piece of RAM');
     const ram = this.#machine.ram[contents.readUInt32LE(0)];
     const offset = contents.readDoubleLE(4);
-    const data = contents.subarray(12);
-    if (ram === undefined || !Number.isSafeInteger(offset) || offset < 0 || offset + data.length > ram.size) {
+    const data = contents.subarray(PLACE);
+    if (kind === Chunk.ZERO && data.length !== 2) throw damaged('is damaged: a piece of RAM');
+    const length = kind === Chunk.RAM ? data.length : kind === Chunk.DELTA ? PAGE : data.readUInt16LE(0);
+    if (ram === undefined || !Number.isSafeInteger(offset) || offset < 0 || offset + length > ram.size) {
       throw damaged('is damaged: a piece of RAM lies outside of it');
     }
-    ram.bytes.set(data, offset);
+    if (kind === Chunk.RAM) ram.bytes.set(data, offset);
+    else if (kind === Chunk.ZERO) ram.bytes.fill(0, offset, offset + length);
+    else applyDelta(ram.bytes.subarray(offset, offset + length), data);
     this.transferred += data.length;
   }
 
-  #finish(): void {
+  #finish({ virtualNs, runState }: SavedRecord): void {
     const machine = this.#machine;
     const devices = [...machine.devices()];
     for (const device of devices) if (!this.#devices.has(device.path)) throw damaged(`lacks device ${device.path}`);
-    const virtualNs = this.#manifest?.['virtualNs'];
     if (typeof virtualNs === 'number' && virtualNs >= 0) machine.clocks.virtual.restore(virtualNs);
     for (const device of devices) device.restore(this.#devices.get(device.path) ?? null);
     if (this.#accelerator !== undefined) machine.vm.restoreState?.(this.#accelerator);
+    this.#runState = RUN_STATES.find(state => state === runState) ?? 'running';
     this.#complete = true;
   }
 }

@@ -32,7 +32,7 @@ export class VirtioMmio extends Device<typeof virtioMmioProperties> implements V
   readonly dma: Dma;
   /** Where the registers are, for the machine to map. */
   readonly region: MemoryRegion;
-  readonly irq: IrqLine = this.output('irq');
+  readonly irq: IrqLine = this.output('irq', 'sysbus-irq');
   readonly #bus: VirtioBus;
   readonly #setups = new QueueSetups();
   readonly #saved = this.state(1, {

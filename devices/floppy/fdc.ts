@@ -109,7 +109,7 @@ export class FloppyController extends IsaDevice<typeof properties> {
   readonly cable: FloppyBus;
   readonly s = this.state(1, controllerState, { onReset: 'keep' });
   readonly #heads = [0, 1].map(unit => this.state(1, headState, { name: `drive${unit}`, onReset: 'keep' }));
-  readonly #interrupt = this.output('irq');
+  readonly #interrupt = this.unlistedOutput('irq');
   readonly #result = this.clock.timer('result', () => this.#finishReadId());
   #dmaChannel: IsaDmaChannel | undefined;
   /** The sector in the FIFO, as a byte offset on the medium; -1 where it is none. */

@@ -29,7 +29,7 @@ const WITHOUT_DMA: AtaTransport = {
 
 /** One channel on the ISA bus, as on the AT's disk adapters. */
 export class IsaIde extends IsaDevice<typeof properties> {
-  readonly #interrupt = this.output('irq');
+  readonly #interrupt = this.unlistedOutput('irq');
   readonly ideBus: IdeBus;
 
   constructor(context: DeviceContext<typeof properties>) {
@@ -60,7 +60,7 @@ export class IsaIde extends IsaDevice<typeof properties> {
     const { iobase, iobase2, irq } = this.props;
     const { channel } = this.ideBus;
     this.ports(iobase, COMMAND_BLOCK_SIZE, channel.commandBlock, undefined, 'ide');
-    this.ports(iobase2, 1, channel.controlPort, undefined, 'ide-control');
+    this.ports(iobase2, 1, channel.controlPort, undefined, 'ide');
     this.connectIrq(this.#interrupt, irq);
   }
 

@@ -52,7 +52,7 @@ export class PiixIde extends PciDevice {
   #makeChannel(number: number, busName: string): Channel {
     const name = `channel${number}`;
     const keep = { onReset: 'keep' } as const;
-    const interrupt = this.output('irq', name);
+    const interrupt = this.unlistedOutput(name);
     const master = new BusMaster(this.dma, this.state(1, busMasterState, { name: `${name}.bmdma`, ...keep }));
     const channel = new AtaChannel({
       transport: master,
@@ -84,8 +84,8 @@ export class PiixIde extends PciDevice {
     this.#channels.forEach(({ bus: { channel }, interrupt }, number) => {
       const place = LEGACY[number === 0 ? 0 : 1];
       const regions: readonly (readonly [number, MemoryRegion])[] = [
-        [place.command, MemoryRegion.io(`ide${number}`, COMMAND_BLOCK_SIZE, this.shielded(channel.commandBlock))],
-        [place.control, MemoryRegion.io(`ide${number}-control`, 1, this.shielded(channel.controlPort))],
+        [place.command, MemoryRegion.io('ide', COMMAND_BLOCK_SIZE, this.shielded(channel.commandBlock))],
+        [place.control, MemoryRegion.io('ide', 1, this.shielded(channel.controlPort))],
       ];
       for (const [at, region] of regions) {
         io.add(region, at, 0);

@@ -1,9 +1,10 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import type { Player } from './qtest-player.ts';
 
 /** Anything that JSON can say. */
@@ -48,6 +49,14 @@ export async function ask(player: Player, machine: readonly string[], questions:
     server.close();
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** What the program prints for options that ask for a listing. */
+export async function listing(player: Player, args: readonly string[]): Promise<string[]> {
+  const [program = ''] = player.command;
+  const entry = player.command.filter(word => word.endsWith('.js'));
+  const { stdout } = await promisify(execFile)(program, [...entry, ...args]);
+  return stdout.split('\n');
 }
 
 async function converse(socket: Socket, questions: readonly Question[]): Promise<Json[]> {

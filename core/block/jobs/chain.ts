@@ -110,6 +110,26 @@ export class CommitJob extends Job {
   }
 }
 
+/**
+ * Writes what `top` has of its own into the image behind it, while nothing else happens to either (the monitor's `commit`). What
+ * the machine sees stays the same.
+ */
+export async function commitBacking(graph: BlockGraph, top: BlockNode): Promise<void> {
+  const base = top.withoutFilters.backing;
+  if (base === undefined) throw new BlockError('No medium found');
+  await graph.drained(() =>
+    whileWritable(base, async () => {
+      if (base.length < top.length) await base.truncate(top.length);
+      for (let at = 0; at < top.length; ) {
+        const found = await allocatedAbove(top, base, at, Math.min(CHUNK, top.length - at));
+        if (found.allocated) await copyRange(top, base, at, found.bytes);
+        at += found.bytes;
+      }
+      await base.flush();
+    }),
+  );
+}
+
 export interface StreamOptions extends JobOptions {
   readonly top: BlockNode;
   /** What backs the image in the end; undefined for nothing. */

@@ -18,6 +18,7 @@ import { migrationCommands } from './migration.ts';
 import { miscCommands } from './misc.ts';
 import { netCommands } from './net.ts';
 import { objectCommands } from './objects.ts';
+import { pciCommands } from './pci.ts';
 import { pluginCommands } from './plugins.ts';
 import { unsupportedCommands } from './unsupported.ts';
 import { usbCommands } from './usb.ts';
@@ -39,6 +40,7 @@ export function commandTable(program: Program): CommandTable<QmpSession> {
     .add(blockJobCommands(program))
     .add(blockExportCommands(program))
     .add(netCommands(program))
+    .add(pciCommands(program))
     .add(hostCommands(program))
     .add(dumpCommands(program))
     .add(migrationCommands(program))

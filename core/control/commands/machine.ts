@@ -62,7 +62,7 @@ export function machineCommands(program: Program): Handlers<QmpSession> {
       }));
     },
     'x-query-numa': async () => ({
-      'human-readable-text': (await import('../hmp/info.ts')).numaReport(program.machine),
+      'human-readable-text': (await import('../hmp/info/machine.ts')).numaReport(program.machine),
     }),
     'query-acpi-ospm-status': () => {
       const found = [...program.machine.devices()].some(({ typeName }) => ACPI_DEVICES.has(typeName));

@@ -1,4 +1,5 @@
 import { closeSync, openSync } from 'node:fs';
+import { hostError, reason } from '../../block/io-error.ts';
 import { writeFully } from '../../host/files.ts';
 import type { Machine } from '../../machine/machine.ts';
 import { type Balloon, findBalloon } from '../../virtio/balloon.ts';
@@ -17,7 +18,7 @@ export function writeMemoryFile(path: string, size: number, fill: (offset: numbe
   try {
     fd = openSync(path, 'w', 0o644);
   } catch (cause) {
-    throw new QmpError(`Could not open '${path}': ${cause instanceof Error ? cause.message : String(cause)}`);
+    throw new QmpError(`Could not open '${path}': ${reason(hostError(cause))}`);
   }
   try {
     for (let done = 0; done < size; done += PIECE) {

@@ -1,6 +1,7 @@
 import type { CpuState } from '../../accel/cpu-state.ts';
 import type { Program } from '../program.ts';
 import type { CommandName } from '../qmp/catalog.ts';
+import type { HmpArguments } from './arguments.ts';
 
 /** What a command of the human monitor works with. */
 export interface HmpContext {
@@ -13,26 +14,36 @@ export interface HmpContext {
   qmp(name: CommandName, args?: Readonly<Record<string, unknown>>): Promise<unknown>;
 }
 
+type Output = string | undefined;
+
 /** One command of the human monitor. */
 export interface HmpCommand {
   readonly names: readonly string[];
+  /** Its arguments in QEMU's notation: see `parseArguments`. */
+  readonly spec: string;
   readonly params: string;
   readonly help: string;
-  /** `text` is what stands behind the name. Returns what is printed. */
-  run(context: HmpContext, text: string): string | undefined | Promise<string | undefined>;
+  /** Returns what is printed. */
+  run(context: HmpContext, args: HmpArguments): Output | Promise<Output>;
 }
 
-/** Declares a command; `'q|quit'` has two names. */
-export const hmp = (names: string, params: string, help: string, run: HmpCommand['run']): HmpCommand => ({
+/** Declares a command; `'quit|q'` has two names. */
+export const hmp = (names: string, spec: string, params: string, help: string, run: HmpCommand['run']): HmpCommand => ({
   names: names.split('|'),
+  spec,
   params,
   help,
   run,
 });
 
-/** Words of a command's arguments; quotes keep spaces. */
-export function words(text: string): string[] {
-  return [...text.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)].map(
-    match => match[1]?.replace(/\\(.)/g, '$1') ?? match[2] ?? '',
-  );
-}
+/** A command that is a QMP command, with what `args` makes of the line; it prints nothing. */
+export const viaQmp =
+  (
+    name: CommandName,
+    args: (line: HmpArguments) => Readonly<Record<string, unknown>> = () => ({}),
+  ): HmpCommand['run'] =>
+  async (context, line) => {
+    const given = Object.entries(args(line)).filter(([, value]) => value !== undefined);
+    await context.qmp(name, Object.fromEntries(given));
+    return undefined;
+  };

@@ -3,12 +3,10 @@ import { HelpWanted } from '../options/opts.ts';
 import type { Program } from '../program.ts';
 import { ROOT } from '../qapi/types.ts';
 import type { CommandName } from '../qmp/catalog.ts';
-import type { HmpCommand, HmpContext } from './command.ts';
-import { HMP_COMMANDS as OTHER_COMMANDS } from './commands.ts';
-import { DISPLAY_COMMANDS } from './display.ts';
-import { INFO_COMMANDS } from './info.ts';
-
-const HMP_COMMANDS = [...OTHER_COMMANDS, ...DISPLAY_COMMANDS];
+import { HmpUsage, parseArguments } from './arguments.ts';
+import { type HmpCommand, type HmpContext, hmp } from './command.ts';
+import { HMP_COMMANDS } from './commands/index.ts';
+import { INFO_COMMANDS } from './info/index.ts';
 
 /** Executes one line of the human monitor and returns what it prints, lines ending in CR LF. */
 export async function executeHmp(program: Program, line: string, cpu: number | undefined): Promise<string> {
@@ -32,6 +30,9 @@ export function hmpContext(program: Program, cpu: number): HmpContext {
   };
 }
 
+/** Declarations with numbers, which may be expressions of registers. */
+const USES_NUMBERS = /:[ilM]/;
+
 const find = (table: readonly HmpCommand[], name: string): HmpCommand | undefined =>
   table.find(command => command.names.includes(name));
 
@@ -46,21 +47,28 @@ export async function executeIn(context: HmpContext, line: string): Promise<stri
     if (topic === '') return helpFor(INFO_COMMANDS, 'info ');
     const command = find(INFO_COMMANDS, topic);
     if (command === undefined) return `unknown command: 'info ${topic}'\n`;
-    return run(command, context, more.join(' '));
+    return run(command, `info ${topic}`, context, more.join(' '));
   }
   const command = find(HMP_COMMANDS, name);
   if (command === undefined) return `unknown command: '${name === '' ? text : name}'\n`;
-  return run(command, context, rest);
+  return run(command, name, context, rest);
 }
 
-async function run(command: HmpCommand, context: HmpContext, text: string): Promise<string> {
+async function run(command: HmpCommand, typed: string, context: HmpContext, text: string): Promise<string> {
   try {
-    return (await command.run(context, text)) ?? '';
+    const cpu = USES_NUMBERS.test(command.spec) ? context.cpuState() : undefined;
+    return (await command.run(context, parseArguments(command.names.join('|'), command.spec, text, cpu))) ?? '';
   } catch (error) {
     if (error instanceof HelpWanted) return '';
+    if (error instanceof HmpUsage) return `${error.message}\nTry "help ${typed}" for more information\n`;
     return `Error: ${error instanceof Error ? error.message : String(error)}\n`;
   }
 }
+
+const nothing = (): undefined => undefined;
+const HELP = hmp('help|?', 'name:S?', '[cmd]', 'show the help', nothing);
+const INFO = hmp('info', 'item:s?', '[subcommand]', 'show what is', nothing);
+const byName = ({ names: [a = ''] }: HmpCommand, { names: [b = ''] }: HmpCommand): number => (a < b ? -1 : 1);
 
 const usage = (command: HmpCommand, prefix: string): string =>
   `${prefix}${command.names.join('|')} ${command.params} -- ${command.help}\n`;
@@ -69,8 +77,7 @@ const helpFor = (table: readonly HmpCommand[], prefix: string): string =>
 
 function help(topic: string): string {
   const [first = '', second] = topic.split(/\s+/);
-  if (first === '')
-    return `${helpFor(HMP_COMMANDS, '')}info [subcommand] -- show various information about the system state\n`;
+  if (first === '') return helpFor([...HMP_COMMANDS, HELP, INFO].sort(byName), '');
   if (first === 'info') {
     if (second === undefined) return helpFor(INFO_COMMANDS, 'info ');
     const command = find(INFO_COMMANDS, second);

@@ -10,6 +10,7 @@ function register(cpu: CpuState | undefined, name: string): bigint {
   if (narrow >= 0) return BigInt.asUintN(32, cpu.gpr[narrow] ?? 0n);
   switch (name) {
     case 'pc':
+      return cpu.rip + cpu.cs.base;
     case 'eip':
     case 'rip':
       return cpu.rip;
@@ -26,7 +27,7 @@ function register(cpu: CpuState | undefined, name: string): bigint {
         if (segment?.[2] === 'base') return cpu[key].base;
         return BigInt(segment?.[2] === 'limit' ? cpu[key].limit : cpu[key].selector);
       }
-      throw new QmpError(`unknown register '$${name}'`);
+      throw new QmpError('unknown register');
     }
   }
 }

@@ -1,7 +1,6 @@
 import { readLinear, translate } from '../debug/translate.ts';
 import { QmpError } from '../qapi/error.ts';
 import type { HmpContext } from './command.ts';
-import { evaluate } from './expression.ts';
 
 /** `/8xw`: how many, in which form, how wide. */
 export interface Format {
@@ -12,6 +11,7 @@ export interface Format {
 }
 
 const SIZES: Readonly<Record<string, number>> = { b: 1, h: 2, w: 4, g: 8 };
+const CR0_PG = 1n << 31n;
 const last: { letter: string; size: number } = { letter: 'x', size: 4 };
 
 /** Takes a format off the start of `text`. */
@@ -24,7 +24,7 @@ export function takeFormat(text: string): { format: Format; rest: string } {
     else if ('xduoci'.includes(character)) letter = character;
     else throw new QmpError(`invalid char in format: '${character}'`);
   }
-  const width = letter === 'i' ? 1 : (size ?? (letter === 'c' ? 1 : last.size));
+  const width = letter === 'i' ? 1 : (size ?? last.size);
   last.letter = letter;
   if (letter !== 'i') last.size = width;
   return {
@@ -48,7 +48,7 @@ export function formatValue(value: bigint, letter: string, size: number): string
         .toString()
         .padStart(Math.ceil((size * 80) / 33));
     case 'c': {
-      const code = Number(BigInt.asUintN(8, value));
+      const code = Number(BigInt.asUintN(32, value));
       const shown =
         code >= 0x20 && code < 0x7f ? String.fromCharCode(code) : `\\x${code.toString(16).padStart(2, '0')}`;
       return `'${shown}'`;
@@ -61,14 +61,17 @@ export function formatValue(value: bigint, letter: string, size: number): string
 }
 
 /** `x` and `xp`. */
-export function dumpMemory(context: HmpContext, text: string, physical: boolean): string {
-  const { format, rest } = takeFormat(text);
+export function dumpMemory(context: HmpContext, format: Format, address: bigint, physical: boolean): string {
   const cpu = context.cpuState();
   if (cpu === undefined && (format.letter === 'i' || !physical)) return 'Can not dump without CPU\n';
-  const { value: start } = evaluate(rest, cpu);
+  const start = BigInt.asUintN(64, address);
   const { memory } = context.program.machine;
   const read = (at: bigint, length: number): Uint8Array | undefined => {
-    if (!physical && cpu !== undefined) return readLinear(cpu, memory, at, length);
+    if (!physical && cpu !== undefined) {
+      // Without paging a linear address has 32 bits.
+      if ((cpu.cr0 & CR0_PG) === 0n && at > 0xffff_ffffn) return undefined;
+      return readLinear(cpu, memory, at, length);
+    }
     const bytes = new Uint8Array(length);
     return memory.readBytes(Number(at), bytes, 0, length) ? bytes : undefined;
   };
@@ -76,7 +79,7 @@ export function dumpMemory(context: HmpContext, text: string, physical: boolean)
     return `0x${start.toString(16).padStart(8, '0')}:  Asm output not supported by this program\n`;
   const size = format.letter === 'c' ? 1 : format.size;
   const lineSize = size === 1 ? 8 : 16;
-  const total = Math.min(size * format.count, 2 ** 24);
+  const total = Math.min(format.size * format.count, 2 ** 24);
   const lines: string[] = [];
   for (let done = 0; done < total; done += lineSize) {
     const length = Math.min(lineSize, total - done);
@@ -99,9 +102,9 @@ export function dumpMemory(context: HmpContext, text: string, physical: boolean)
 }
 
 /** `gva2gpa`. */
-export function showTranslation(context: HmpContext, text: string): string {
+export function showTranslation(context: HmpContext, address: bigint): string {
   const cpu = context.cpuState();
   if (cpu === undefined) return 'No cpu\n';
-  const physical = translate(cpu, context.program.machine.memory, evaluate(text, cpu).value);
+  const physical = translate(cpu, context.program.machine.memory, BigInt.asUintN(64, address));
   return physical === undefined ? 'Unmapped\n' : `gpa: 0x${physical.toString(16)}\n`;
 }

@@ -37,6 +37,11 @@ export function parseUri(uri: string, named: (name: string) => number | undefine
   }
 }
 
+/** Where the input end listens, as management tools are told (QAPI SocketAddress). */
+export type SocketAddress =
+  | { readonly type: 'inet'; readonly host: string; readonly port: string }
+  | { readonly type: 'unix'; readonly path: string };
+
 /** The output end, and a promise of its proper end. */
 export interface Sink {
   readonly stream: Writable;
@@ -60,6 +65,10 @@ export async function openSink(uri: MigrationUri): Promise<Sink> {
       return { stream: file, finished: () => ended(file) };
     }
     case 'fd': {
+      if (fstatSync(uri.fd).isSocket()) {
+        const socket = new Socket({ fd: uri.fd, allowHalfOpen: true, readable: true, writable: true });
+        return { stream: socket, finished: () => acknowledged(socket) };
+      }
       const file = createWriteStream('', { fd: uri.fd });
       return { stream: file, finished: () => ended(file) };
     }
@@ -104,7 +113,7 @@ async function childEnded(child: ChildProcess): Promise<void> {
 }
 
 /** The input end: for a server, the first client. */
-export async function openSource(uri: MigrationUri, listening: (description: string) => void): Promise<Readable> {
+export async function openSource(uri: MigrationUri, listening: (address: SocketAddress) => void): Promise<Readable> {
   switch (uri.kind) {
     case 'tcp':
     case 'unix': {
@@ -113,7 +122,10 @@ export async function openSource(uri: MigrationUri, listening: (description: str
       if (uri.kind === 'unix') rmSync(uri.path, { force: true });
       server.listen(uri.kind === 'unix' ? { path: uri.path } : { host: uri.host || '0.0.0.0', port: uri.port });
       await once(server, 'listening');
-      listening(uri.kind === 'unix' ? uri.path : JSON.stringify(server.address()));
+      const address = server.address();
+      if (uri.kind === 'unix') listening({ type: 'unix', path: uri.path });
+      else if (typeof address === 'object' && address !== null)
+        listening({ type: 'inet', host: address.address, port: String(address.port) });
       const [socket] = (await once(server, 'connection')) as [Socket];
       server.close();
       return socket;
@@ -127,7 +139,7 @@ export async function openSource(uri: MigrationUri, listening: (description: str
       // A saved machine that a management tool has opened, and read its own header off; node:net takes pipes and sockets only.
       return fstatSync(uri.fd).isFile()
         ? createReadStream('', { fd: uri.fd })
-        : new Socket({ fd: uri.fd, readable: true, writable: false });
+        : new Socket({ fd: uri.fd, readable: true, writable: fstatSync(uri.fd).isSocket(), allowHalfOpen: true });
     default:
       return spawn('/bin/sh', ['-c', uri.command], { stdio: ['ignore', 'pipe', 'inherit'] }).stdout;
   }

@@ -1,30 +1,32 @@
-import { once } from 'node:events';
-import { handOver, takeOver } from '../../block/handover.ts';
-import type { RunState } from '../../machine/run-state.ts';
-import { MachineLoader, saveMachine } from '../../state/snapshot.ts';
+import { handOver } from '../../block/handover.ts';
+import { MachineLoader } from '../../state/snapshot.ts';
 import type { Program } from '../program.ts';
 import type { Value } from '../qapi/declare.ts';
 import { QmpError } from '../qapi/error.ts';
 import type { MigrationInfo } from '../qapi/schema/migration.ts';
-import { acknowledge, type MigrationUri, openSink, openSource, parseUri } from './channel.ts';
+import { acknowledge, type MigrationUri, openSink, openSource, parseUri, type SocketAddress } from './channel.ts';
+import { Outgoing } from './outgoing.ts';
+import { MigrationSettings } from './settings.ts';
 
 type Info = Value<typeof MigrationInfo>;
 type Status = NonNullable<Info['status']>;
 
+const UNDER_WAY: ReadonlySet<Status> = new Set(['setup', 'active', 'pre-switchover', 'device', 'cancelling']);
+
 /** Sending the machine's state away, and taking it in. */
 export class Migration {
+  readonly settings = new MigrationSettings();
   readonly #program: Program;
-  /** `events`: whether MIGRATION events are sent. */
-  events = false;
-  /** `validate-uuid`: the other side must have the same UUID. */
-  validateUuid = false;
   #status: Status = 'none';
   #error: string | undefined;
   #startedAt = 0;
+  #setup = 0;
   #total = 0;
   #downtime = 0;
-  #transferred = 0;
-  #cancelled = false;
+  #outgoing: Outgoing | undefined;
+  #listening: SocketAddress | undefined;
+  #continue: (() => void) | undefined;
+  #settled: Promise<void> = Promise.resolve();
 
   constructor(program: Program) {
     this.#program = program;
@@ -32,56 +34,105 @@ export class Migration {
 
   /** `query-migrate`. */
   get info(): Info {
-    if (this.#status === 'none') return {};
-    const { ramSize } = this.#program.machine.config;
+    const address = this.#listening === undefined ? {} : { 'socket-address': [this.#listening] };
+    if (this.#status === 'none') return address;
     const done = this.#status === 'completed';
+    const outgoing = this.#outgoing;
     return {
       status: this.#status,
-      'total-time': done ? this.#total : Math.round(performance.now() - this.#startedAt),
-      ...(done && { downtime: this.#downtime }),
-      'setup-time': 0,
+      ...address,
       ...(this.#error !== undefined && { 'error-desc': this.#error }),
-      ram: {
-        transferred: this.#transferred,
-        remaining: done ? 0 : Math.max(0, ramSize - this.#transferred),
-        total: ramSize,
-        duplicate: 0,
-        skipped: 0,
-        normal: Math.ceil(this.#transferred / 4096),
-        'normal-bytes': this.#transferred,
-        'dirty-pages-rate': 0,
-        mbps: 0,
-        'dirty-sync-count': 1,
-        'postcopy-requests': 0,
-        'page-size': 4096,
-        'multifd-bytes': 0,
-        'pages-per-second': 0,
-        'precopy-bytes': 0,
-        'downtime-bytes': this.#transferred,
-        'postcopy-bytes': 0,
-        'dirty-sync-missed-zero-copy': 0,
-      },
+      ...(outgoing !== undefined && {
+        'total-time': UNDER_WAY.has(this.#status) ? Math.round(performance.now() - this.#startedAt) : this.#total,
+        'setup-time': this.#setup,
+        ...(done ? { downtime: this.#downtime } : { 'expected-downtime': outgoing.expectedDowntime }),
+        ...(this.#status === 'setup' ? {} : { ram: this.#ramStats(outgoing, done) }),
+        ...(this.settings.has('xbzrle') && { 'xbzrle-cache': this.#deltaStats(outgoing) }),
+        ...(outgoing.throttlePercentage > 0 && { 'cpu-throttle-percentage': outgoing.throttlePercentage }),
+      }),
     };
   }
 
-  /** `migrate`: returns once the way is open; the rest goes on by itself. */
-  start(uri: string): void {
-    if (this.#status === 'active' || this.#status === 'setup')
+  #ramStats(outgoing: Outgoing, done: boolean): NonNullable<Info['ram']> {
+    const mbps = (outgoing.bandwidth * 8) / 1000;
+    return {
+      transferred: outgoing.transferred,
+      remaining: done ? 0 : outgoing.remaining,
+      total: outgoing.total,
+      duplicate: outgoing.zeroPages,
+      skipped: 0,
+      normal: outgoing.normalPages,
+      'normal-bytes': outgoing.normalPages * 4096,
+      'dirty-pages-rate': outgoing.dirtyPagesPerSecond,
+      mbps,
+      'dirty-sync-count': outgoing.syncs,
+      'postcopy-requests': 0,
+      'page-size': 4096,
+      'multifd-bytes': 0,
+      'pages-per-second': Math.round((outgoing.bandwidth * 1000) / 4096),
+      'precopy-bytes': outgoing.precopyBytes || outgoing.transferred,
+      'downtime-bytes': outgoing.downtimeBytes,
+      'postcopy-bytes': 0,
+      'dirty-sync-missed-zero-copy': 0,
+    };
+  }
+
+  #deltaStats(outgoing: Outgoing): NonNullable<Info['xbzrle-cache']> {
+    const { deltaPages, deltaBytes, deltaOverflows } = outgoing;
+    return {
+      'cache-size': this.settings.number('xbzrle-cache-size'),
+      bytes: deltaBytes,
+      pages: deltaPages,
+      'cache-miss': 0,
+      'cache-miss-rate': 0,
+      'encoding-rate': deltaBytes === 0 ? 0 : (deltaPages * 4096) / deltaBytes,
+      overflow: deltaOverflows,
+    };
+  }
+
+  /** Resolves when the migration under way is over, one way or the other. */
+  settled(): Promise<void> {
+    return this.#settled;
+  }
+
+  /** @throws QmpError while one is under way: its settings must stay as they are */
+  refuseWhileUnderWay(): void {
+    if (this.#outgoing !== undefined && UNDER_WAY.has(this.#status))
       throw new QmpError("There's a migration process in progress");
+  }
+
+  /** `migrate`: the rest goes on by itself. */
+  start(uri: string): void {
+    this.refuseWhileUnderWay();
     if (this.#program.runState === 'inmigrate') throw new QmpError('Guest is waiting for an incoming migration');
     if (this.#program.runState === 'postmigrate')
       throw new QmpError("Can't migrate the vm that was paused due to previous migration");
     const target = parseUri(uri, name => this.#program.takeNamedFd(name));
     this.#error = undefined;
-    this.#cancelled = false;
-    this.#transferred = 0;
     this.#startedAt = performance.now();
+    this.#outgoing = new Outgoing(this.#program.machine, {
+      settings: this.settings,
+      pass: number => {
+        if (this.settings.has('events')) this.#program.emit('MIGRATION_PASS', { pass: number });
+      },
+      stopped: () => this.#beforeSwitchover(),
+    });
     this.#set('setup');
-    this.#send(target).catch(error => this.#program.report.error(error));
+    this.#settled = this.#send(target, this.#outgoing);
   }
 
+  /** `migrate_cancel`: the machine stays here. */
   cancel(): void {
-    if (this.#status === 'active' || this.#status === 'setup') this.#cancelled = true;
+    if (!UNDER_WAY.has(this.#status) || this.#outgoing === undefined) return;
+    this.#set('cancelling');
+    this.#outgoing.cancel();
+    this.#continue?.();
+  }
+
+  /** `migrate-continue`: the machine has been stopped, and what is left may go. */
+  proceed(state: Status): void {
+    if (this.#status !== state) throw new QmpError(`Migration not in expected state: ${this.#status}`);
+    this.#continue?.();
   }
 
   /** `-incoming`, `migrate-incoming`. The machine starts once the state is there, unless `-S` was given. */
@@ -89,8 +140,8 @@ export class Migration {
     const { machine, report } = this.#program;
     const source = parseUri(uri, name => this.#program.takeNamedFd(name));
     this.#set('setup');
-    const stream = await openSource(source, where => {
-      if (source.kind === 'tcp') report.info(`waiting for a migration on ${where}`);
+    const stream = await openSource(source, address => {
+      this.#listening = address;
     });
     this.#set('active');
     const loader = new MachineLoader(machine);
@@ -109,19 +160,19 @@ export class Migration {
       return;
     }
     acknowledge(stream);
-    const active = await this.#takeImages();
-    this.#transferred = loader.transferred;
-    this.#total = Math.round(performance.now() - this.#startedAt);
+    const state = loader.runState;
+    const starts = state === 'running' && !this.#program.line.has('S');
+    const late = !starts && this.settings.has('late-block-activate');
+    const active = late || (await this.#takeImages());
     this.#set('completed');
-    const state = loader.runState ?? 'running';
     machine.power.setState(state === 'running' ? 'paused' : state);
-    if (state === 'running' && active && !this.#program.line.has('S')) machine.start();
+    if (starts && active) machine.start();
   }
 
-  /** The other side has let go of the images. @returns false where they cannot be had; the user was told */
+  /** The other side has let go of the images, or never had them. @returns false where they cannot be had; the user was told */
   async #takeImages(): Promise<boolean> {
     try {
-      await takeOver((await this.#program.blocks()).graph);
+      await this.#program.takeImages();
       return true;
     } catch (error) {
       this.#program.report.error(error);
@@ -129,40 +180,46 @@ export class Migration {
     }
   }
 
-  /** Stops the machine and sends it; if that fails, it goes on as before. */
-  async #send(target: MigrationUri): Promise<void> {
+  async #send(target: MigrationUri, outgoing: Outgoing): Promise<void> {
     const { machine } = this.#program;
-    const before: RunState = machine.runState;
-    const { graph } = await this.#program.blocks();
+    const before = machine.runState;
     try {
       const sink = await openSink(target);
-      const failure = new Promise<never>((_, reject) => sink.stream.once('error', reject));
-      failure.catch(() => undefined);
+      this.#setup = Math.round(performance.now() - this.#startedAt);
       this.#set('active');
-      const stoppedAt = performance.now();
-      machine.stop('finish-migrate');
-      await handOver(graph);
-      for (const piece of saveMachine(machine, { uuid: this.validateUuid, runState: before })) {
-        if (this.#cancelled) throw new QmpError('cancelled');
-        this.#transferred += piece.length;
-        if (!sink.stream.write(piece)) await Promise.race([once(sink.stream, 'drain'), failure]);
-      }
-      await Promise.race([sink.finished(), failure]);
-      this.#downtime = Math.round(performance.now() - stoppedAt);
-      this.#total = Math.round(performance.now() - this.#startedAt);
+      await outgoing.run(sink);
+      const now = performance.now();
+      this.#downtime = Math.round(now - (outgoing.stoppedAt ?? now));
+      this.#total = Math.round(now - this.#startedAt);
       machine.power.setState('postmigrate');
       this.#set('completed');
     } catch (error) {
-      this.#error = error instanceof Error ? error.message : String(error);
-      await takeOver(graph).catch(failure => this.#program.report.error(failure));
+      await this.#takeImages();
+      const cancelled = this.#status === 'cancelling';
+      if (!cancelled) this.#error = error instanceof Error ? error.message : String(error);
+      this.#total = Math.round(performance.now() - this.#startedAt);
       if (before === 'running') machine.start();
       else machine.power.setState(before);
-      this.#set(this.#cancelled ? 'cancelled' : 'failed');
+      this.#set(cancelled ? 'cancelled' : 'failed');
     }
+  }
+
+  async #beforeSwitchover(): Promise<void> {
+    if (this.settings.has('pause-before-switchover')) {
+      const released = new Promise<void>(resolve => {
+        this.#continue = resolve;
+      });
+      this.#set('pre-switchover');
+      await released;
+      this.#continue = undefined;
+      if (this.#status === 'cancelling') return;
+    }
+    this.#set('device');
+    await handOver((await this.#program.blocks()).graph);
   }
 
   #set(status: Status): void {
     this.#status = status;
-    if (this.events) this.#program.emit('MIGRATION', { status });
+    if (this.settings.has('events')) this.#program.emit('MIGRATION', { status });
   }
 }

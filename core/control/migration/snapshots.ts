@@ -115,7 +115,7 @@ export async function listSnapshots(program: Program): Promise<string> {
   try {
     nodes = await disks(program);
   } catch {
-    return 'No available block device supports snapshots\n';
+    return 'no block device can store vmstate for snapshot\n';
   }
   const whole = (nodes[0]?.snapshots.list ?? []).filter(({ name }) =>
     nodes.every(node => node.snapshots.find(name) !== undefined),

@@ -25,6 +25,9 @@ const TITLES: readonly (readonly [category: string, title: string])[] = [
   ['uncategorized', 'Uncategorized'],
 ];
 
+/** Where the types come from that QEMU's clients know. */
+const BUILT_IN = 'southbridge';
+
 const isHelp = (value: unknown): boolean => value === 'help' || value === '?';
 
 /** The listing that the command line asks for: `-machine help`, `-device e1000,help` and the like. */
@@ -109,8 +112,12 @@ async function machineOptions(registry: TypeRegistry, name: string): Promise<str
   return `${type.type}-machine options:\n${rows.sort().join('\n')}\n`;
 }
 
+/** Models that are not a certain processor; QEMU lists them last. */
+const SPECIAL_MODELS: readonly string[] = ['base', 'host', 'max'];
+
 function cpuList(): string {
-  const names = [...CPU_NAMES.keys()].sort();
+  const names = [...CPU_NAMES.keys()].filter(name => !SPECIAL_MODELS.includes(name)).sort();
+  names.push(...SPECIAL_MODELS);
   return `Available CPUs:\n${names.map(name => `x86 ${name}\n`).join('')}\nRecognized CPUID flags:\n${wrap(FEATURES)}\n`;
 }
 
@@ -127,7 +134,7 @@ function wrap(words: readonly string[]): string {
   return [...lines, line].join('\n');
 }
 
-async function deviceList(registry: TypeRegistry): Promise<string> {
+export async function deviceList(registry: TypeRegistry): Promise<string> {
   await registry.loadAll();
   const devices = registry.devices().filter(type => type.userCreatable);
   const sections = TITLES.flatMap(([category, title]) => {
@@ -143,14 +150,19 @@ async function deviceList(registry: TypeRegistry): Promise<string> {
   return `${sections.join('\n')}`;
 }
 
-async function deviceHelp(registry: TypeRegistry, driver: string): Promise<string> {
+export async function deviceHelp(registry: TypeRegistry, driver: string): Promise<string> {
   const type = await requireCreatable(registry, driver);
-  const rows = Object.entries(type.properties).map(([name, property]) => {
-    const left = `  ${name}=<${property.type}>`;
-    const fallback = property.default === undefined ? '' : ` (default: ${String(property.format(property.default))})`;
-    const help = property.help === undefined ? '' : ` - ${property.help}`;
-    return help === '' && fallback === '' ? left : `${left.padEnd(24)}${help}${fallback}`;
-  });
+  const own = registry.origin(type.type).source !== BUILT_IN;
+  const rows = Object.entries(type.properties)
+    .filter(([, property]) => property.listed !== 'no')
+    .map(([name, property]) => {
+      const about = property.description ?? (own ? property.help : undefined);
+      const shown = property.default !== undefined && property.listed === 'yes';
+      const value = shown ? property.format(property.default) : undefined;
+      const fallback = shown ? ` (default: ${typeof value === 'string' ? JSON.stringify(value) : String(value)})` : '';
+      const left = `  ${name}=<${property.type}>`;
+      return about === undefined && !shown ? left : `${left.padEnd(24)} - ${about ?? ''}${fallback}`;
+    });
   return rows.length === 0
     ? `There are no options for ${driver}.\n`
     : `${driver} options:\n${rows.sort().join('\n')}\n`;

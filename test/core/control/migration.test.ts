@@ -9,7 +9,7 @@ const folder = mkdtempSync(join(tmpdir(), 'southbridge-'));
 async function settle(program: RunningProgram): Promise<Record<string, unknown>> {
   for (;;) {
     const { return: info } = (await program.execute('query-migrate')) as { return: Record<string, unknown> };
-    if (info['status'] !== 'setup' && info['status'] !== 'active') return info;
+    if (!['setup', 'active', 'device', 'cancelling'].includes(String(info['status']))) return info;
     await new Promise(resolve => setTimeout(resolve, 20));
   }
 }

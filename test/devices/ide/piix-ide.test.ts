@@ -32,7 +32,7 @@ async function lab(
   bus?.plug(cd ? ideCd : ideHd, { unit: '0' }, { drive: disk.backend, ...props });
   const { ports, memory } = table.machine;
   const master = card.port(4);
-  const line = card.device.outputPins.get('channel0')?.[0];
+  const line = card.device.wires.get('channel0');
   const write = (register: number, value: number): void => ports.write(BASE + register, 1, value);
   return {
     ...disk,

@@ -188,6 +188,9 @@ export const commands = {
   'migrate-set-parameters': command('Sets parameters of migration', { args: MigrateSetParameters }),
   'query-migrate-parameters': command('Parameters of migration', { returns: MigrationParameters }),
   'migrate-incoming': command('Starts to wait for an incoming migration', { args: { uri: str } }),
+  'migrate-recover': command('Takes up a postcopy migration that was interrupted', { args: { uri: str }, oob: true }),
+  'migrate-pause': command('Interrupts a postcopy migration', { oob: true }),
+  'migrate-start-postcopy': command('Lets the machine run on the other side before all of its memory is there', {}),
   'snapshot-save': command("Saves the machine's state in a job", {
     args: { 'job-id': str, tag: str, vmstate: str, devices: array(str) },
   }),

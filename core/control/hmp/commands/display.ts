@@ -1,7 +1,7 @@
-import type { InputButton, InputEvent } from '../../display/input.ts';
-import { QmpError } from '../qapi/error.ts';
-import { QKeyCode } from '../qapi/schema/ui.ts';
-import { type HmpCommand, type HmpContext, hmp, words } from './command.ts';
+import type { InputButton, InputEvent } from '../../../display/input.ts';
+import { QmpError } from '../../qapi/error.ts';
+import { QKeyCode } from '../../qapi/schema/ui.ts';
+import { type HmpCommand, type HmpContext, hmp, viaQmp } from '../command.ts';
 
 /** Bits of `mouse_button`. */
 const BUTTONS: readonly (readonly [InputButton, number])[] = [
@@ -24,58 +24,50 @@ function keyValue(name: string): { type: 'qcode' | 'number'; data: string | numb
   throw new QmpError(`unknown key: '${name}'`);
 }
 
-/** Takes `-x value` out of a command's words. */
-function takeOption(list: string[], flag: string): string | undefined {
-  const at = list.indexOf(flag);
-  return at < 0 ? undefined : list.splice(at, 2)[1];
-}
-
 /** Commands about screens, keyboards and mice. */
 export const DISPLAY_COMMANDS: readonly HmpCommand[] = [
   hmp(
     'screendump',
+    'filename:F,format:-fs,device:s?,head:i?',
     'filename [-f format] [device [head]]',
-    "save screen from head 'head' of display device 'device' in specified format 'format' as image 'filename'.",
-    async (context, text) => {
-      const list = words(text);
-      const format = takeOption(list, '-f');
-      const [filename = '', device, head] = list;
-      await context.qmp('screendump', {
-        filename,
-        ...(format !== undefined && { format }),
-        ...(device !== undefined && { device }),
-        ...(head !== undefined && { head: Number(head) }),
-      });
-      return undefined;
-    },
+    'save what a screen shows as a PPM or PNG file',
+    viaQmp('screendump', args => ({
+      filename: args.text('filename'),
+      format: args.optional('format'),
+      device: args.optional('device'),
+      head: args.optionalInteger('head'),
+    })),
   ),
   hmp(
     'sendkey',
+    'keys:s,hold-time:i?',
     'keys [hold_ms]',
-    "send keys to the VM (e.g. 'sendkey ctrl-alt-f1', default hold time=100 ms)",
-    async (context, text) => {
-      const [keys = '', hold] = words(text);
-      await context.qmp('send-key', {
-        keys: keys.split('-').map(keyValue),
-        ...(hold !== undefined && { 'hold-time': Number(hold) }),
-      });
+    "press keys of the guest's keyboard, as in 'sendkey ctrl-alt-f1', for 100 ms",
+    viaQmp('send-key', args => ({
+      keys: args.text('keys').split('-').map(keyValue),
+      'hold-time': args.optionalInteger('hold-time'),
+    })),
+  ),
+  hmp(
+    'mouse_move',
+    'dx_str:s,dy_str:s,dz_str:s?',
+    'dx dy [dz]',
+    'move the mouse, and turn its wheel',
+    (context, args) => {
+      const [x = 0, y = 0, z = 0] = ['dx_str', 'dy_str', 'dz_str'].map(name => Number(args.optional(name) ?? 0));
+      send(context, [
+        { kind: 'relative', axis: 'x', value: x },
+        { kind: 'relative', axis: 'y', value: y },
+      ]);
+      if (z === 0) return undefined;
+      const button = z > 0 ? 'wheel-up' : 'wheel-down';
+      send(context, [{ kind: 'button', button, down: true }]);
+      send(context, [{ kind: 'button', button, down: false }]);
       return undefined;
     },
   ),
-  hmp('mouse_move', 'dx dy [dz]', 'send mouse move events', (context, text) => {
-    const [x = 0, y = 0, z = 0] = words(text).map(Number);
-    send(context, [
-      { kind: 'relative', axis: 'x', value: x },
-      { kind: 'relative', axis: 'y', value: y },
-    ]);
-    if (z === 0) return undefined;
-    const button = z > 0 ? 'wheel-up' : 'wheel-down';
-    send(context, [{ kind: 'button', button, down: true }]);
-    send(context, [{ kind: 'button', button, down: false }]);
-    return undefined;
-  }),
-  hmp('mouse_button', 'button_state', 'change mouse button state (1=L, 2=M, 4=R)', (context, text) => {
-    const state = Number(words(text)[0]);
+  hmp('mouse_button', 'button_state:i', 'state', 'press buttons of the mouse (1=L, 2=M, 4=R)', (context, args) => {
+    const state = Number(args.integer('button_state'));
     const changed = state ^ (pressed.get(context.program) ?? 0);
     pressed.set(context.program, state);
     send(
@@ -88,39 +80,38 @@ export const DISPLAY_COMMANDS: readonly HmpCommand[] = [
     );
     return undefined;
   }),
-  hmp('mouse_set', 'index', 'set which mouse device receives events', ({ program }, text) => {
-    const index = Number(words(text)[0]);
+  hmp('mouse_set', 'index:i', 'index', 'choose the mouse that gets the events', ({ program }, args) => {
+    const index = Number(args.integer('index'));
     const { input } = program.machine.services;
     const handler = input.handlers.find(candidate => input.numberOf(candidate) === index);
-    if (handler === undefined) throw new QmpError(`Mouse at index '${index}' not found`);
+    if (handler === undefined) return `Mouse at index '${index}' not found\n`;
     if (!input.pointers.includes(handler)) throw new QmpError(`Input device '${handler.name}' is not a mouse`);
     input.activate(handler);
     return undefined;
   }),
   hmp(
     'set_password',
+    'protocol:s,password:s,display:-ds,connected:s?',
     'protocol password [-d display] [action-if-connected]',
-    'set spice/vnc password',
-    async (context, text) => {
-      const list = words(text);
-      const display = takeOption(list, '-d');
-      const [protocol, password, connected] = list;
-      await context.qmp('set_password', {
-        protocol,
-        password,
-        ...(connected !== undefined && { connected }),
-        ...(display !== undefined && { display }),
-      });
-      return undefined;
-    },
+    "set a display server's password",
+    viaQmp('set_password', args => ({
+      protocol: args.text('protocol'),
+      password: args.text('password'),
+      connected: args.optional('connected'),
+      display: args.optional('display'),
+    })),
   ),
-  hmp('expire_password', 'protocol time [-d display]', 'set spice/vnc password expire-time', async (context, text) => {
-    const list = words(text);
-    const display = takeOption(list, '-d');
-    const [protocol, time] = list;
-    await context.qmp('expire_password', { protocol, time, ...(display !== undefined && { display }) });
-    return undefined;
-  }),
+  hmp(
+    'expire_password',
+    'protocol:s,time:s,display:-ds',
+    'protocol time [-d display]',
+    "say when a display server's password expires",
+    viaQmp('expire_password', args => ({
+      protocol: args.text('protocol'),
+      time: args.text('time'),
+      display: args.optional('display'),
+    })),
+  ),
 ];
 
 /** `info mice`. */

@@ -1,0 +1,40 @@
+import { type HmpCommand, hmp } from '../command.ts';
+import { miceReport, vncReport } from '../commands/display.ts';
+
+/** What connects the machine to its host, and devices that speak with both. */
+export const HOST_INFO: readonly HmpCommand[] = [
+  hmp('network', '', '', 'show the network state', async ({ program }) => (await program.nets()).describe()),
+  hmp('usernet', '', '', 'show user network stack connection states', async ({ program }) =>
+    (await program.nets()).users.map(backend => `Hub -1 (${backend.id}):\n${backend.connectionInfo()}`).join(''),
+  ),
+  hmp('iothreads', '', '', 'show iothreads', async context => {
+    const list = (await context.qmp('query-iothreads')) as readonly { id: string; 'thread-id': number }[];
+    return list.map(thread => `${thread.id}:\n  thread_id=${thread['thread-id']}\n`).join('');
+  }),
+  hmp('chardev', '', '', 'character devices', ({ program: { chars } }) =>
+    chars.ids.map(id => `${id}: filename=${chars.get(id)?.filename}\n`).join(''),
+  ),
+  hmp('mice', '', '', 'which mouse gets the events', miceReport),
+  hmp('balloon', '', '', 'the memory balloon', async context => {
+    const { actual } = (await context.qmp('query-balloon')) as { actual: number };
+    return `balloon: actual=${Math.floor(actual / 2 ** 20)}\n`;
+  }),
+  hmp('tpm', '', '', 'the TPM', () => undefined),
+  hmp('usb', '', '', "the guest's USB devices", async context => {
+    const { 'human-readable-text': text } = (await context.qmp('x-query-usb')) as { 'human-readable-text': string };
+    return text;
+  }),
+  hmp('vnc', '', '', 'the VNC server', vncReport),
+  hmp('spice', '', '', 'the SPICE server', () => 'Server: disabled\n'),
+  hmp('capture', '', '', 'what is recorded', () => ''),
+  hmp('dump', '', '', 'how far a dump of memory is', async ({ program }) => {
+    const { status, completed, total } = (await program.memoryDump()).result;
+    const finished =
+      status === 'active' ? `Finished: ${((100 * Number(completed)) / Number(total)).toFixed(2)} %\n` : '';
+    return `Status: ${status}\n${finished}`;
+  }),
+  hmp('plugins', '', '', 'what came from which plugin', async ({ program }) => {
+    const { pluginList } = await import('../../startup/listings.ts');
+    return pluginList(program.plugins);
+  }),
+];
