@@ -11,6 +11,7 @@ export { Guest, type GuestDevice, type GuestOptions, type GuestSnapshot } from '
 export type { InputLog } from './guest/inputs.ts';
 export { junit, tapLine } from './guest/reports.ts';
 export { type GuestSuite, type GuestTest, guestSuite, runSuite, type TestResult } from './guest/suite.ts';
+export { TimeMachine } from './guest/time-machine.ts';
 export { type MachineBenchOptions, machineOnBench } from './machine-bench.ts';
 export { type Asserter, type HardwareAssertions, hardware } from './matchers.ts';
 export { type Edge, IrqProbe } from './probes.ts';
