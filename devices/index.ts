@@ -83,6 +83,17 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['usb-kbd', () => import('./usb/hid/keyboard.ts')],
   ['usb-storage usb-bot', () => import('./usb/storage/usb-storage.ts')],
   ['usb-mouse usb-tablet', () => import('./usb/hid/pointer.ts')],
+  ['virtio-gpu virtio-gpu-device virtio-gpu-pci', () => import('./virtio-gpu/virtio-gpu.ts')],
+  ['virtio-vga', () => import('./virtio-gpu/virtio-vga.ts')],
+  ['cirrus-vga', () => import('./cirrus/cirrus-vga.ts')],
+  ['bochs-display', () => import('./vga/bochs-display.ts')],
+  ['virtio-keyboard virtio-keyboard-device virtio-keyboard-pci', () => import('./virtio-input/keyboard.ts')],
+  [
+    'virtio-mouse virtio-mouse-device virtio-mouse-pci virtio-tablet virtio-tablet-device virtio-tablet-pci',
+    () => import('./virtio-input/pointer.ts'),
+  ],
+  ['intel-hda ich9-intel-hda', () => import('./intel-hda/intel-hda.ts')],
+  ['hda-output hda-duplex hda-micro', () => import('./hda-codec/hda-codec.ts')],
   ['vmgenid', () => import('./vmgenid.ts')],
 ];
 

@@ -34,6 +34,8 @@ export const VIRTIO_ID = {
   RNG: 4,
   BALLOON: 5,
   SCSI: 8,
+  GPU: 16,
+  INPUT: 18,
 } as const;
 
 /** ISR status bits (section 4.1.4.5). */

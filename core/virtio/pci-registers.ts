@@ -59,3 +59,6 @@ export const LEGACY_PAGE = 4096;
 
 /** Where things are in the modern BAR, as in QEMU. */
 export const LAYOUT = { COMMON: 0x0000, ISR: 0x1000, DEVICE: 0x2000, NOTIFY: 0x3000, AREA: 0x1000 } as const;
+
+/** Base address registers, as QEMU has them. */
+export const BAR = { LEGACY: 0, MSIX: 1, MODERN_IO: 2, MODERN: 4 } as const;

@@ -9,15 +9,12 @@ import { asRecord, type SavedRecord, type SavedValue } from '../state/fields.ts'
 import { bit, ISR, NO_VECTOR, VIRTIO_F } from './features.ts';
 import { PciCommonRegisters } from './pci-common.ts';
 import { PciLegacyRegisters } from './pci-legacy.ts';
-import { CAP, CAP_TYPE, LAYOUT, LEGACY } from './pci-registers.ts';
+import { BAR, CAP, CAP_TYPE, LAYOUT, LEGACY } from './pci-registers.ts';
 import { QueueSetups } from './queue-registers.ts';
 import { VirtioBus, type VirtioTransport } from './virtio-bus.ts';
 import type { VirtioDevice } from './virtio-device.ts';
 
 const CAP_VENDOR = 0x09;
-
-/** Base address registers, as QEMU has them. */
-const BAR = { LEGACY: 0, MSIX: 1, MODERN_IO: 2, MODERN: 4 } as const;
 const MODERN_BAR_SIZE = 0x4000;
 /** One page for each queue's doorbell, with `page-per-vq`. */
 const PAGED_BAR_SIZE = 0x80_0000;
@@ -55,6 +52,30 @@ export const virtioPciProperties = {
 
 type Props = typeof virtioPciProperties;
 
+/** Where a function has its registers of version 1: base address registers, and offsets in that of the structures. */
+export interface VirtioPciPlaces {
+  readonly modernBar: number;
+  readonly msixBar: number;
+  readonly modernIoBar: number;
+  readonly common: number;
+  readonly isr: number;
+  readonly device: number;
+  readonly notify: number;
+  /** Bytes of the common structure, and of the ISR status. */
+  readonly area: number;
+}
+
+const USUAL_PLACES: VirtioPciPlaces = {
+  modernBar: BAR.MODERN,
+  msixBar: BAR.MSIX,
+  modernIoBar: BAR.MODERN_IO,
+  common: LAYOUT.COMMON,
+  isr: LAYOUT.ISR,
+  device: LAYOUT.DEVICE,
+  notify: LAYOUT.NOTIFY,
+  area: LAYOUT.AREA,
+};
+
 /** What a kind of device has to do with its PCI function. */
 export interface VirtioPciKind {
   /** The device behind the function. */
@@ -74,6 +95,8 @@ export interface VirtioPciKind {
   /** How the name of the type fixes what properties otherwise say. */
   readonly flavour: 'generic' | 'transitional' | 'non-transitional';
   readonly rom?: string;
+  /** For functions whose base address registers hold more than virtio's; `paged` is `page-per-vq`. */
+  places?(paged: boolean): VirtioPciPlaces;
 }
 
 interface Modes {
@@ -89,7 +112,9 @@ export abstract class VirtioPci extends PciDevice<Props> implements VirtioTransp
   readonly #bus: VirtioBus;
   readonly #setups = new QueueSetups();
   readonly #selectors = this.state(1, PciCommonRegisters.state, { onReset: 'keep' });
-  readonly #modernBar: MemoryRegion;
+  /** The structures of version 1. */
+  protected readonly modernBar: MemoryRegion;
+  readonly #places: VirtioPciPlaces;
   #pciCapability = 0;
   #vectors = 0;
 
@@ -99,7 +124,8 @@ export abstract class VirtioPci extends PciDevice<Props> implements VirtioTransp
     this.#kind = kind;
     this.#modes = modes;
     const paged = this.props['page-per-vq'];
-    this.#modernBar = MemoryRegion.container('virtio-pci', paged ? PAGED_BAR_SIZE : MODERN_BAR_SIZE);
+    this.#places = kind.places?.(paged) ?? USUAL_PLACES;
+    this.modernBar = MemoryRegion.container('virtio-pci', paged ? PAGED_BAR_SIZE : MODERN_BAR_SIZE);
     this.#bus = this.addBus(new VirtioBus('virtio-bus', this, { services: context.services, owner: this }));
   }
 
@@ -181,34 +207,36 @@ export abstract class VirtioPci extends PciDevice<Props> implements VirtioTransp
     const common = new PciCommonRegisters(this, device, this.#setups, this.#selectors);
     const stride = this.props['page-per-vq'] ? PAGE : DOORBELL;
     const area = (offset: number, name: string, size: number, region: Parameters<typeof MemoryRegion.io>[2]): void =>
-      this.#modernBar.add(MemoryRegion.io(`virtio-pci-${name}`, size, this.shielded(region)), offset);
-    area(LAYOUT.COMMON, 'common', LAYOUT.AREA, common);
-    area(LAYOUT.ISR, 'isr', LAYOUT.AREA, { read: () => this.takeIsr(), write: () => {} });
-    area(LAYOUT.DEVICE, 'device', LAYOUT.AREA, {
+      this.modernBar.add(MemoryRegion.io(`virtio-pci-${name}`, size, this.shielded(region)), offset);
+    const places = this.#places;
+    area(places.common, 'common', places.area, common);
+    area(places.isr, 'isr', places.area, { read: () => this.takeIsr(), write: () => {} });
+    area(places.device, 'device', LAYOUT.AREA, {
       read: (offset, size) => device.configRead(offset, size),
       write: (offset, size, value) => device.configWrite(offset, size, value),
     });
-    area(LAYOUT.NOTIFY, 'notify', stride * QUEUES, {
+    area(places.notify, 'notify', stride * QUEUES, {
       read: () => 0,
       write: offset => device.notified(Math.floor(offset / stride)),
     });
-    this.#capability(CAP_TYPE.COMMON, BAR.MODERN, LAYOUT.COMMON, LAYOUT.AREA);
-    this.#capability(CAP_TYPE.ISR, BAR.MODERN, LAYOUT.ISR, LAYOUT.AREA);
-    this.#capability(CAP_TYPE.DEVICE, BAR.MODERN, LAYOUT.DEVICE, LAYOUT.AREA);
-    const notify = this.#capability(CAP_TYPE.NOTIFY, BAR.MODERN, LAYOUT.NOTIFY, stride * QUEUES, 4);
+    const { modernBar, modernIoBar } = places;
+    this.#capability(CAP_TYPE.COMMON, modernBar, places.common, places.area);
+    this.#capability(CAP_TYPE.ISR, modernBar, places.isr, places.area);
+    this.#capability(CAP_TYPE.DEVICE, modernBar, places.device, LAYOUT.AREA);
+    const notify = this.#capability(CAP_TYPE.NOTIFY, modernBar, places.notify, stride * QUEUES, 4);
     this.config.set32(notify + CAP.NOTIFY_MULTIPLIER, stride);
     if (this.props['modern-pio-notify']) {
       this.bar(
-        BAR.MODERN_IO,
+        modernIoBar,
         this.shielded({ read: () => 0, write: (_offset, _size, queue) => device.notified(queue) }),
         {
           size: 4,
           space: 'io',
         },
       );
-      this.#capability(CAP_TYPE.NOTIFY, BAR.MODERN_IO, 0, 4, 4);
+      this.#capability(CAP_TYPE.NOTIFY, modernIoBar, 0, 4, 4);
     }
-    this.bar(BAR.MODERN, this.#modernBar, { size: this.#modernBar.size, wide: true, prefetchable: true });
+    this.bar(modernBar, this.modernBar, { size: this.modernBar.size, wide: true, prefetchable: true });
     const access = this.#capability(CAP_TYPE.PCI, 0, 0, 0, 4);
     const { config } = this;
     config.writable[access + CAP.BAR] = 0xff;
@@ -217,9 +245,10 @@ export abstract class VirtioPci extends PciDevice<Props> implements VirtioTransp
   }
 
   #addVectors(vectors: number): void {
-    const declaration = { vectors, bar: BAR.MSIX };
+    const bar = this.#places.msixBar;
+    const declaration = { vectors, bar };
     const contents = this.addMsix(declaration).exclusiveBar(declaration);
-    this.bar(BAR.MSIX, contents, { size: contents.size });
+    this.bar(bar, contents, { size: contents.size });
   }
 
   #capability(type: number, bar: number, offset: number, size: number, extra = 0): number {
@@ -294,7 +323,7 @@ export abstract class VirtioPci extends PciDevice<Props> implements VirtioTransp
     const size = this.config.get32(this.#pciCapability + CAP.SIZE);
     const offset = this.config.get32(this.#pciCapability + CAP.OFFSET);
     if (size !== 1 && size !== 2 && size !== 4) return undefined;
-    const region = this.#modernBar.children.find(
+    const region = this.modernBar.children.find(
       candidate => offset >= candidate.offset && offset + size <= candidate.offset + candidate.size,
     );
     // An address that is not a multiple of the size is software's mistake (section 4.1.4.9.2).

@@ -2,7 +2,7 @@ import { type PropValues, prop } from '../../core/device/property.ts';
 import { edid } from '../../core/display/edid.ts';
 import type { Surface } from '../../core/display/screen.ts';
 import { SharedRam } from '../../core/memory/guest-ram.ts';
-import { MemoryRegion } from '../../core/memory/memory-region.ts';
+import { type IoHandler, MemoryRegion } from '../../core/memory/memory-region.ts';
 import type { PciBus } from '../../core/pci/pci-bus.ts';
 import { VgaMemory } from './memory.ts';
 import { BochsMode } from './mode.ts';
@@ -16,8 +16,13 @@ const LEGACY_BASE = 0xa_0000;
 const LEGACY_SIZE = 0x2_0000;
 /** What the registers in memory show: EDID, the VGA's ports from 3C0h, the Bochs registers, QEMU's own. */
 export const VGA_MMIO_SIZE = 0x1000;
-const MMIO = { EDID: 0x000, PORTS: 0x400, BOCHS: 0x500, QEMU: 0x600 } as const;
+export const VGA_MMIO = { EDID: 0x000, PORTS: 0x400, BOCHS: 0x500, QEMU: 0x600 } as const;
 const QEMU_ENDIAN_LITTLE = 0x1e1e_1e1e;
+/** QEMU's own registers: their size, and the order of bytes in a pixel. */
+export const QEMU_REGISTERS: IoHandler = {
+  read: offset => (offset === 0 ? 8 : QEMU_ENDIAN_LITTLE),
+  write: () => {},
+};
 const BYTES = { impl: { min: 1, max: 1 } };
 
 /** The monitor that an adapter pretends to have. */
@@ -99,17 +104,16 @@ export class VgaAdapter {
       read: (offset: number) => ports.read(offset + 0x10),
       write: (offset: number, size: number, value: number) => ports.write(offset + 0x10, size, value),
     };
-    bar.add(MemoryRegion.io('vga ioports remapped', 0x20, forward, BYTES), MMIO.PORTS);
+    bar.add(MemoryRegion.io('vga ioports remapped', 0x20, forward, BYTES), VGA_MMIO.PORTS);
     const bochs = {
       read: (offset: number) => this.#vbe.read(offset >> 1),
       write: (offset: number, _size: number, value: number) => this.#writeBochs(offset >> 1, value),
     };
-    bar.add(MemoryRegion.io('bochs dispi interface', 0x16, bochs, { impl: { min: 2, max: 2 } }), MMIO.BOCHS);
+    bar.add(MemoryRegion.io('bochs dispi interface', 0x16, bochs, { impl: { min: 2, max: 2 } }), VGA_MMIO.BOCHS);
     if (options.extended) {
-      const extended = { read: (offset: number) => (offset === 0 ? 8 : QEMU_ENDIAN_LITTLE), write: () => {} };
-      bar.add(MemoryRegion.io('qemu extended regs', 8, extended, { impl: { min: 4, max: 4 } }), MMIO.QEMU);
+      bar.add(MemoryRegion.io('qemu extended regs', 8, QEMU_REGISTERS, { impl: { min: 4, max: 4 } }), VGA_MMIO.QEMU);
     }
-    if (options.monitor !== undefined) bar.add(edidRegion(options.monitor), MMIO.EDID);
+    if (options.monitor !== undefined) bar.add(edidRegion(options.monitor), VGA_MMIO.EDID);
   }
 
   /** Port 1CEh is the index; the data is at 1CFh, or at 1D0h for those who want it aligned. */
@@ -138,5 +142,5 @@ export function edidRegion(monitor: PropValues<typeof edidProperties>): MemoryRe
     refreshRate: monitor.refresh_rate,
   });
   const handler = { read: (offset: number) => bytes[offset] ?? 0, write: () => {} };
-  return MemoryRegion.io('edid', MMIO.PORTS - MMIO.EDID, handler, BYTES);
+  return MemoryRegion.io('edid', VGA_MMIO.PORTS - VGA_MMIO.EDID, handler, BYTES);
 }

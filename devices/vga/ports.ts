@@ -2,8 +2,8 @@ import type { IoHandler } from '../../core/memory/memory-region.ts';
 import { CRTC, type VgaState } from './state.ts';
 
 /** Which bits of the indexed registers exist. */
-const SEQUENCER_MASK = [0x03, 0x3d, 0x0f, 0x3f, 0x0e, 0x00, 0x00, 0xff] as const;
-const GRAPHICS_MASK = [0x0f, 0x0f, 0x0f, 0x1f, 0x03, 0x7b, 0x0f, 0x0f, 0xff, 0, 0, 0, 0, 0, 0, 0] as const;
+export const SEQUENCER_MASK = [0x03, 0x3d, 0x0f, 0x3f, 0x0e, 0x00, 0x00, 0xff] as const;
+export const GRAPHICS_MASK = [0x0f, 0x0f, 0x0f, 0x1f, 0x03, 0x7b, 0x0f, 0x0f, 0xff, 0, 0, 0, 0, 0, 0, 0] as const;
 const MISC_COLOUR = 0x01;
 const PROTECT = 0x80;
 const STATUS_RETRACE = 0x09;
@@ -22,7 +22,7 @@ export class VgaPorts implements IoHandler {
   read(offset: number): number {
     const port = 0x3b0 + offset;
     const s = this.#s;
-    if (this.#elsewhere(port)) return 0xff;
+    if (this.elsewhere(port)) return 0xff;
     switch (port) {
       case 0x3c0:
         return s.attributeData ? 0 : s.attributeIndex;
@@ -70,7 +70,7 @@ export class VgaPorts implements IoHandler {
   write(offset: number, _size: number, value: number): void {
     const port = 0x3b0 + offset;
     const s = this.#s;
-    if (this.#elsewhere(port)) return;
+    if (this.elsewhere(port)) return;
     switch (port) {
       case 0x3c0:
         this.#writeAttribute(value);
@@ -121,7 +121,7 @@ export class VgaPorts implements IoHandler {
   }
 
   /** The CRTC is at 3Bxh for monochrome and at 3Dxh for colour, never at both. */
-  #elsewhere(port: number): boolean {
+  elsewhere(port: number): boolean {
     return (this.#s.misc & MISC_COLOUR) !== 0 ? port >= 0x3b0 && port <= 0x3bf : port >= 0x3d0 && port <= 0x3df;
   }
 
