@@ -223,7 +223,7 @@ const pciAddress: Kind<number> = {
   description: 'Slot and optional function number, example: 06.0 or 06',
   parse(value, context) {
     if (typeof value === 'number' && Number.isInteger(value) && value >= -1 && value <= 255) return value;
-    const match = /^(?:0x)?([0-9a-f]{1,2})(?:\.([0-7]))?$/i.exec(String(value));
+    const match = /^(?:0x)?([0-9a-f]{1,2})(?:\.(?:0x)?([0-7]))?$/i.exec(String(value));
     const slot = Number.parseInt(match?.[1] ?? '', 16);
     if (match === null || slot > 31) throw invalid(context, 'a PCI slot and function such as 04.0', value);
     return slot * 8 + Number(match[2] ?? 0);
