@@ -13,7 +13,7 @@ if (bundle !== undefined) {
 } else {
   const { command } = await import('./core/control/startup/command.ts');
   const { run } = await import('./core/control/startup/run.ts');
-  const { builtInTypes } = await import('./built-in.ts');
+  const { builtInTypes } = await import('./machines/built-in.ts');
   const entry = { program, args, registry: builtInTypes };
   if (!(await command(entry))) await run(entry);
 }

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { SouthbridgeError } from '../errors.ts';
 
 const PACKAGE = new URL('../../../', import.meta.url);
-const TEMPLATES = fileURLToPath(new URL('templates/', PACKAGE));
+const TEMPLATES = fileURLToPath(new URL('core/plugin/templates/', PACKAGE));
 const KINDS = ['device', 'machine'] as const;
 
 const USAGE = `Usage: southbridge create device|machine NAME [FOLDER]

@@ -64,7 +64,7 @@ export async function runSamples(
   symlinkSync(ROOT, join(modules, 'southbridge'));
   for (const name of ['typescript', '@types']) symlinkSync(join(ROOT, 'node_modules', name), join(modules, name));
   writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'samples', type: 'module' }));
-  const config = JSON.parse(readFileSync(join(ROOT, 'templates/device/tsconfig.json'), 'utf8'));
+  const config = JSON.parse(readFileSync(join(ROOT, 'core/plugin/templates/device/tsconfig.json'), 'utf8'));
   writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ ...config, include: ['*.ts'] }));
   const options = { cwd: folder, env: { ...process.env, NODE_OPTIONS: '' } };
   try {

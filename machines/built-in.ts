@@ -1,6 +1,6 @@
-import { TypeRegistry } from './core/device/registry.ts';
-import { registerDevices } from './devices/index.ts';
-import { registerMachines } from './machines/index.ts';
+import { TypeRegistry } from '../core/device/registry.ts';
+import { registerDevices } from '../devices/index.ts';
+import { registerMachines } from './index.ts';
 
 /** The device and machine types that come with this program; each is loaded when it is asked for. */
 export function builtInTypes(): TypeRegistry {
