@@ -169,6 +169,7 @@ export class Bench {
     const type = machineType({
       type: 'bench',
       summary: 'RAM, a PCI bus and an ISA bus, without a CPU',
+      hasCpus: false,
       lowRam: () => size,
       build: machine => this.#build(machine, size),
     });
