@@ -44,12 +44,15 @@ export {
   type Plugin,
   type PluginDefinition,
   plugin,
+  type TraceContext,
   type TraceSinkType,
   traceSink,
 } from './plugin/plugin.ts';
 export * from './register/register.ts';
 export { field, type SavedRecord, type SavedValue, type StateFields, type StateValues } from './state/fields.ts';
+export { programCounter } from './trace/sinks/program-counter.ts';
 export type { TraceEvent, TraceHub } from './trace/trace.ts';
+export { VcdRecorder } from './trace/vcd.ts';
 export { STATUS as VIRTIO_STATUS, VIRTIO_F } from './virtio/features.ts';
 export { VirtioDevice, type VirtioKind, type VirtioProps, virtioProperties } from './virtio/virtio-device.ts';
 export { virtioPciType, virtioPciTypes } from './virtio/virtio-pci-types.ts';

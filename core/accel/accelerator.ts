@@ -230,6 +230,8 @@ export interface Vcpu {
   readonly halted: boolean;
   /** The kernel's number of the thread that runs this vCPU and nothing else; undefined where there is none. */
   readonly threadId?: number | undefined;
+  /** The linear address of the instruction under way, while it accesses a device; absent where {@link readState} tells. */
+  readonly programCounter?: number;
   readState(): CpuState;
   writeState(state: CpuState): void;
   /** Makes the CPU what its model and the user's wishes say. Once, before it first runs. */

@@ -6,6 +6,7 @@ import { type PropSet, parseProperties } from '../device/property.ts';
 import type { TypeRegistry } from '../device/registry.ts';
 import { didYouMean, SouthbridgeError } from '../errors.ts';
 import type { MachineType } from '../machine/machine-type.ts';
+import { BUILT_IN_SINKS } from '../trace/sinks/sinks.ts';
 import { importPlugin } from './modules.ts';
 import {
   type BackendType,
@@ -14,6 +15,7 @@ import {
   PLUGIN_API,
   type PluginParts,
   partsOf,
+  type TraceContext,
   type TraceSinkType,
 } from './plugin.ts';
 import { findPlugin, type PluginSource } from './source.ts';
@@ -67,13 +69,14 @@ export class PluginHost {
   }
 
   /** Opens a trace sink by name. @throws SouthbridgeError ERR_TRACE_SINK with the nearest name, ERR_PROPERTY_* */
-  openTraceSink(name: string, input: Readonly<Record<string, unknown>>): OpenTraceSink {
-    const type = this.traceSinks.get(name);
+  openTraceSink(name: string, input: Readonly<Record<string, unknown>>, context: TraceContext): OpenTraceSink {
+    const type = this.traceSinks.get(name) ?? BUILT_IN_SINKS.find(sink => sink.name === name);
     if (type === undefined) {
-      const hint = didYouMean(name, this.traceSinks.keys(), '-plugin help');
+      const known = [...BUILT_IN_SINKS.map(sink => sink.name), ...this.traceSinks.keys()];
+      const hint = didYouMean(name, known, '-trace-sink help');
       throw new SouthbridgeError('ERR_TRACE_SINK', `there is no trace sink '${name}'`, hint);
     }
-    return type.open(checked(type.name, type.properties, input));
+    return type.open(checked(type.name, type.properties, input), context);
   }
 
   /** A machine type in a JSON file, and the plugins that it needs. */

@@ -1,6 +1,7 @@
 import type { Accelerator } from '../accel/accelerator.ts';
 import type { DeviceType } from '../device/device-type.ts';
 import type { PropSet, PropValues } from '../device/property.ts';
+import type { Machine } from '../machine/machine.ts';
 import type { MachineType } from '../machine/machine-type.ts';
 
 /**
@@ -32,10 +33,18 @@ export interface TraceSinkType {
   readonly name: string;
   readonly summary: string;
   readonly properties: PropSet;
-  open(props: Readonly<Record<string, unknown>>): OpenTraceSink;
+  open(props: Readonly<Record<string, unknown>>, context: TraceContext): OpenTraceSink;
+}
+
+/** What a sink may ask about the moment of an event. */
+export interface TraceContext {
+  /** The address of the guest's instruction under way; undefined where no CPU runs. */
+  programCounter(): number | undefined;
 }
 
 export interface OpenTraceSink {
+  /** The machine has been built, and runs soon. */
+  built?(machine: Machine): void;
   /** One event: its name, its text, and virtual time in nanoseconds. */
   write(event: string, detail: string, timeNs: number): void;
   /** The program ends: write out what is held. */
@@ -89,12 +98,12 @@ export function traceSink<S extends PropSet>(definition: {
   readonly name: string;
   readonly summary: string;
   readonly properties?: S;
-  open(props: PropValues<S>): OpenTraceSink;
+  open(props: PropValues<S>, context: TraceContext): OpenTraceSink;
 }): TraceSinkType {
   return {
     ...definition,
     properties: definition.properties ?? {},
-    open: props => definition.open(props as PropValues<S>),
+    open: (props, context) => definition.open(props as PropValues<S>, context),
   };
 }
 

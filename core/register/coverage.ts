@@ -1,6 +1,6 @@
 import type { AnyRegisterBank } from './bank.ts';
 import type { Access, Field } from './declare.ts';
-import { fieldMask, type LaidOut } from './map.ts';
+import { fieldMask, type LaidOut, type RegisterMap } from './map.ts';
 
 /** What an access mode asks of a driver that exercises it all. */
 const EXPECTED: Readonly<Record<Access, { read: boolean; one: boolean; zero: boolean }>> = {
@@ -39,24 +39,30 @@ interface Touched {
  * does not count.
  */
 export class RegisterCoverage {
-  readonly #bank: AnyRegisterBank;
+  readonly map: RegisterMap;
   readonly #touched: readonly (readonly Touched[])[];
-  readonly #stop: () => void;
+  readonly #stops: (() => void)[] = [];
 
   constructor(bank: AnyRegisterBank) {
-    this.#bank = bank;
+    this.map = bank.map;
     this.#touched = bank.map.layout.map(entry =>
       Array.from({ length: entry.words }, () => ({ read: 0, ones: 0, zeros: 0, choices: new Map() })),
     );
-    this.#stop = bank.observe({
+    this.watch(bank);
+  }
+
+  /** Counts another bank of the same map too: the device in the next test, or a second one. */
+  watch(bank: AnyRegisterBank): void {
+    const stop = bank.observe({
       access: (entry, _element, word, value, _before, _after, write, touched) =>
         this.#note(entry, word, value, write, touched),
     });
+    this.#stops.push(stop);
   }
 
   /** Ends the counting; what was counted stays. */
   stop(): void {
-    this.#stop();
+    for (const stop of this.#stops.splice(0)) stop();
   }
 
   /** All that is there to use and was not, in the order of declaration. */
@@ -80,7 +86,7 @@ export class RegisterCoverage {
       const name = field === '' ? register : `${register}.${field}`;
       return `  ${name}: never ${[...never, ...choices.map(choice => `'${choice}'`)].join(', ')}`;
     });
-    return [`${this.#bank.map.name}: ${this.covered} of ${this.total} fields covered`, ...lines].join('\n');
+    return [`${this.map.name}: ${this.covered} of ${this.total} fields covered`, ...lines].join('\n');
   }
 
   #note(entry: LaidOut, word: number, value: number, write: boolean, mask: number): void {
@@ -100,7 +106,7 @@ export class RegisterCoverage {
   }
 
   #entries(): Untouched[] {
-    return this.#bank.map.layout.flatMap(entry => {
+    return this.map.layout.flatMap(entry => {
       const fields = Object.entries(entry.register.fields);
       if (fields.length === 0) return [this.#wholeRegister(entry)];
       return fields.flatMap(([name, field]) => (field.kind === 'tag' ? [] : [this.#field(entry, name, field)]));
@@ -136,5 +142,31 @@ export class RegisterCoverage {
     );
     const choices = expected.one && !never.includes('written') ? unused.map(([choice]) => choice) : [];
     return { register: entry.name, field: name, never, choices };
+  }
+}
+
+/** The coverage of all register maps of a test suite, over all of its devices. */
+export class CoverageReport {
+  readonly #maps = new Map<RegisterMap, RegisterCoverage>();
+
+  /** Counts what is done to the registers of `device` from now on. */
+  watch(device: { readonly banks: readonly AnyRegisterBank[] }): void {
+    for (const bank of device.banks) {
+      const known = this.#maps.get(bank.map);
+      if (known === undefined) this.#maps.set(bank.map, new RegisterCoverage(bank));
+      else known.watch(bank);
+    }
+  }
+
+  get maps(): readonly RegisterCoverage[] {
+    return [...this.#maps.values()];
+  }
+
+  /** A line for each field that is not covered, by map, and a total. */
+  toString(): string {
+    const covered = this.maps.reduce((sum, map) => sum + map.covered, 0);
+    const total = this.maps.reduce((sum, map) => sum + map.total, 0);
+    const percent = total === 0 ? 100 : Math.floor((100 * covered) / total);
+    return `${[...this.maps.map(String), `all: ${covered} of ${total} fields covered, ${percent} %`].join('\n')}\n`;
   }
 }

@@ -64,6 +64,8 @@ const cases: readonly (readonly [name: string, unit: string, times: number, acti
   ],
 ];
 for (const [name, unit, times, action] of cases) {
-  console.log(`${name.padEnd(48)} ${Math.round(rate(times, action)).toLocaleString('en').padStart(12)} ${unit} a second`);
+  console.log(
+    `${name.padEnd(48)} ${Math.round(rate(times, action)).toLocaleString('en').padStart(12)} ${unit} a second`,
+  );
 }
 process.exitCode = sink === 0.5 ? 1 : 0;

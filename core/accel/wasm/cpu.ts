@@ -104,6 +104,11 @@ export class WasmCpu {
   }
 
   /** What the module cannot hold (the upper halves, r8 to r15, EFER, TF) is dropped. */
+  /** The linear address of the instruction under way. */
+  get programCounter(): number {
+    return this.#memory.word(abi.PREVIOUS_IP) >>> 0;
+  }
+
   write(state: CpuState): void {
     const memory = this.#memory;
     for (let index = 0; index < GPRS; index++) memory.setWord(abi.GPR + 4 * index, low(state.gpr[index] ?? 0n));

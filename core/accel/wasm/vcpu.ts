@@ -23,6 +23,10 @@ export class WasmVcpu implements Vcpu {
     return this.#vm.cpu.halted;
   }
 
+  get programCounter(): number {
+    return this.#vm.cpu.programCounter;
+  }
+
   readState(): CpuState {
     return this.#vm.cpu.read();
   }

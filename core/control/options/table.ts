@@ -214,7 +214,7 @@ export const SECTIONS: readonly Section[] = [
       'trace-sink': {
         arg: '[sink=]name[,prop[=value][,...]]',
         group: 'trace-sink',
-        help: "sends trace events to a plugin's sink ('-plugin help' for a list)",
+        help: "a log with guest addresses, waveforms, coverage, or a plugin's ('-trace-sink help' for a list)",
       },
       qtest: { arg: 'dev', help: 'a qtest server' },
       'qtest-log': { arg: 'file', help: 'where the qtest server logs' },

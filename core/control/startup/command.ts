@@ -5,6 +5,7 @@ import type { Entry } from './run.ts';
 type Tool = (args: readonly string[], entry: Entry) => string | Promise<string>;
 
 const TOOLS: ReadonlyMap<string, () => Promise<Tool>> = new Map<string, () => Promise<Tool>>([
+  ['generate', async () => (await import('../../testing/generate-tool.ts')).generateTool],
   ['test', async () => (await import('../../testing/guest/tool.ts')).testTool],
   ['create', async () => (await import('../../plugin/create.ts')).create],
 ]);

@@ -3,6 +3,7 @@ import { CPU_NAMES } from '../../cpu/model.ts';
 import type { TypeRegistry } from '../../device/registry.ts';
 import type { PluginHost } from '../../plugin/host.ts';
 import { PLUGIN_API } from '../../plugin/plugin.ts';
+import { BUILT_IN_SINKS } from '../../trace/sinks/sinks.ts';
 import { CHARDEV_KINDS } from '../char/spec.ts';
 import type { CommandLine } from '../options/command-line.ts';
 import { NetClientDriver } from '../qapi/schema/net.ts';
@@ -56,6 +57,10 @@ export async function printListing(line: CommandLine, registry: TypeRegistry, pl
   }
   if (line.help?.option === 'object' || line.object('object').some(({ value }) => isHelp(value['qom-type']))) {
     return `List of user creatable objects:\n${[...ObjectType.values, ...plugins.backends.keys()].map(name => `  ${name}\n`).join('')}`;
+  }
+  if (line.opts('trace-sink').some(({ opts }) => isHelp(opts.string('sink')))) {
+    const sinks = [...BUILT_IN_SINKS, ...plugins.traceSinks.values()];
+    return `Trace sinks:\n${sinks.map(sink => `  ${sink.name.padEnd(12)} ${sink.summary}\n`).join('')}`;
   }
   if (isHelp(line.last('d'))) {
     return 'Log items (comma separated):\nguest_errors, unimp, int, cpu_reset, exec, trace:GLOB\n';

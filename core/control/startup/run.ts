@@ -73,6 +73,7 @@ async function wantsListing(line: CommandLine): Promise<boolean> {
     isHelp(line.object('machine')[0]?.value['type']) ||
     isHelp(line.last('cpu')) ||
     isHelp(line.last('d')) ||
+    line.opts('trace-sink').some(({ opts }) => isHelp(opts.string('sink'))) ||
     line.opts('plugin').some(({ opts }) => isHelp(opts.string('path'))) ||
     line.opts('accel').some(({ opts }) => isHelp(opts.string('accel'))) ||
     line.opts('chardev').some(({ opts }) => isHelp(opts.string('backend'))) ||

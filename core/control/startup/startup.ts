@@ -3,6 +3,8 @@ import { SouthbridgeError } from '../../errors.ts';
 import { Machine } from '../../machine/machine.ts';
 import type { NicConfig } from '../../machine/machine-config.ts';
 import type { MachineType } from '../../machine/machine-type.ts';
+import type { OpenTraceSink } from '../../plugin/plugin.ts';
+import { programCounter } from '../../trace/sinks/program-counter.ts';
 import { TraceHub } from '../../trace/trace.ts';
 import { type CommandLine, LocatedError } from '../options/command-line.ts';
 import { GROUPS } from '../options/groups.ts';
@@ -22,6 +24,7 @@ import { romImages } from './rom-images.ts';
 export class Startup {
   readonly #program: Program;
   readonly #line: CommandLine;
+  readonly #sinks: OpenTraceSink[] = [];
 
   constructor(program: Program) {
     this.#program = program;
@@ -222,6 +225,7 @@ export class Startup {
     await this.#devices(machine);
     machine.resetDevices();
     await (await program.displays()).open();
+    for (const sink of this.#sinks) sink.built?.(machine);
     program.built();
     await this.#gdb();
     const loadvm = line.all('loadvm').at(-1);
@@ -327,7 +331,10 @@ export class Startup {
     }
     for (const { opts } of this.#line.opts('trace-sink')) {
       const { sink: name = '', ...values } = Object.fromEntries(opts.entries());
-      const sink = this.#program.plugins.openTraceSink(name, values);
+      const sink = this.#program.plugins.openTraceSink(name, values, {
+        programCounter: () => programCounter(this.#program.machine),
+      });
+      this.#sinks.push(sink);
       trace.addSink((event, detail, timeNs) => sink.write(event, detail, timeNs));
       this.#program.resources.push({ dispose: () => sink.dispose?.() });
     }
