@@ -195,6 +195,9 @@ t.test('Debian drives UHCI, EHCI with a companion, and xHCI', { timeout: 1_200_0
     const sum = createHash('md5').update(bytes).digest('hex');
     t.match(listing, new RegExp(`sd. 4096 the ${name} disk`));
     t.ok(listing.includes(`sum ${sum}`), `${name}: the guest reads what the image has`);
-    t.ok(bytes.subarray(8 * 65536, 24 * 65536).every(byte => byte === 0x23), `${name}: what was written is there`);
+    t.ok(
+      bytes.subarray(8 * 65536, 24 * 65536).every(byte => byte === 0x23),
+      `${name}: what was written is there`,
+    );
   }
 });

@@ -1,3 +1,4 @@
+import { snapshotCommands } from '../migration/snapshot-jobs.ts';
 import type { Program } from '../program.ts';
 import { CommandTable } from '../qmp/catalog.ts';
 import type { QmpSession } from '../qmp/monitor.ts';
@@ -44,6 +45,7 @@ export function commandTable(program: Program): CommandTable<QmpSession> {
     .add(hostCommands(program))
     .add(dumpCommands(program))
     .add(migrationCommands(program))
+    .add(snapshotCommands(program))
     .add(dirtyRateCommands(program))
     .add(displayCommands(program))
     .add(inputCommands(program))

@@ -1,4 +1,5 @@
 import { IoVector } from '../../block/io-vector.ts';
+import type { Job } from '../../block/jobs/job.ts';
 import type { BlockNode } from '../../block/node.ts';
 import { startFor, type Task } from '../../block/pending.ts';
 import { Qcow2Node } from '../../block/qcow2/node.ts';
@@ -9,10 +10,16 @@ import { QmpError } from '../qapi/error.ts';
 
 const PIECE = 2 ** 20;
 
-/** The writable disks of the machine, all of which a snapshot of the whole machine takes in. */
-async function disks(program: Program): Promise<readonly Qcow2Node[]> {
+/** The disks that a snapshot of the whole machine is made of, and the one of them that holds the machine itself. */
+export interface SnapshotDisks {
+  readonly nodes: readonly Qcow2Node[];
+  readonly holder: Qcow2Node;
+}
+
+/** All writable disks of the machine; the first holds it. */
+async function machineDisks(program: Program): Promise<SnapshotDisks> {
   const { graph } = await program.blocks();
-  const nodes = new Set<BlockNode>();
+  const nodes = new Set<Qcow2Node>();
   for (const backend of graph.backends) {
     const { root } = backend;
     if (root === undefined || root.readOnly) continue;
@@ -21,70 +28,106 @@ async function disks(program: Program): Promise<readonly Qcow2Node[]> {
     }
     nodes.add(root);
   }
-  const list = [...nodes].filter(node => node instanceof Qcow2Node);
-  if (list.length === 0) throw new QmpError('No block device can accept snapshots');
-  return list;
+  const [holder] = nodes;
+  if (holder === undefined) throw new QmpError('No block device can accept snapshots');
+  return { nodes: [...nodes], holder };
+}
+
+/** The nodes that the jobs are told of by name. @throws QmpError in QEMU's words */
+export async function namedDisks(
+  program: Program,
+  vmstate: string | undefined,
+  names: readonly string[],
+): Promise<SnapshotDisks> {
+  const { graph } = await program.blocks();
+  const nodes = names.map(name => {
+    const node: BlockNode | undefined = graph.node(name);
+    if (node === undefined) throw new QmpError(`No block device node '${name}'`);
+    if (!(node instanceof Qcow2Node)) throw new QmpError(`Device '${name}' is writable but does not support snapshots`);
+    return node;
+  });
+  const holder = vmstate === undefined ? nodes[0] : nodes.find(({ nodeName }) => nodeName === vmstate);
+  if (holder === undefined) throw new QmpError(`vmstate block device '${vmstate ?? ''}' does not exist`);
+  return { nodes, holder };
 }
 
 const locked = async <T>(node: Qcow2Node, task: Task<T>): Promise<T> => startFor(node.exclusively(task));
 
-/** Stops the machine for `action`, and lets it go on if it ran. */
-async function stopped<T>(program: Program, state: 'save-vm' | 'restore-vm', action: () => Promise<T>): Promise<T> {
+/**
+ * Stops the machine for `action`, and lets it go on if it ran. A machine that was only half made what it was stays stopped.
+ * @param job whose own work this is
+ */
+async function stopped<T>(
+  program: Program,
+  state: 'save-vm' | 'restore-vm',
+  action: () => Promise<T>,
+  job: Job | undefined,
+): Promise<T> {
   const { machine } = program;
   const running = machine.power.running;
   const before = machine.runState;
   machine.stop(state);
+  let complete = state === 'save-vm';
   try {
-    return await (await program.blocks()).graph.drained(action);
+    const result = await (await program.blocks()).graph.drained(action, job);
+    complete = true;
+    return result;
   } finally {
     machine.power.setState(running ? 'paused' : before);
-    if (running) machine.start();
+    if (running && complete) machine.start();
   }
 }
 
 /** `savevm`: the whole machine as a snapshot in its qcow2 disks, in place of one of the same name. */
 export async function saveVm(program: Program, name: string | undefined): Promise<void> {
-  const nodes = await disks(program);
-  const [first] = nodes;
-  if (first === undefined) return;
+  const now = new Date();
+  const tag = name ?? `vm-${now.toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '')}`;
+  await save(program, tag, await machineDisks(program));
+}
+
+/** Saves the machine under `tag` in `disks`. */
+export async function save(program: Program, tag: string, { nodes, holder }: SnapshotDisks, job?: Job): Promise<void> {
   const now = Date.now();
-  const tag = name ?? `vm-${new Date(now).toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '')}`;
-  await stopped(program, 'save-vm', async () => {
+  const action = async (): Promise<void> => {
     for (const node of nodes) {
       const old = node.snapshots.find(tag);
       if (old !== undefined) await locked(node, node.snapshots.remove(old));
     }
     let position = 0;
     for (const piece of saveMachine(program.machine)) {
-      await first.writeVmState(position, IoVector.of(piece));
+      await holder.writeVmState(position, IoVector.of(piece));
       position += piece.length;
     }
     for (const node of nodes) {
-      await locked(
-        node,
-        node.snapshots.create({
-          name: tag,
-          dateSeconds: Math.floor(now / 1000),
-          dateNanoseconds: (now % 1000) * 1_000_000,
-          vmClockNs: program.machine.clocks.virtual.now(),
-          vmStateSize: node === first ? position : 0,
-        }),
-      );
+      const snapshot = node.snapshots.create({
+        name: tag,
+        dateSeconds: Math.floor(now / 1000),
+        dateNanoseconds: (now % 1000) * 1_000_000,
+        vmClockNs: program.machine.clocks.virtual.now(),
+        vmStateSize: node === holder ? position : 0,
+      });
+      await locked(node, snapshot);
     }
-  });
+  };
+  await stopped(program, 'save-vm', action, job);
 }
 
 /** `loadvm`: makes disks and machine what they were. */
 export async function loadVm(program: Program, name: string): Promise<void> {
-  const nodes = await disks(program);
-  const chosen = nodes.map(node => ({ node, snapshot: node.snapshots.find(name) }));
-  const holder = chosen.find(({ snapshot }) => snapshot !== undefined && snapshot.vmStateSize > 0);
-  const lacking = chosen.find(({ snapshot }) => snapshot === undefined);
-  if (lacking !== undefined) throw new QmpError(`Snapshot '${name}' does not exist in one or more devices`);
-  if (holder?.snapshot === undefined)
-    throw new QmpError('This is a disk-only snapshot. Revert to it offline using qemu-img');
-  const size = holder.snapshot.vmStateSize;
-  await stopped(program, 'restore-vm', async () => {
+  const { nodes } = await machineDisks(program);
+  const holder = nodes.find(node => (node.snapshots.find(name)?.vmStateSize ?? 0) > 0);
+  const [first] = nodes;
+  if (first !== undefined) await load(program, name, { nodes, holder: holder ?? first });
+}
+
+/** Makes `disks` and the machine what they were when `tag` was saved. */
+export async function load(program: Program, tag: string, { nodes, holder }: SnapshotDisks, job?: Job): Promise<void> {
+  const chosen = nodes.map(node => ({ node, snapshot: node.snapshots.find(tag) }));
+  if (chosen.some(({ snapshot }) => snapshot === undefined))
+    throw new QmpError(`Snapshot '${tag}' does not exist in one or more devices`);
+  const size = holder.snapshots.find(tag)?.vmStateSize ?? 0;
+  if (size === 0) throw new QmpError('This is a disk-only snapshot. Revert to it offline using qemu-img');
+  const action = async (): Promise<void> => {
     for (const { node, snapshot } of chosen)
       if (snapshot !== undefined) await locked(node, node.snapshots.apply(snapshot));
     const { machine } = program;
@@ -92,16 +135,17 @@ export async function loadVm(program: Program, name: string): Promise<void> {
     const loader = new MachineLoader(machine);
     for (let position = 0; position < size; position += PIECE) {
       const piece = Buffer.alloc(Math.min(PIECE, size - position));
-      await holder.node.readVmState(position, IoVector.of(piece));
+      await holder.readVmState(position, IoVector.of(piece));
       loader.feed(piece);
     }
     loader.end();
-  });
+  };
+  await stopped(program, 'restore-vm', action, job);
 }
 
 /** `delvm`. */
 export async function deleteVm(program: Program, name: string): Promise<void> {
-  for (const node of await disks(program)) {
+  for (const node of (await machineDisks(program)).nodes) {
     const snapshot = node.snapshots.find(name);
     if (snapshot === undefined)
       throw new QmpError(`Device '${node.nodeName}' does not have the requested snapshot '${name}'`);
@@ -109,11 +153,19 @@ export async function deleteVm(program: Program, name: string): Promise<void> {
   }
 }
 
+/** Deletes what `disks` have of `tag`; some may have none. */
+export async function remove(tag: string, { nodes }: SnapshotDisks): Promise<void> {
+  for (const node of nodes) {
+    const snapshot = node.snapshots.find(tag);
+    if (snapshot !== undefined) await locked(node, node.snapshots.remove(snapshot));
+  }
+}
+
 /** `info snapshots`: those that every disk has and that hold a machine. */
 export async function listSnapshots(program: Program): Promise<string> {
   let nodes: readonly Qcow2Node[];
   try {
-    nodes = await disks(program);
+    nodes = (await machineDisks(program)).nodes;
   } catch {
     return 'no block device can store vmstate for snapshot\n';
   }

@@ -103,7 +103,10 @@ class UsbKeyboard extends UsbHid<typeof properties> {
     if (length === 0) return true;
     const lights = data[0] ?? 0;
     this.#s.leds = lights;
-    this.services.input.leds = HID_LEDS.reduce((leds, led, bit) => (((lights >> bit) & 1) === 0 ? leds : leds | led), 0);
+    this.services.input.leds = HID_LEDS.reduce(
+      (leds, led, bit) => (((lights >> bit) & 1) === 0 ? leds : leds | led),
+      0,
+    );
     return true;
   }
 

@@ -4,13 +4,7 @@ import type { ScsiRequest, ScsiTask } from '../../../core/scsi/scsi-request.ts';
 import { field, type SavedValue } from '../../../core/state/fields.ts';
 import { UsbDevice } from '../../../core/usb/device.ts';
 import { PID, type UsbPacket } from '../../../core/usb/packet.ts';
-import {
-  classInterfaceIn,
-  classInterfaceOut,
-  endpointOut,
-  REQUEST,
-  STALL,
-} from '../../../core/usb/request.ts';
+import { classInterfaceIn, classInterfaceOut, endpointOut, REQUEST, STALL } from '../../../core/usb/request.ts';
 import { ENDPOINT, storageDescription } from './description.ts';
 
 /** Class requests (Bulk-Only Transport 1.0, section 3). */
@@ -18,7 +12,16 @@ const RESET = classInterfaceOut(0xff);
 const GET_MAX_LUN = classInterfaceIn(0xfe);
 
 /** Command block wrapper (section 5.1). */
-const CBW = { SIZE: 31, SIGNATURE: 0x4342_5355, TAG: 4, LENGTH: 8, FLAGS: 12, LUN: 13, CDB_LENGTH: 14, CDB: 15 } as const;
+const CBW = {
+  SIZE: 31,
+  SIGNATURE: 0x4342_5355,
+  TAG: 4,
+  LENGTH: 8,
+  FLAGS: 12,
+  LUN: 13,
+  CDB_LENGTH: 14,
+  CDB: 15,
+} as const;
 const DATA_IN = 0x80;
 const CDB_MAX = 16;
 /** Command status wrapper (section 5.2). */
