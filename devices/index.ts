@@ -40,6 +40,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['mc146818rtc', () => import('./mc146818rtc.ts')],
   ['pc-testdev', () => import('./pc-testdev.ts')],
   ['pci-testdev', () => import('./pci-testdev.ts')],
+  ['cfi.pflash01', () => import('./pflash-cfi01.ts')],
   ['PIIX3', () => import('./piix3.ts')],
   ['PIIX4_PM', () => import('./piix4-pm.ts')],
   ['rtl8139', () => import('./rtl8139/rtl8139.ts')],

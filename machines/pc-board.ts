@@ -26,6 +26,9 @@ const FERR_IRQ = 13;
 /** Options of every PC (QEMU's `-machine pc,...`). */
 export const pcOptions = {
   'max-ram-below-4g': prop.size({ default: 0 }),
+  'max-fw-size': prop.size({ default: 8 * 2 ** 20, help: 'bytes of system firmware in flash' }),
+  pflash0: prop.string({ help: 'drive or node with the system firmware' }),
+  pflash1: prop.string({ help: 'drive or node with the variables of the firmware' }),
   acpi: prop.onOffAuto({ default: 'auto' }),
   'fd-bootchk': prop.bool({ default: true, help: 'whether a floppy must have a boot signature' }),
   hpet: prop.bool({ default: true }),

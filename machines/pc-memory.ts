@@ -1,8 +1,9 @@
 import { SouthbridgeError } from '../core/errors.ts';
 import type { Machine } from '../core/machine/machine.ts';
-import type { MachineConfig } from '../core/machine/machine-config.ts';
+import type { FlashConfig, MachineConfig } from '../core/machine/machine-config.ts';
 import { type GuestRam, SharedRam } from '../core/memory/guest-ram.ts';
 import { MemoryRegion } from '../core/memory/memory-region.ts';
+import { pflashCfi01 } from '../devices/pflash-cfi01.ts';
 
 const FOUR_GIB = 2 ** 32;
 const GIB = 2 ** 30;
@@ -13,6 +14,8 @@ const LEGACY_BIOS_MAX = 128 * KIB;
 /** Option ROMs are copied here by firmware. */
 const OPTION_ROM_BASE = 0xc_0000;
 const OPTION_ROM_SIZE = 0x2_0000;
+/** Erase blocks of the system's flash. */
+const FLASH_BLOCK = 4 * KIB;
 const EMPTY_FIRMWARE_SIZE = 256 * KIB;
 
 /** How a PC divides its RAM around the hole below 4 GiB. Bytes. */
@@ -60,10 +63,42 @@ export function openMemorySlots(machine: Machine, layout: PcRamLayout): void {
 }
 
 /**
- * The system firmware: at the end of the 32-bit address space, its last 128 KiB again below 1 MiB, and the RAM for option ROMs.
+ * The system firmware, in flash or in ROM: at the end of the 32-bit address space, its last 128 KiB again below 1 MiB, and the
+ * RAM for option ROMs.
  * @throws SouthbridgeError ERR_BIOS_SIZE, or what the ROM search throws
  */
-export function mapPcFirmware(machine: Machine, pciMemory: MemoryRegion, fileName: string): void {
+export function mapPcFirmware(machine: Machine, pciMemory: MemoryRegion): void {
+  const { bios, flash } = machine.config;
+  if (flash.length > 0) plugFlash(machine, pciMemory, flash);
+  else mapRom(machine, pciMemory, bios ?? 'bios-256k.bin');
+  const optionRoms = new SharedRam('pc.rom', OPTION_ROM_SIZE);
+  pciMemory.add(MemoryRegion.rom(optionRoms), OPTION_ROM_BASE, 1);
+  machine.adoptRam(optionRoms);
+}
+
+/** Chips of 4 KiB blocks, the first at the end and the others below it; the first one's end is copied below 1 MiB. */
+function plugFlash(machine: Machine, pciMemory: MemoryRegion, flash: readonly FlashConfig[]): void {
+  let end = FOUR_GIB;
+  for (const [index, { drive, image }] of flash.entries()) {
+    const name = `system.flash${index}`;
+    const chip = machine.system.plug(
+      pflashCfi01,
+      {},
+      { drive, name, width: 1, 'sector-length': BigInt(FLASH_BLOCK), 'num-blocks': image.length / FLASH_BLOCK },
+    );
+    chip.load(image);
+    chip.parent?.removeChild(chip);
+    machine.object.addChild(name, chip);
+    end -= image.length;
+    machine.memoryRoot.add(chip.region, end, 0);
+    if (index > 0) continue;
+    const legacy = new SharedRam('isa-bios', Math.min(image.length, LEGACY_BIOS_MAX), { readonly: true });
+    legacy.bytes.set(image.subarray(image.length - legacy.size));
+    pciMemory.add(MemoryRegion.rom(legacy), LEGACY_BIOS_END - legacy.size, 1);
+  }
+}
+
+function mapRom(machine: Machine, pciMemory: MemoryRegion, fileName: string): void {
   const image = checkedFirmware(machine, fileName);
   const bios = new SharedRam('pc.bios', image.length, { readonly: true });
   bios.bytes.set(image);
@@ -73,9 +108,6 @@ export function mapPcFirmware(machine: Machine, pciMemory: MemoryRegion, fileNam
   legacy.setReadonly(true);
   pciMemory.add(legacy, LEGACY_BIOS_END - legacySize, 1);
   pciMemory.add(region, FOUR_GIB - image.length, 0);
-  const optionRoms = new SharedRam('pc.rom', OPTION_ROM_SIZE);
-  pciMemory.add(MemoryRegion.rom(optionRoms), OPTION_ROM_BASE, 1);
-  machine.adoptRam(optionRoms);
 }
 
 /**

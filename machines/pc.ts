@@ -43,7 +43,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   const bridge = pci.plug(i440fx, { addr: '00.0' });
   bridge.wire(machine.memoryRoot, ram.lowRegion, host.pciMemory);
   bridge.setCorebootRamSize(layout.below4g);
-  mapPcFirmware(machine, host.pciMemory, config.bios ?? 'bios-256k.bin');
+  mapPcFirmware(machine, host.pciMemory);
 
   const southbridge = pci.plug(piix3, { addr: '01.0', multifunction: true });
   pirq.router = southbridge;

@@ -44,7 +44,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   machine.object.addChild('q35', host);
   const pci = host.wire(pirq);
   pci.plug(mch, { addr: '00.0' }).wire(host, machine.memoryRoot, ram.lowRegion, layout.below4g);
-  mapPcFirmware(machine, host.pciMemory, config.bios ?? 'bios-256k.bin');
+  mapPcFirmware(machine, host.pciMemory);
 
   const lpc = pci.plug(ich9Lpc, { addr: '1f.0', multifunction: true });
   pirq.router = lpc;

@@ -33,6 +33,13 @@ export interface DriveConfig {
   readonly media: 'disk' | 'cdrom';
 }
 
+/** A drive with the system's firmware or its variables, read in whole: a machine is built without waiting. */
+export interface FlashConfig {
+  /** The drive's id, or the name of a node. */
+  readonly drive: string;
+  readonly image: Uint8Array;
+}
+
 /** A network card of `-nic` or the default one. */
 export interface NicConfig {
   readonly netdev: string | undefined;
@@ -75,6 +82,8 @@ export interface MachineConfig {
   readonly vga: string;
   readonly nics: readonly NicConfig[];
   readonly drives: readonly DriveConfig[];
+  /** Flash chips from the end of the 32-bit address space downwards. */
+  readonly flash: readonly FlashConfig[];
   /** False for `-nodefaults`. */
   readonly defaults: boolean;
   readonly graphics: boolean;
@@ -114,6 +123,7 @@ export const DEFAULT_CONFIG: MachineConfig = {
   vga: 'none',
   nics: [],
   drives: [],
+  flash: [],
   defaults: false,
   graphics: false,
   optionRoms: [],

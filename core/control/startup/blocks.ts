@@ -3,16 +3,20 @@ import { blockGraph } from '../../block/block.ts';
 import { type Drive, type DriveInterface, Drives } from '../../block/drives.ts';
 import type { BlockEvent } from '../../block/events.ts';
 import type { BlockGraph } from '../../block/graph.ts';
+import { IoVector } from '../../block/io-vector.ts';
 import { Jobs } from '../../block/jobs/job.ts';
 import { BlockOptions, type OptionScalar } from '../../block/options.ts';
 import type { ThrottleConfig } from '../../block/throttle.ts';
 import { takeLimits } from '../../block/throttle-options.ts';
 import { SouthbridgeError } from '../../errors.ts';
-import type { DriveConfig } from '../../machine/machine-config.ts';
+import type { DriveConfig, FlashConfig } from '../../machine/machine-config.ts';
 import type { JsonObject } from '../json/value.ts';
 import { OptionError, type Opts } from '../options/opts.ts';
 import type { Program } from '../program.ts';
 import { deviceNotFound, QmpError } from '../qapi/error.ts';
+
+/** Erase blocks of the system's flash, in bytes. */
+const FLASH_BLOCK = 4096;
 
 /** Interfaces whose controllers are the machine's own. */
 const ON_BOARD: ReadonlySet<DriveInterface> = new Set(['ide', 'scsi', 'floppy', 'pflash', 'mtd', 'sd']);
@@ -101,6 +105,41 @@ export class Blocks {
         result.push({ id, interface: type, bus, unit, media });
     }
     return result;
+  }
+
+  /**
+   * The system's flash: `-drive if=pflash` by unit, or the nodes that `-machine pflash0=...` names.
+   *
+   * @param limit bytes of all together
+   * @throws OptionError in QEMU's words where there is a gap, or a size that no flash has
+   */
+  async flash(named: readonly (string | undefined)[], limit: number): Promise<FlashConfig[]> {
+    const found = named.map((node, unit) => {
+      const drive = this.drives.byIndex('pflash', unit)?.id;
+      if (node !== undefined && drive !== undefined) throw new OptionError('clashes with -machine');
+      return node ?? drive;
+    });
+    const flash: FlashConfig[] = [];
+    let total = 0;
+    for (const [unit, drive] of found.entries()) {
+      if (drive === undefined) continue;
+      if (unit > flash.length) throw new OptionError(`pflash${unit} requires pflash${unit - 1}`);
+      const node = this.graph.backend(drive)?.root ?? this.graph.node(drive);
+      if (node === undefined) throw new OptionError(`Property 'cfi.pflash01.drive' can't find value '${drive}'`);
+      const size = node.length;
+      if (size === 0 || size % FLASH_BLOCK !== 0) {
+        throw new OptionError(
+          `system firmware block device ${this.graph.backend(drive) === undefined ? '' : drive} has invalid size ${size}`,
+          `its size must be a non-zero multiple of 0x${FLASH_BLOCK.toString(16)}`,
+        );
+      }
+      total += size;
+      if (total > limit) throw new OptionError(`combined size of system firmware exceeds ${limit} bytes`);
+      const image = new Uint8Array(size);
+      await node.readv(0, size, IoVector.of(image));
+      flash.push({ drive, image });
+    }
+    return flash;
   }
 
   /** The drives of `if=virtio`: each is a device of its own. */

@@ -11,7 +11,7 @@ import { numaOption } from './numa-option.ts';
 import { completeTopology, type TopologyRequest } from './topology.ts';
 
 /** The parts of a machine's configuration that come from backends, made before it. */
-export type BackendParts = Pick<MachineConfig, 'serials' | 'parallels' | 'drives' | 'nics' | 'vga'>;
+export type BackendParts = Pick<MachineConfig, 'serials' | 'parallels' | 'drives' | 'flash' | 'nics' | 'vga'>;
 
 /** Parameters of `-machine` that every machine has; the rest is its type's. */
 const COMMON = new Set([

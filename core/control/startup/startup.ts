@@ -8,6 +8,7 @@ import { programCounter } from '../../trace/sinks/program-counter.ts';
 import { TraceHub } from '../../trace/trace.ts';
 import { type CommandLine, LocatedError } from '../options/command-line.ts';
 import { GROUPS } from '../options/groups.ts';
+import { parseSize } from '../options/numbers.ts';
 import { OptionError, parseOpts } from '../options/opts.ts';
 import type { Program } from '../program.ts';
 import { chooseAccelerator } from './accelerators.ts';
@@ -19,6 +20,9 @@ import { instructionClock } from './icount.ts';
 import { type BackendParts, machineConfig, machineRequest } from './machine-config.ts';
 import { applyPolicy } from './policy.ts';
 import { romImages } from './rom-images.ts';
+
+/** Bytes of system firmware in flash, unless `-machine max-fw-size` says otherwise. */
+const MAX_FIRMWARE = 8 * 2 ** 20;
 
 /** The order in which QEMU brings a machine up: backends, machine, devices, then the CPUs. */
 export class Startup {
@@ -104,10 +108,11 @@ export class Startup {
     const parallels = await this.#ports('parallel', defaults.parallel ? (nographic ? 'null' : 'vc') : undefined);
     const vga = vgaAdapter(line) ?? (defaults.vga && !nographic ? type.defaults.vga : 'none');
     const drives = await this.#drives(type, defaults);
+    const flash = await this.#flash(type);
     await this.#netdevs();
     await this.#audiodevs();
     const nics = await this.#nics(defaults);
-    return { serials, parallels, drives, nics, vga };
+    return { serials, parallels, drives, flash, nics, vga };
   }
 
   /** `-blockdev`, `-drive` and the empty drives that a machine has by default. */
@@ -127,6 +132,22 @@ export class Startup {
     await fallback(defaults.cdrom, 'ide', 2, 'if=ide,index=2,media=cdrom');
     await fallback(defaults.floppy, 'floppy', 0, 'if=floppy,index=0');
     return blocks.onBoard;
+  }
+
+  /** `-drive if=pflash`, `-machine pflash0=...`. */
+  async #flash(type: MachineType): Promise<BackendParts['flash']> {
+    if (!('pflash0' in type.options)) return [];
+    const { options, location } = machineRequest(this.#line);
+    const text = (name: string): string | undefined => {
+      const value = options[name];
+      return typeof value === 'string' ? value : undefined;
+    };
+    const named = [text('pflash0'), text('pflash1')];
+    const wanted = this.#line.opts('drive').some(({ opts }) => opts.string('if') === 'pflash');
+    if (!wanted && named.every(node => node === undefined)) return [];
+    const blocks = await this.#program.blocks();
+    const limit = Number(parseSize(text('max-fw-size') ?? '') ?? MAX_FIRMWARE);
+    return at(location, () => blocks.flash(named, limit));
   }
 
   async #audiodevs(): Promise<void> {

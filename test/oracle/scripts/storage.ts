@@ -99,3 +99,103 @@ export function ahci(): RegisterScript {
   dump('after reset');
   return s;
 }
+
+export function pflash(): RegisterScript {
+  const nothing = 'driver=null-co,read-zeroes=on';
+  const s = new RegisterScript('CFI flash: identification, programming, erasing, errors', [
+    ...['-machine', 'pc', '-m', '128M', '-nodefaults', ...fixedTime],
+    ...['-drive', `if=pflash,unit=0,${nothing},size=256k`],
+    ...['-drive', `if=pflash,unit=1,readonly=on,${nothing},size=128k`],
+  ]);
+  const writable = 0xfffc_0000;
+  const readOnly = 0xfffa_0000;
+  for (const base of [writable, readOnly]) {
+    const name = base === writable ? 'writable' : 'read-only';
+    const look = (at: number): void => {
+      s.read8(at)
+        .read16(at - (at % 2))
+        .read32(at - (at % 4));
+    };
+    s.about(`${name}: CFI query`).write8(base + 0x55, 0x98);
+    for (let at = 0; at < 0x60; at++) s.read8(base + at);
+    look(base + 0x10);
+    s.read32(base + 0x110).write8(base, 0x12);
+    look(base);
+    s.write8(base, 0xff);
+    look(base);
+    s.about(`${name}: identifier`).write8(base, 0x90);
+    for (const at of [0, 1, 2, 4, 0x100]) look(base + at);
+    s.write8(base, 0x70);
+    look(base);
+    s.write8(base, 0xff);
+    for (const command of [0x10, 0x40]) {
+      s.about(`${name}: program ${command.toString(16)}`)
+        .write8(base + 0x1234, command)
+        .read8(base)
+        .write8(base + 0x1234, 0xa5);
+      look(base + 0x1234);
+      s.write8(base, 0xff).readBytes(base + 0x1230, 16);
+      s.write8(base + 0x1240, command).write32(base + 0x1240, 0x1234_5678);
+      look(base);
+      s.write8(base, 0x50).readBytes(base + 0x1230, 32);
+    }
+    s.about(`${name}: write to buffer`)
+      .write8(base + 0x2000, 0xe8)
+      .read8(base)
+      .write8(base + 0x2000, 3);
+    for (let at = 0; at < 4; at++) s.write8(base + 0x2000 + at, 0x30 + at);
+    s.read8(base)
+      .write8(base, 0xd0)
+      .read8(base)
+      .write8(base, 0xff)
+      .readBytes(base + 0x1ff8, 16);
+    s.about(`${name}: write to buffer, not confirmed`)
+      .write8(base + 0x2100, 0xe8)
+      .write8(base + 0x2100, 0);
+    s.write8(base + 0x2100, 0x77).write8(base, 0x12);
+    look(base + 0x2100);
+    s.about(`${name}: write to buffer, out of its block`)
+      .write8(base + 0x2200, 0xe8)
+      .write8(base + 0x2200, 1);
+    s.write8(base + 0x2200, 0x55)
+      .write8(base + 0x2400, 0x66)
+      .read8(base)
+      .write8(base, 0xd0);
+    look(base + 0x2200);
+    s.write8(base, 0x50)
+      .readBytes(base + 0x21f8, 16)
+      .readBytes(base + 0x2400, 4);
+    s.about(`${name}: erase`)
+      .write8(base + 0x1200, 0x20)
+      .read8(base)
+      .write8(base + 0x1200, 0xd0);
+    look(base + 0x1234);
+    s.write8(base, 0x70)
+      .read8(base)
+      .write8(base, 0x50)
+      .readBytes(base + 0xff8, 16)
+      .readBytes(base + 0x1ff8, 16);
+    s.about(`${name}: erase, not confirmed`)
+      .write8(base + 0x3000, 0x20)
+      .write8(base, 0xff)
+      .readBytes(base + 0x3000, 4);
+    s.write8(base + 0x3000, 0x20)
+      .write8(base, 0x33)
+      .readBytes(base + 0x3000, 4);
+    for (const second of [0x01, 0xd0, 0xff, 0x2f]) {
+      s.about(`${name}: lock ${second.toString(16)}`)
+        .write8(base, 0x60)
+        .read8(base)
+        .write8(base, second);
+      look(base + 0x3000);
+      s.write8(base, 0xff);
+    }
+    for (const command of [0x00, 0xf0, 0x11, 0x28, 0xb0, 0xd0]) {
+      s.about(`${name}: command ${command.toString(16)}`).write8(base, command);
+      look(base + 0x3000);
+      s.write8(base, 0xff);
+    }
+  }
+  // What lies below 1 MiB is a copy of the first chip as it was.
+  return s.about('ISA').readBytes(0xe0000, 64).readBytes(0xffff0, 16).write8(0xfffff, 0x90).readBytes(0xffff0, 16);
+}
