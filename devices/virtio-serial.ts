@@ -1,4 +1,5 @@
 import { Bus } from '../core/device/bus.ts';
+import type { Device } from '../core/device/device.ts';
 import type { DeviceContext } from '../core/device/device-type.ts';
 import { deviceType } from '../core/device/device-type.ts';
 import { prop } from '../core/device/property.ts';
@@ -66,6 +67,10 @@ export class VirtioSerialBus extends Bus {
   constructor(name: string, serial: VirtioSerial, context: DeviceContext) {
     super('virtio-serial-bus', name, { services: context.services, home: context.bus.home, owner: serial });
     this.serial = serial;
+  }
+
+  override addressOf(device: Device): string | undefined {
+    return this.serial.numberOf(device)?.toString();
   }
 }
 
@@ -156,6 +161,12 @@ export class VirtioSerial extends VirtioDevice<typeof properties> {
   }
 
   // Ports
+
+  /** The number of a port. */
+  numberOf(device: Device): number | undefined {
+    for (const [number, port] of this.#ports) if (Object.is(port, device)) return number;
+    return undefined;
+  }
 
   /** The number that a port gets: the one it asks for, or the first free one; 0 is for a console. */
   numberFor(wanted: number | undefined, console: boolean): number {

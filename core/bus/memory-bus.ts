@@ -101,6 +101,10 @@ export class MemoryBus extends Bus {
     return this.dimms.find(dimm => dimm.slot === slot);
   }
 
+  override addressOf(device: Device): string | undefined {
+    return device instanceof MemoryDevice ? String(device.slot) : undefined;
+  }
+
   protected override attached(device: Device): void {
     if (!(device instanceof MemoryDevice)) return;
     const { backend } = device;

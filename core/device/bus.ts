@@ -54,6 +54,12 @@ export abstract class Bus extends ObjectNode {
     return this.#devices;
   }
 
+  /** Where on this bus `device` is, if the bus has addresses: unique, and the same in any machine that is built alike. */
+  addressOf(device: Device): string | undefined {
+    void device;
+    return undefined;
+  }
+
   /** Whether a device of `type` fits. */
   accepts(type: DeviceTypeInfo): boolean {
     return type.bus === this.kind;

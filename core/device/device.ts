@@ -99,6 +99,18 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
     return this.#realized;
   }
 
+  /**
+   * Where the device is, whatever it is called: saved state belongs to a place, as management tools give other ids to the same
+   * devices when they make a machine anew. Without an address on its bus it is known by its path.
+   */
+  get location(): string {
+    const { bus } = this;
+    const address = bus.addressOf(this);
+    if (address === undefined) return this.path;
+    const owner = bus.owner === undefined ? bus.path : `${bus.owner.location}/${bus.owner.buses.indexOf(bus)}`;
+    return `${owner}/${address}`;
+  }
+
   /** The register banks, for tools. */
   get banks(): readonly AnyRegisterBank[] {
     return this.#banks;

@@ -120,6 +120,10 @@ export class PciBus extends Bus {
   }
 
   /** Takes the function away from software's view without unplugging it (a bridge, a slot without power). */
+  override addressOf(device: Device): string | undefined {
+    return device instanceof PciDevice ? device.devfn.toString(16) : undefined;
+  }
+
   protected override attached(device: Device): void {
     if (!(device instanceof PciDevice)) return;
     const devfn = device.requestedAddress < 0 ? this.#freeSlot(device) : device.requestedAddress;

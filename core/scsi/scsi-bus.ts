@@ -94,6 +94,10 @@ export class ScsiBus extends Bus {
   }
 
   /** @throws SouthbridgeError ERR_BUS_ADDRESS, in QEMU's words */
+  override addressOf(device: Device): string | undefined {
+    return device instanceof ScsiDevice ? `${device.channel}:${device.target}:${device.lun}` : undefined;
+  }
+
   protected override attached(device: Device): void {
     if (!(device instanceof ScsiDevice)) return;
     const { maxChannel, maxTarget, maxLun } = this.adapter;

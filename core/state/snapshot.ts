@@ -2,6 +2,7 @@ import { crc32 } from 'node:zlib';
 import { SouthbridgeError } from '../errors.ts';
 import type { Machine } from '../machine/machine.ts';
 import { RUN_STATES, type RunState } from '../machine/run-state.ts';
+import type { GuestRam } from '../memory/guest-ram.ts';
 import { decodeValue, encodeValue } from './codec.ts';
 import { asRecord, type SavedRecord, type SavedValue } from './fields.ts';
 import { applyDelta } from './page-delta.ts';
@@ -43,7 +44,7 @@ function manifest(machine: Machine, { uuid = false }: SaveOptions = {}): SavedRe
     cpus: machine.cpus.plugged.length,
     ramSize: machine.config.ramSize,
     ram: machine.ram.map(({ name, size }) => ({ name, size })),
-    devices: [...machine.devices()].map(device => ({ path: device.path, type: device.typeName })),
+    devices: [...machine.devices()].map(device => ({ path: device.location, type: device.typeName })),
   };
 }
 
@@ -73,10 +74,10 @@ export const saveZeroPage = (block: number, offset: number, length: number): Buf
 export const saveDelta = (block: number, offset: number, delta: Uint8Array): Buffer =>
   placed(Chunk.DELTA, block, offset, delta);
 
-/** All but RAM, of a stopped machine: each device by its path, the CPUs with the accelerator's own chips, and an end mark. */
+/** All but RAM, of a stopped machine: each device by its place, the CPUs with the accelerator's own chips, and an end mark. */
 export function* saveRest(machine: Machine, runState?: RunState): Generator<Buffer> {
   for (const device of machine.devices())
-    yield chunk(Chunk.DEVICE, encodeValue({ path: device.path, state: device.save() }));
+    yield chunk(Chunk.DEVICE, encodeValue({ path: device.location, state: device.save() }));
   const accelerator = machine.vm.saveState?.();
   if (accelerator !== undefined) yield chunk(Chunk.ACCELERATOR, Buffer.from(accelerator));
   yield chunk(
@@ -127,6 +128,8 @@ export class MachineLoader {
   #manifest: SavedRecord | undefined;
   #accelerator: Buffer | undefined;
   #complete = false;
+  /** This machine's RAM in the order of the stream: what was plugged in while it ran may have come in another. */
+  #blocks: readonly (GuestRam | undefined)[] = [];
   #runState: RunState = 'running';
   /** Bytes of RAM so far. */
   transferred = 0;
@@ -237,11 +240,16 @@ export class MachineLoader {
       if (missing !== undefined) throw mismatch(list === 'ram' ? 'memory' : 'device', missing, 'does not');
       if (extra !== undefined) throw mismatch(list === 'ram' ? 'no memory' : 'no device', extra, 'does');
     }
+    const left = [...this.#machine.ram];
+    this.#blocks = names(saved['ram']).map(name => {
+      const index = left.findIndex(ram => `${ram.name} ${ram.size}` === name);
+      return index < 0 ? undefined : left.splice(index, 1)[0];
+    });
   }
 
   #loadRam(kind: number, contents: Buffer): void {
     if (contents.length < PLACE) throw damaged('is damaged: a piece of RAM');
-    const ram = this.#machine.ram[contents.readUInt32LE(0)];
+    const ram = this.#blocks[contents.readUInt32LE(0)];
     const offset = contents.readDoubleLE(4);
     const data = contents.subarray(PLACE);
     if (kind === Chunk.ZERO && data.length !== 2) throw damaged('is damaged: a piece of RAM');
@@ -258,9 +266,10 @@ export class MachineLoader {
   #finish({ virtualNs, runState }: SavedRecord): void {
     const machine = this.#machine;
     const devices = [...machine.devices()];
-    for (const device of devices) if (!this.#devices.has(device.path)) throw damaged(`lacks device ${device.path}`);
+    for (const device of devices)
+      if (!this.#devices.has(device.location)) throw damaged(`lacks device ${device.location}`);
     if (typeof virtualNs === 'number' && virtualNs >= 0) machine.clocks.virtual.restore(virtualNs);
-    for (const device of devices) device.restore(this.#devices.get(device.path) ?? null);
+    for (const device of devices) device.restore(this.#devices.get(device.location) ?? null);
     if (this.#accelerator !== undefined) machine.vm.restoreState?.(this.#accelerator);
     this.#runState = RUN_STATES.find(state => state === runState) ?? 'running';
     this.#complete = true;

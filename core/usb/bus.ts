@@ -57,6 +57,10 @@ export class UsbBus extends Bus {
     if (index >= 0) this.#free.splice(index, 1);
   }
 
+  override addressOf(device: Device): string | undefined {
+    return device instanceof UsbDevice ? device.port?.path : undefined;
+  }
+
   protected override attached(device: Device): void {
     if (!(device instanceof UsbDevice)) return;
     const port = this.#choosePort(device);

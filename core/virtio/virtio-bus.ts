@@ -45,6 +45,11 @@ export class VirtioBus extends Bus {
     this.transport = transport;
   }
 
+  /** There is one device behind a transport. */
+  override addressOf(): string {
+    return 'virtio';
+  }
+
   override get typeChain(): readonly string[] {
     const kind = this.owner?.typeName === 'virtio-mmio' ? 'virtio-mmio-bus' : 'virtio-pci-bus';
     return [kind, 'virtio-bus', 'bus', 'object'];

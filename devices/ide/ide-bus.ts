@@ -52,6 +52,11 @@ export class IdeBus extends Bus {
     return this.#drives.slice(0, this.units).every(drive => drive !== undefined);
   }
 
+  override addressOf(device: Device): string | undefined {
+    const unit = this.#drives.findIndex(drive => drive === device);
+    return unit < 0 ? undefined : String(unit);
+  }
+
   protected override attached(device: Device): void {
     if (!(device instanceof IdeDrive)) return;
     const unit = device.requestedUnit ?? (this.#drives[0] === undefined ? 0 : 1);
