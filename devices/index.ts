@@ -43,6 +43,11 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['cfi.pflash01', () => import('./pflash-cfi01.ts')],
   ['PIIX3', () => import('./piix3.ts')],
   ['PIIX4_PM', () => import('./piix4-pm.ts')],
+  ['ne2k_pci ne2k_isa', () => import('./ne2000/ne2000.ts')],
+  [
+    'i82550 i82551 i82557a i82557b i82557c i82558a i82558b i82559a i82559b i82559c i82559er i82562 i82801',
+    () => import('./eepro100/eepro100.ts'),
+  ],
   ['rtl8139', () => import('./rtl8139/rtl8139.ts')],
   ['port92', () => import('./port92.ts')],
   ['pvpanic pvpanic-pci', () => import('./pvpanic.ts')],
