@@ -8,6 +8,7 @@ import type { RegisterScript } from './register-script.ts';
 import * as isa from './scripts/isa.ts';
 import * as pci from './scripts/pci.ts';
 import * as platform from './scripts/platform.ts';
+import * as scsi from './scripts/scsi.ts';
 import * as storage from './scripts/storage.ts';
 
 const netdev = ['-netdev', 'hubport,hubid=0,id=n'];
@@ -20,7 +21,9 @@ const scripts: readonly RegisterScript[] = [
   pci.pciCard('virtio-rng-pci'),
   pci.pciCard('VGA'),
   pci.pciCard('edu'),
+  ...['virtio-scsi-pci', 'lsi53c895a', 'lsi53c810', 'am53c974'].map(card => pci.pciCard(card)),
   ...Object.values(storage).map(make => make()),
+  ...Object.values(scsi).map(make => make()),
   ...Object.values(platform).map(make => make()),
 ];
 
