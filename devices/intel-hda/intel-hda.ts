@@ -44,7 +44,6 @@ class IntelHda extends PciDevice<typeof properties> implements HdaController {
     (_, index) => new Stream(this.dma, this.state(1, streamState, { name: `stream${index}` })),
   );
   readonly #link: HdaBus;
-  #resetting = false;
 
   constructor(context: DeviceContext<typeof properties>) {
     super({ ...context, type: withMessages(context) });
@@ -187,11 +186,13 @@ class IntelHda extends PciDevice<typeof properties> implements HdaController {
 
   // Reset and interrupts
 
+  /** Section 4.2.2: the controller's registers and the codecs, not the function that it is. */
   #globalControl(): void {
-    if (this.#regs.GCTL.CRST || this.#resetting) return;
-    this.#resetting = true;
-    this.reset();
-    this.#resetting = false;
+    if (this.#regs.GCTL.CRST) return;
+    this.#bank.reset();
+    this.#s.responses = 0;
+    for (const phase of ['enter', 'hold', 'exit'] as const) this.#link.resetPhase(phase);
+    this.resetHold();
   }
 
   /** Section 3.3.15: what is pending, and of that what is enabled. */
