@@ -5,6 +5,9 @@ const BASE = 0xe000_0000;
 const DSTAT = 0x0c;
 const DSP = 0x2c;
 const DSPS = 0x30;
+const CCNTL0 = 0x56;
+const PHASE_MISMATCH = [0xc0, 0xc4];
+const ENABLE_PHASE_MISMATCH_JUMP = 0xc0;
 const PROGRAM = 0x1_0000;
 const CDB = 0x2_0000;
 const IDENTIFY = CDB + 0x20;
@@ -125,6 +128,9 @@ export function commands(): RegisterScript {
   ]);
   const place: PciPlace = { device: 4 };
   s.pciWrite(place, 0x14, BASE).pciWrite16(place, 0x04, 0x07).write8(IDENTIFY, 0x80);
+  // A target that has less data than was asked for goes on with the dispatch by phase.
+  for (const register of PHASE_MISMATCH) s.write32(BASE + register, PROGRAM + 24);
+  s.write8(BASE + CCNTL0, ENABLE_PHASE_MISMATCH_JUMP);
   const run = (target: number, { cdb, in: length = 0, out }: Command): void => {
     s.about(`target ${target}: ${cdb.map(byte => byte.toString(16)).join(' ')}`);
     s.writeBytes(CDB, Uint8Array.from(cdb)).write32(STATUS, 0xffff_ffff).write32(MESSAGE, 0xffff_ffff);
