@@ -39,6 +39,7 @@ export class Outgoing {
   #tracker: PageTracker | undefined;
   #windowEnds = 0;
   #windowBytes = 0;
+  #windowMemory = 0;
   #sentAtSync = 0;
   #worse = 0;
   #runState: RunState = 'running';
@@ -50,8 +51,9 @@ export class Outgoing {
   zeroPages = 0;
   normalPages = 0;
   syncs = 0;
-  /** Bytes a millisecond, over the last window. */
+  /** Bytes a millisecond, over the last window: on the way, and of memory, whose pages may take less on the way. */
   bandwidth = 0;
+  #memoryRate = 0;
   dirtyPagesPerSecond = 0;
   deltaPages = 0;
   deltaBytes = 0;
@@ -78,8 +80,8 @@ export class Outgoing {
 
   /** How long the machine would stand still if it stopped now, in milliseconds. */
   get expectedDowntime(): number {
-    if (this.bandwidth === 0) return this.#host.settings.number('downtime-limit');
-    return Math.round(this.remaining / this.bandwidth);
+    if (this.#memoryRate === 0) return this.#host.settings.number('downtime-limit');
+    return Math.round(this.remaining / this.#memoryRate);
   }
 
   cancel(): void {
@@ -128,9 +130,8 @@ export class Outgoing {
   /** Bytes that fit into the downtime that is allowed. */
   #affordable(): number {
     const { settings } = this.#host;
-    const limit = settings.number('max-bandwidth') / 1000;
-    const rate = this.bandwidth > 0 ? this.bandwidth : limit;
-    return (limit > 0 ? Math.min(rate, limit) : rate) * settings.number('downtime-limit');
+    const rate = this.#memoryRate > 0 ? this.#memoryRate : settings.number('max-bandwidth') / 1000;
+    return rate * settings.number('downtime-limit');
   }
 
   async #sync(): Promise<void> {
@@ -172,6 +173,7 @@ export class Outgoing {
   }
 
   #encode({ block, offset, bytes, before }: PageToSend): Buffer {
+    this.#windowMemory += bytes.length;
     if (bytes.length === PAGE && bytes.equals(ZERO_PAGE)) {
       this.zeroPages++;
       return saveZeroPage(block, offset, PAGE);
@@ -225,8 +227,12 @@ export class Outgoing {
   #nextWindow(): void {
     const now = performance.now();
     const elapsed = now - (this.#windowEnds - WINDOW_MS);
-    if (this.#windowBytes > 0) this.bandwidth = this.#windowBytes / Math.max(1, elapsed);
+    if (this.#windowMemory > 0) {
+      this.bandwidth = this.#windowBytes / Math.max(1, elapsed);
+      this.#memoryRate = this.#windowMemory / Math.max(1, elapsed);
+    }
     this.#windowBytes = 0;
+    this.#windowMemory = 0;
     this.#windowEnds = now + WINDOW_MS;
   }
 

@@ -26,7 +26,8 @@ rmSync(FOLDER, { recursive: true, force: true });
 mkdirSync(FOLDER, { recursive: true });
 await build({
   stdin: {
-    contents: "export { run } from './core/control/startup/run.js'; export { builtInTypes } from './machines/built-in.js';",
+    contents:
+      "export { run } from './core/control/startup/run.js'; export { builtInTypes } from './machines/built-in.js';",
     resolveDir: DIST,
   },
   outfile: BUNDLE.program,
