@@ -89,6 +89,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['nec-usb-xhci qemu-xhci', () => import('./usb/xhci/xhci.ts')],
   ['usb-hub', () => import('./usb/hub.ts')],
   ['usb-kbd', () => import('./usb/hid/keyboard.ts')],
+  ['usb-uas', () => import('./usb/storage/uas.ts')],
   ['usb-storage usb-bot', () => import('./usb/storage/usb-storage.ts')],
   ['usb-mouse usb-tablet', () => import('./usb/hid/pointer.ts')],
   ['virtio-gpu virtio-gpu-device virtio-gpu-pci', () => import('./virtio-gpu/virtio-gpu.ts')],

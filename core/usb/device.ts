@@ -89,7 +89,12 @@ export abstract class UsbDevice<S extends PropSet = PropSet> extends Device<S> {
       Array.from({ length: ENDPOINTS }, (_, index) => new UsbEndpoint(this, index + 1, pid));
     this.#in = side(PID.IN);
     this.#out = side(PID.OUT);
-    this.defineProperty({ name: 'attached', type: 'bool', get: () => this.#usb.attached });
+    this.defineProperty({
+      name: 'attached',
+      type: 'bool',
+      get: () => this.#usb.attached,
+      ...(this.attachedSettable && { set: (value: unknown) => this.#setAttached(value) }),
+    });
   }
 
   // What a subclass says and does
@@ -157,6 +162,17 @@ export abstract class UsbDevice<S extends PropSet = PropSet> extends Device<S> {
   /** Whether the device is on its port from the start. */
   protected get attachesItself(): boolean {
     return true;
+  }
+
+  /** Whether a user may plug it in and pull it out while it stays on its port (qom-set of `attached`). */
+  protected get attachedSettable(): boolean {
+    return false;
+  }
+
+  #setAttached(value: unknown): void {
+    if (value === true) this.plugIn();
+    else if (value === false) this.pullOut();
+    else throw new SouthbridgeError('ERR_PROPERTY_VALUE', "Invalid parameter type for 'attached', expected: boolean");
   }
 
   // Where it is

@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
+import type { InstructionClock } from '../../core/accel/accelerator.ts';
 import { wasm } from '../../core/accel/wasm/accelerator.ts';
 import { type InitramfsOptions, initramfs } from '../../core/firmware/guest-cache/initramfs.ts';
 import { Machine } from '../../core/machine/machine.ts';
@@ -20,6 +21,8 @@ export interface LinuxOptions {
   readonly files?: InitramfsOptions['files'];
   /** What the guest does; it powers off at the end. */
   readonly init: string;
+  /** Time that counts instructions, so that a run does not depend on how busy the host is. */
+  readonly icount?: InstructionClock;
   /** Finds backends besides the console. */
   readonly backend?: (kind: string, id: string) => unknown;
   /** Plugs in more, once the machine is built. */
@@ -65,6 +68,7 @@ export async function bootLinux(t: Test, options: LinuxOptions): Promise<LinuxMa
       type: options.type ?? pc,
       config,
       accelerator: wasm,
+      ...(options.icount !== undefined && { icount: options.icount }),
       backends: { find: (kind, id) => options.backend?.(kind, id) ?? terminal },
       romImage: name => readFileSync(join(firmware.directory, name)),
     }).build();

@@ -35,6 +35,15 @@ function isCd(drive: BlockBackend): boolean {
 
 class UsbBot extends BulkOnly<typeof usbProperties> {
   readonly maxLun = 15;
+
+  /** What is plugged in while the guest runs waits for its logical units, until `attached` is set. */
+  protected override get attachesItself(): boolean {
+    return !this.usbBus.hotplugging;
+  }
+
+  protected override get attachedSettable(): boolean {
+    return true;
+  }
 }
 
 const common = {
