@@ -100,6 +100,8 @@ export abstract class BlockNode implements EdgeParent {
   #flushedWrites = 0;
   #flushing: Promise<void> | undefined;
   readonly tracked = new TrackedRequests();
+  /** Hears of each change of content once it was made; the request that made it ends with what this gives. */
+  follower: ((offset: number, bytes: number) => Pending) | undefined;
   closed = false;
 
   constructor(graph: BlockGraph, driver: BlockDriver, settings: NodeSettings) {
@@ -261,7 +263,12 @@ export abstract class BlockNode implements EdgeParent {
         flags | (this.settings.detectZeroes === 'unmap' ? writeFlag.MAY_UNMAP : 0),
       );
     }
-    return this.#write(offset, bytes, iov, at, flags);
+    return this.#followed(offset, bytes, this.#write(offset, bytes, iov, at, flags));
+  }
+
+  #followed(offset: number, bytes: number, request: Pending): Pending {
+    if (this.follower === undefined) return request;
+    return request === undefined ? this.follower(offset, bytes) : request.then(() => this.follower?.(offset, bytes));
   }
 
   #write(offset: number, bytes: number, iov: IoVector, at: number, flags: number): Pending {
@@ -344,7 +351,7 @@ export abstract class BlockNode implements EdgeParent {
   writeZeroes(offset: number, bytes: number, flags = 0): Pending {
     if (bytes === 0) return undefined;
     this.checkWritable(offset, bytes);
-    return start(this.#zero(offset, bytes, flags));
+    return this.#followed(offset, bytes, start(this.#zero(offset, bytes, flags)));
   }
 
   *#zero(offset: number, bytes: number, flags: number): Task {
@@ -383,7 +390,7 @@ export abstract class BlockNode implements EdgeParent {
     if (bytes === 0) return undefined;
     this.checkWritable(offset, bytes);
     if (!this.settings.discard || this.pdiscard === undefined) return undefined;
-    return start(this.#discard(offset, bytes));
+    return this.#followed(offset, bytes, start(this.#discard(offset, bytes)));
   }
 
   *#discard(offset: number, bytes: number): Task {

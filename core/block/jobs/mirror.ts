@@ -3,7 +3,9 @@ import { DirtyBitmap } from '../dirty-bitmap.ts';
 import type { BlockGraph } from '../graph.ts';
 import { BlockError } from '../io-error.ts';
 import type { BlockNode } from '../node.ts';
+import type { Pending } from '../pending.ts';
 import { reopen } from '../reopen.ts';
+import { TrackedRequests } from '../tracked-requests.ts';
 import { allocatedAbove, CHUNK, CopyError, copyRange, zeroRange } from './copy.ts';
 import { Holds } from './hold.ts';
 import { Job, type JobOptions } from './job.ts';
@@ -17,6 +19,8 @@ export interface MirrorOptions extends JobOptions {
   readonly replaces?: BlockNode | undefined;
   readonly granularity?: number | undefined;
   readonly unmap?: boolean | undefined;
+  /** The guest waits until the target has what it wrote as well, so that the copy catches up in any case. */
+  readonly writeBlocking?: boolean | undefined;
   readonly onSourceError?: OnError | undefined;
   readonly onTargetError?: OnError | undefined;
   /** The image is merged into one that backs it. */
@@ -29,6 +33,8 @@ export class MirrorJob extends Job {
   readonly #options: MirrorOptions;
   readonly #bitmap: DirtyBitmap;
   readonly #holds: Holds;
+  /** Of one range there is one copy at a time, so that an older one does not overtake a newer one. */
+  readonly #copying = new TrackedRequests();
   #pivot = true;
   #reopened = false;
 
@@ -37,6 +43,8 @@ export class MirrorJob extends Job {
     this.#options = options;
     this.type = options.activeCommit === true ? 'commit' : 'mirror';
     const { source, target } = options;
+    if (options.writeBlocking === true && source.follower !== undefined)
+      throw new BlockError(`Node '${source.nodeName}' is copied as it is written already`);
     if (source === target) throw new BlockError("Can't mirror node into itself");
     const granularity = options.granularity ?? Math.min(65536, Math.max(512, target.clusterSize));
     if (granularity < 512 || granularity > 64 << 20 || (granularity & (granularity - 1)) !== 0) {
@@ -70,6 +78,7 @@ export class MirrorJob extends Job {
       throw error;
     }
     source.dirtyBitmaps.push(this.#bitmap);
+    if (this.#options.writeBlocking === true) source.follower = (offset, bytes) => this.#follow(offset, bytes);
     return this;
   }
 
@@ -116,13 +125,34 @@ export class MirrorJob extends Job {
 
   /** @returns the bytes that were dealt with */
   async #copyFrom(at: number): Promise<number> {
-    const { source, target, unmap, onSourceError = 'report', onTargetError = 'report' } = this.#options;
-    const { granularity } = this.#bitmap;
+    const { source, onSourceError = 'report', onTargetError = 'report' } = this.#options;
     const run = Math.min(this.#bitmap.nextClean(at), source.length) - at;
+    let bytes = 0;
+    try {
+      await this.#copying.serialise(at, run, async () => {
+        bytes = await this.#copyRun(at, run);
+      });
+    } catch (error) {
+      if (!(error instanceof CopyFailure)) throw error;
+      const { operation, cause } = error.failure;
+      const action = await this.failedRequest(operation, cause, operation === 'read' ? onSourceError : onTargetError);
+      if (action === 'report') throw cause;
+      if (action === 'stop') this.#bitmap.set(at, error.bytes);
+      return action === 'stop' ? 0 : error.bytes;
+    }
+    this.offset += bytes;
+    if (this.speed > 0) await this.sleep((bytes / this.speed) * 1000);
+    return bytes;
+  }
+
+  /** Copies what begins a marked run, as far as it is of one kind. */
+  async #copyRun(at: number, run: number): Promise<number> {
+    const { source, target, unmap } = this.#options;
     // First the marks go, then the source is looked at: what is written meanwhile is marked again.
     this.#bitmap.reset(at, run);
     const found = await allocatedAbove(source, undefined, at, run);
     const zero = !found.allocated || found.zero;
+    const { granularity } = this.#bitmap;
     const whole = Math.max(granularity, found.bytes - (found.bytes % granularity));
     const bytes = Math.min(run, zero ? whole : CHUNK);
     if (run > bytes) this.#bitmap.set(at + bytes, run - bytes);
@@ -131,19 +161,34 @@ export class MirrorJob extends Job {
         ? zeroRange(target, at, bytes, unmap !== false)
         : copyRange(source, target, at, bytes, { unmap: unmap !== false }));
     } catch (error) {
-      if (!(error instanceof CopyError)) throw error;
-      const action = await this.failedRequest(
-        error.operation,
-        error.cause,
-        error.operation === 'read' ? onSourceError : onTargetError,
-      );
-      if (action === 'report') throw error.cause;
-      if (action === 'stop') this.#bitmap.set(at, bytes);
-      return action === 'stop' ? 0 : bytes;
+      throw error instanceof CopyError ? new CopyFailure(bytes, error) : error;
     }
-    this.offset += bytes;
-    if (this.speed > 0) await this.sleep((bytes / this.speed) * 1000);
     return bytes;
+  }
+
+  /**
+   * `write-blocking`: what the guest has written is in the target before it hears of that. Where the target fails, the mark
+   * stays, and the job tries again and says so.
+   */
+  #follow(offset: number, bytes: number): Pending {
+    const { granularity } = this.#bitmap;
+    const from = offset - (offset % granularity);
+    const end = Math.min(this.#options.source.length, Math.ceil((offset + bytes) / granularity) * granularity);
+    return this.#copying.serialise(from, end - from, () => this.#copyMarked(from, end));
+  }
+
+  async #copyMarked(from: number, end: number): Promise<void> {
+    const { source, target, unmap } = this.#options;
+    for (let at = this.#bitmap.nextDirty(from); at >= 0 && at < end; at = this.#bitmap.nextDirty(at)) {
+      const bytes = Math.min(this.#bitmap.nextClean(at), end) - at;
+      this.#bitmap.reset(at, bytes);
+      try {
+        await copyRange(source, target, at, bytes, { unmap: unmap !== false });
+      } catch {
+        this.#bitmap.set(at, bytes);
+        return;
+      }
+    }
   }
 
   protected override async commit(): Promise<void> {
@@ -159,9 +204,11 @@ export class MirrorJob extends Job {
   }
 
   #forgetBitmap(): void {
-    const { dirtyBitmaps } = this.#options.source;
-    const index = dirtyBitmaps.indexOf(this.#bitmap);
-    if (index >= 0) dirtyBitmaps.splice(index, 1);
+    const { source } = this.#options;
+    const index = source.dirtyBitmaps.indexOf(this.#bitmap);
+    if (index < 0) return;
+    source.dirtyBitmaps.splice(index, 1);
+    if (this.#options.writeBlocking === true) source.follower = undefined;
   }
 
   override cancel(force: boolean): void {
@@ -176,10 +223,23 @@ export class MirrorJob extends Job {
 
   protected override async clean(): Promise<void> {
     this.#forgetBitmap();
-    const { target } = this.#options;
+    const { source, target } = this.#options;
+    await this.#copying.serialise(0, source.length, () => undefined);
     await this.#holds.release();
     if (this.#reopened && !target.closed && ![...target.parents].some(({ name }) => name === 'root')) {
       await reopen(target, { readOnly: true });
     }
+  }
+}
+
+/** A copy of `bytes` bytes failed. */
+class CopyFailure extends Error {
+  readonly bytes: number;
+  readonly failure: CopyError;
+
+  constructor(bytes: number, failure: CopyError) {
+    super();
+    this.bytes = bytes;
+    this.failure = failure;
   }
 }

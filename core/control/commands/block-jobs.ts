@@ -316,6 +316,7 @@ async function mirror(blocks: Blocks, args: MirrorArgs, target: BlockNode): Prom
     sync,
     replaces: optionalNode(graph, args.replaces),
     granularity: args.granularity,
+    writeBlocking: args['copy-mode'] === 'write-blocking',
     onSourceError: args['on-source-error'],
     onTargetError: args['on-target-error'],
   });

@@ -99,6 +99,44 @@ t.test('mirror follows the guest and takes the place of its image', { skip: noQe
   t.equal(qemuCheck(folder.file('m2.qcow2')).status, 0);
 });
 
+t.test('write-blocking: the target has what the guest wrote before the guest goes on', { skip: noQemuImg }, async t => {
+  const { graph } = quietGraph();
+  const source = await openQcow2(graph, create('w0.qcow2'));
+  const vm = await guest(graph, source);
+  await vm.write(0, SIZE, 1);
+  const target = await openQcow2(graph, create('w1.qcow2'));
+  const jobs = new Jobs(graph);
+  // So slow that it never gets anywhere by itself.
+  const job = jobs.add(
+    await new MirrorJob(graph, { id: 'm', source, target, sync: 'full', writeBlocking: true, speed: 1024 }).setup(),
+  );
+  const copied = async (offset: number, bytes: number): Promise<boolean> => {
+    const there = Buffer.alloc(bytes);
+    await target.readv(offset, bytes, IoVector.of(there));
+    return there.equals(vm.model.subarray(offset, offset + bytes));
+  };
+  for (let round = 0; round < 20; round++) {
+    const offset = 2 ** 21 + ((round * 77_777) % 2 ** 20);
+    await vm.write(offset, 5000, round + 2);
+    t.ok(await copied(offset, 5000), `round ${round}`);
+  }
+  vm.model.fill(0, 2 ** 20, 2 ** 20 + 65536);
+  t.equal(await vm.backend.writeZeroes(2 ** 20, 65536), 0);
+  t.ok(await copied(2 ** 20, 65536));
+  job.setSpeed(0);
+  // Writes race with the copying of what there was before.
+  while (!job.ready) {
+    await Promise.all([vm.write(100_000, 70_000, 90), vm.write(3_000_000, 300_000, 91)]);
+    await new Promise(resolve => setImmediate(resolve));
+  }
+  job.complete();
+  await job.finished;
+  t.equal(source.follower, undefined);
+  t.same(await vm.content(), vm.model, 'the guest is on the target now');
+  await graph.close();
+  t.equal(qemuCheck(folder.file('w1.qcow2')).status, 0);
+});
+
 t.test('snapshots over an image, committed into each other and streamed', { skip: noQemuImg }, async t => {
   const { graph } = quietGraph();
   const base = await openQcow2(graph, create('c0.qcow2'));
