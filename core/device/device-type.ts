@@ -27,6 +27,8 @@ export interface DeviceContext<S extends PropSet = PropSet> {
   readonly props: PropValues<S>;
   readonly services: DeviceServices;
   readonly bus: Bus;
+  /** The type itself, to make another one of. */
+  readonly ownType: DeviceType;
 }
 
 /** The facts of a device type that do not depend on its TypeScript types. */
@@ -109,16 +111,17 @@ export function deviceType<S extends PropSet, D extends Device>(definition: Defi
     pci: definition.pci,
     bars: definition.bars ?? {},
   };
-  return {
+  const whole: DeviceType<S, D> = {
     ...info,
     properties,
     make(bus, services, id, input) {
       refuseUnknown(info.type, properties, input);
       const props = parseProperties(info.type, properties, input, services.backends);
-      return new definition.create({ type: info, id, props, services, bus });
+      return new definition.create({ type: info, id, props, services, bus, ownType: whole });
     },
     renamed: (type, aliases) => deviceType({ ...definition, type, aliases }),
   };
+  return whole;
 }
 
 function refuseUnknown(type: string, properties: PropSet, input: Readonly<Record<string, unknown>>): void {

@@ -21,7 +21,7 @@ import {
 } from '../state/fields.ts';
 import type { Bus } from './bus.ts';
 import { DeviceLog } from './device-log.ts';
-import type { DeviceContext, DeviceTypeInfo } from './device-type.ts';
+import type { DeviceContext, DeviceType, DeviceTypeInfo } from './device-type.ts';
 import { ObjectNode } from './object.ts';
 import type { PropSet, PropValues } from './property.ts';
 import type { DeviceServices } from './services.ts';
@@ -56,6 +56,8 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
   readonly id: string | undefined;
   readonly props: PropValues<S>;
   readonly bus: Bus;
+  /** Its type, to make another one of. */
+  readonly ownType: DeviceType;
   /** Buses that this device provides. */
   readonly buses: Bus[] = [];
   protected readonly services: DeviceServices;
@@ -82,6 +84,7 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
     this.id = context.id;
     this.props = context.props;
     this.bus = context.bus;
+    this.ownType = context.ownType;
     this.hotplugged = context.bus.hotplugging;
     this.services = context.services;
     this.clock = this.#deviceClock(context.services.clock);
@@ -270,6 +273,11 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
     } else {
       this.resetExit();
     }
+  }
+
+  /** Tells what it drives to whom it is connected: it has taken another's place, and its state, which went unsaid. */
+  redrive(): void {
+    for (const pins of this.#outputs.values()) for (const pin of pins) if (pin.level) pin.force(true);
   }
 
   /** Resets this device and what is below it. */

@@ -12,6 +12,8 @@ export class IrqLine {
   readonly name: string;
   #level = false;
   #sink: IrqSink | undefined;
+  /** As connected last: a device that is out has let go, and another may take its place. */
+  #lastSink: IrqSink | undefined;
   /** The interceptor and all watchers as one. */
   #observer: IrqSink | undefined;
   #interceptor: IrqSink | undefined;
@@ -22,6 +24,7 @@ export class IrqLine {
   constructor(name: string, sink?: IrqSink) {
     this.name = name;
     this.#sink = sink;
+    this.#lastSink = sink;
   }
 
   get level(): boolean {
@@ -63,6 +66,7 @@ export class IrqLine {
   /** Wires this line to `sink`, which learns the present level if that is high. */
   connect(sink: IrqSink): void {
     this.#sink = sink;
+    this.#lastSink = sink;
     if (this.#level) sink(true);
   }
 
@@ -95,6 +99,13 @@ export class IrqLine {
       this.#filter = undefined;
       this.#sink?.(this.#level);
     };
+  }
+
+  /** Leads where `other` led, which no longer drives anything. */
+  takeOver(other: IrqLine): void {
+    this.#sink = other.#lastSink;
+    this.#lastSink = other.#lastSink;
+    other.#sink = undefined;
   }
 
   /** Drives the sink without the source: injected faults. */

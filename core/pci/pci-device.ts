@@ -328,6 +328,11 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
     this.bar(msix.bar, contents, { size: contents.size });
   }
 
+  override redrive(): void {
+    super.redrive();
+    if (this.#intx && this.intxPin >= 0) this.pciBus.setIntx(this.#devfn, this.intxPin, true);
+  }
+
   override detach(): void {
     this.irq.lower();
     transaction(() => {

@@ -31,6 +31,10 @@ export interface LoadedPlugin {
   /** What stands before the names of its types; empty for most. */
   readonly prefix: string;
   readonly parts: Required<PluginParts>;
+  /** How often it has been loaded again. */
+  readonly reloads: number;
+  /** Why the last attempt to load it again failed; empty where it did not. */
+  readonly problem: string;
 }
 
 export interface LoadOptions {
@@ -68,6 +72,59 @@ export class PluginHost {
     return loaded;
   }
 
+  /**
+   * Loads a plugin again: its device types take the place of those before, for devices to come. Machine types, backends and the rest
+   * stay as they are.
+   * @returns the plugin, and how to go back
+   * @throws SouthbridgeError as {@link load}, and ERR_PLUGIN_RELOAD where it no longer brings a type; nothing is changed then
+   */
+  async reload(plugin: LoadedPlugin): Promise<{ readonly plugin: LoadedPlugin; undo(): void }> {
+    const read = await readPlugin(plugin, plugin.prefix);
+    const names = read.parts.devices.map(({ type }) => type);
+    const missing = plugin.parts.devices.find(({ type }) => !names.includes(type));
+    if (missing !== undefined)
+      throw new SouthbridgeError(
+        'ERR_PLUGIN_RELOAD',
+        `${plugin.file} no longer brings '${missing.type}'`,
+        'restart the machine',
+      );
+    const origin = { source: plugin.name, version: read.version };
+    const known = plugin.parts.devices.map(({ type }) => type);
+    const added = read.parts.devices.filter(({ type }) => !known.includes(type));
+    for (const type of added) this.#registry.refuseTaken(type.type, origin);
+    for (const type of read.parts.devices) {
+      if (added.includes(type)) this.#registry.registerDevice(type, origin);
+      else this.#registry.replaceDevice(type);
+    }
+    const loaded: LoadedPlugin = {
+      ...plugin,
+      version: read.version,
+      parts: { ...plugin.parts, devices: read.parts.devices },
+      reloads: plugin.reloads + 1,
+      problem: '',
+    };
+    this.#exchange(plugin, loaded);
+    return {
+      plugin: loaded,
+      undo: () => {
+        for (const type of plugin.parts.devices) this.#registry.replaceDevice(type);
+        this.#exchange(loaded, plugin);
+      },
+    };
+  }
+
+  /** Notes why a plugin could not be loaded again. */
+  failed(plugin: LoadedPlugin, error: unknown): void {
+    const current = this.plugins.find(({ file, prefix }) => file === plugin.file && prefix === plugin.prefix);
+    const problem = error instanceof Error ? error.message : String(error);
+    if (current !== undefined) this.#exchange(current, { ...current, problem });
+  }
+
+  #exchange(before: LoadedPlugin, after: LoadedPlugin): void {
+    const index = this.plugins.findIndex(({ file, prefix }) => file === before.file && prefix === before.prefix);
+    if (index >= 0) this.plugins[index] = after;
+  }
+
   /** Opens a trace sink by name. @throws SouthbridgeError ERR_TRACE_SINK with the nearest name, ERR_PROPERTY_* */
   openTraceSink(name: string, input: Readonly<Record<string, unknown>>, context: TraceContext): OpenTraceSink {
     const type = this.traceSinks.get(name) ?? BUILT_IN_SINKS.find(sink => sink.name === name);
@@ -95,7 +152,16 @@ export class PluginHost {
     const machine = await machineFromJson(readFileSync(source.file, 'utf8'), basename(source.file), this.#registry);
     const nothing = { devices: [], backends: [], traceSinks: [], accelerators: [] };
     const parts = { ...nothing, machines: [prefixedMachine(machine, prefix)] };
-    return { name: source.name, version: source.version, api: PLUGIN_API, file: source.file, prefix, parts };
+    return {
+      name: source.name,
+      version: source.version,
+      api: PLUGIN_API,
+      file: source.file,
+      prefix,
+      parts,
+      reloads: 0,
+      problem: '',
+    };
   }
 
   /** Several machines may need the same plugin. */
@@ -152,7 +218,10 @@ export function checked(
 }
 
 /** Imports the module, and names its types as they will be known. */
-export async function readPlugin(source: PluginSource, prefix: string): Promise<LoadedPlugin> {
+export async function readPlugin(
+  source: Omit<PluginSource, 'api'> & { readonly api?: string | undefined },
+  prefix: string,
+): Promise<LoadedPlugin> {
   const module = await importPlugin(source.file);
   const declared = Object.values(module).find(isPlugin);
   const name = declared?.name ?? source.name;
@@ -174,7 +243,7 @@ export async function readPlugin(source: PluginSource, prefix: string): Promise<
       `export device types, machine types, or 'export default plugin({ api: '${PLUGIN_API}', devices: [...] })'`,
     );
   }
-  return { name, version, api, file: source.file, prefix, parts };
+  return { name, version, api, file: source.file, prefix, parts, reloads: 0, problem: '' };
 }
 
 const prefixedDevice = (type: DeviceType, prefix: string): DeviceType =>

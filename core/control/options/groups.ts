@@ -88,6 +88,7 @@ export const GROUPS = {
   smbios: { name: 'smbios' },
   tpmdev: { name: 'tpmdev', impliedKey: 'type' },
   plugin: { name: 'plugin', impliedKey: 'path', parameters: parameters('path prefix') },
+  'watch-plugin': { name: 'watch-plugin', impliedKey: 'path', parameters: parameters('path prefix') },
   'trace-sink': { name: 'trace-sink', impliedKey: 'sink' },
   audiodev: { name: 'audiodev', impliedKey: 'driver' },
   vnc: {

@@ -74,6 +74,11 @@ export const SECTIONS: readonly Section[] = [
         group: 'plugin',
         help: "loads a plugin ('-plugin help' for what came from where); 'prefix' stands before the names of its types",
       },
+      'watch-plugin': {
+        arg: '[path=]path-or-package[,prefix=text]',
+        group: 'watch-plugin',
+        help: 'the same, and loads it again whenever its sources change, while the guest runs',
+      },
     },
   },
   {

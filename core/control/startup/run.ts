@@ -1,5 +1,5 @@
 import type { TypeRegistry } from '../../device/registry.ts';
-import type { PluginHost } from '../../plugin/host.ts';
+import type { LoadedPlugin, PluginHost } from '../../plugin/host.ts';
 import { type CommandLine, LocatedError, parseCommandLine } from '../options/command-line.ts';
 import { HelpWanted, OptionError, type Opts } from '../options/opts.ts';
 import { Program } from '../program.ts';
@@ -42,7 +42,12 @@ async function start(entry: Entry, report: Reporter): Promise<void> {
   const registry = entry.registry();
   const { PluginHost } = await import('../../plugin/host.ts');
   const plugins = new PluginHost(registry);
+  const watched: LoadedPlugin[] = [];
   for (const { opts, location } of line.opts('plugin')) await at(location, () => loadPlugin(plugins, opts));
+  for (const { opts, location } of line.opts('watch-plugin')) {
+    const plugin = await at(location, () => loadPlugin(plugins, opts));
+    if (plugin !== undefined) watched.push(plugin);
+  }
   if (await wantsListing(line)) {
     const { printListing } = await import('./listings.ts');
     process.stdout.write(await printListing(line, registry, plugins));
@@ -59,10 +64,18 @@ async function start(entry: Entry, report: Reporter): Promise<void> {
     await startEarly(program);
     const { Startup } = await import('./startup.ts');
     await new Startup(program).go();
+    await watchPlugins(program, watched);
   } catch (error) {
     program.dispose();
     throw error;
   }
+}
+
+async function watchPlugins(program: Program, watched: readonly LoadedPlugin[]): Promise<void> {
+  if (watched.length === 0) return;
+  const { PluginWatcher } = await import('../../plugin/watcher.ts');
+  for (const plugin of watched)
+    program.resources.push(new PluginWatcher(plugin, program.plugins, () => program.machine, program.report));
 }
 
 const isHelp = (value: unknown): boolean => value === 'help' || value === '?';
@@ -84,11 +97,11 @@ async function wantsListing(line: CommandLine): Promise<boolean> {
   );
 }
 
-async function loadPlugin(plugins: PluginHost, opts: Opts): Promise<void> {
+async function loadPlugin(plugins: PluginHost, opts: Opts): Promise<LoadedPlugin | undefined> {
   const path = opts.string('path') ?? '';
-  if (isHelp(path)) return;
+  if (isHelp(path)) return undefined;
   const prefix = opts.string('prefix');
-  await plugins.load(path, prefix === undefined ? {} : { prefix });
+  return plugins.load(path, prefix === undefined ? {} : { prefix });
 }
 
 /** Options that this program knows but cannot honour. */

@@ -1,5 +1,5 @@
 import { command } from '../declare.ts';
-import { array, str, struct } from '../types.ts';
+import { array, int, opt, str, struct } from '../types.ts';
 
 export const PluginInfo = struct('PluginInfo', {
   name: str,
@@ -7,6 +7,8 @@ export const PluginInfo = struct('PluginInfo', {
   api: str,
   file: str,
   prefix: str,
+  reloads: int,
+  problem: opt(str),
   devices: array(str),
   machines: array(str),
   backends: array(str),

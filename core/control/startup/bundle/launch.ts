@@ -25,7 +25,7 @@ export const BUNDLE = {
 export const KEEP_CODE = 'SOUTHBRIDGE_KEEP_CODE';
 
 /** Options that may bring plugins, which share this program's modules one by one; and tools beside the emulator. */
-const WITH_MODULES = /^--?(?:plugin|watch-plugin|trace-sink|readconfig)\b|^create$/;
+const WITH_MODULES = /^--?(?:plugin|watch-plugin|trace-sink|readconfig)\b|^(?:create|generate|test)$|\.json\b/;
 
 /** The bundle, where there is one of just this build; undefined where the modules are to be used. */
 export function bundledProgram(args: readonly string[]): BundledProgram | undefined {
