@@ -15,6 +15,8 @@ import { RunningProgram } from '../core/control/program.ts';
 import { violations } from '../core/machine/schema-validator.ts';
 import { ROOT, samplesOf, writeSamples } from './samples.ts';
 
+t.setTimeout(240_000);
+
 const folder = writeSamples('how-to/machines.md');
 const backends = await StandIns.make();
 

@@ -7,6 +7,8 @@ import t from 'tap';
 import { RunningProgram, runToEnd } from '../core/control/program.ts';
 import { commandsOf, ROOT, writeSamples } from './samples.ts';
 
+t.setTimeout(240_000);
+
 const PAGE = 'how-to/plugins.md';
 const run = promisify(execFile);
 const folder = writeSamples(PAGE);

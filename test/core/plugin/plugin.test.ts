@@ -7,6 +7,8 @@ import { PluginHost } from '../../../core/plugin/host.ts';
 import { bench } from '../../../core/testing/bench.ts';
 import { registerDevices } from '../../../devices/index.ts';
 
+t.setTimeout(240_000);
+
 const folder = mkdtempSync(join(tmpdir(), 'southbridge-plugin-'));
 
 /** A device type whose identity register tells its version. */

@@ -12,6 +12,8 @@ import { ich9Ahci } from '../../../devices/ahci/ahci.ts';
 import { ideHd } from '../../../devices/ide/ide-drive.ts';
 import { tickCard, tickRegisters } from '../../../docs/examples/tick-card.ts';
 
+t.setTimeout(240_000);
+
 /** Accesses where the first base address register is now, whoever answers there later. */
 const placed = (lab: Bench, device: PciDevice): DriverPort => {
   const address = device.bars[0]?.address ?? 0;

@@ -8,6 +8,8 @@ import { type Registers, r32, registerMap } from '../../../core/register/registe
 import { field } from '../../../core/state/fields.ts';
 import { deviceContract } from '../../../core/testing/contract/contract.ts';
 
+t.setTimeout(240_000);
+
 const map = registerMap('subject', { A: r32(0), B: r32(4, {}, { sticky: true }) });
 const properties = { level: prop.u8({ default: 1 }) };
 type Class = new (context: DeviceContext<typeof properties>) => Subject;

@@ -11,6 +11,8 @@ import { e1000 } from '../../../devices/e1000/e1000.ts';
 import { edu, eduRegisters } from '../../../devices/edu.ts';
 import { ideHd } from '../../../devices/ide/ide-drive.ts';
 
+t.setTimeout(240_000);
+
 t.test('AHCI: identify, write and read, queued and not, and an error', async t => {
   using lab = bench({ backends: await StandIns.make() });
   const probe = lab.pci(ich9Ahci);

@@ -8,6 +8,8 @@ import { isaSerial } from '../../../devices/isa-serial.ts';
 import { serialRegisters } from '../../../devices/serial.ts';
 import { tickCard, tickRegisters } from '../../../docs/examples/tick-card.ts';
 
+t.setTimeout(240_000);
+
 /** Copies 4 bytes from `from` to `to` of guest memory through the card's buffer. Addresses of its buffer begin at 0x40000. */
 function transfer(
   lab: Bench,

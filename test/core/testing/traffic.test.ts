@@ -14,6 +14,8 @@ import { edu, eduRegisters } from '../../../devices/edu.ts';
 import { tickCard, tickRegisters } from '../../../docs/examples/tick-card.ts';
 import { findQemu, type Player, southbridge } from '../../oracle/qtest-player.ts';
 
+t.setTimeout(240_000);
+
 /** A driver's session with the edu card: a factorial, with its interrupt. */
 function session(): Traffic {
   using lab = bench();

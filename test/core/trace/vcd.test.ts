@@ -6,6 +6,8 @@ import { VcdRecorder } from '../../../core/trace/vcd.ts';
 import { eduRegisters } from '../../../devices/edu.ts';
 import { tickCard, tickRegisters } from '../../../docs/examples/tick-card.ts';
 
+t.setTimeout(240_000);
+
 t.test('waveforms of lines and registers', async t => {
   using lab = bench();
   const card = lab.pci(tickCard);
