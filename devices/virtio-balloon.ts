@@ -125,11 +125,11 @@ class VirtioBalloon extends VirtioDevice<typeof properties> implements Balloon {
   }
 
   get balloonBytes(): number {
-    return this.services.ramSize - this.#saved.actual * PAGE;
+    return this.services.currentRamSize() - this.#saved.actual * PAGE;
   }
 
   balloonTo(bytes: number): void {
-    const { ramSize } = this.services;
+    const ramSize = this.services.currentRamSize();
     const target = Math.min(bytes, ramSize);
     if (target <= 0) return;
     this.#saved.pages = Math.floor((ramSize - target) / PAGE);

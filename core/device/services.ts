@@ -70,6 +70,8 @@ export interface DeviceServices {
   guestRam(ram: GuestRam): () => void;
   /** Bytes of RAM that the machine has (`-m`). */
   readonly ramSize: number;
+  /** The same with the memory modules that are plugged in now. */
+  currentRamSize(): number;
   /** CPUs that the machine starts with (`-smp`). */
   readonly cpuCount: number;
   /** Uniform in [0, 1); seeded, so that a run can be repeated. */

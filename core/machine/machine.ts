@@ -128,6 +128,7 @@ export class Machine {
       netCards: new NetCards(),
       romImage: parts.romImage ?? noRom,
       ramSize: parts.config.ramSize,
+      currentRamSize: () => parts.config.ramSize + (this.memoryBus?.plugged ?? 0),
       guestRam: ram => this.adoptRam(ram),
       cpuCount: parts.config.cpus.cpus,
       random: parts.random ?? Math.random,
