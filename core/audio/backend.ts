@@ -1,4 +1,5 @@
-import { type AudioFormat, fromStereo, Resampler, toStereo } from './format.ts';
+import { type AudioFormat, fromStereo, toStereo } from './format.ts';
+import { Mixer } from './mixer.ts';
 
 /** Somebody who listens to what a backend plays. */
 export interface AudioListener {
@@ -9,7 +10,7 @@ export interface AudioListener {
 }
 
 /** One source of sound of a backend's, as it plays. */
-export interface PlayedVoice {
+export interface Playing {
   readonly format: AudioFormat;
 }
 
@@ -17,45 +18,42 @@ export interface PlayedVoice {
 export class AudioBackend {
   readonly id: string;
   readonly driver: string;
-  readonly #listeners = new Map<AudioListener, Map<PlayedVoice, Resampler>>();
-  readonly #playing = new Set<PlayedVoice>();
+  readonly #listeners = new Map<AudioListener, Mixer>();
+  readonly #playing = new Set<Playing>();
 
   constructor(id: string, driver: string) {
     this.id = id;
     this.driver = driver;
   }
 
-  /** `voice` begins to play. */
-  start(voice: PlayedVoice): void {
+  /** `voice` begins to play, in the format that it has now. */
+  start(voice: Playing): void {
     this.#playing.add(voice);
-    if (this.#playing.size === 1) for (const listener of this.#listeners.keys()) listener.playing(true);
+    for (const [listener, mixer] of this.#listeners) {
+      mixer.add(voice, voice.format);
+      if (this.#playing.size === 1) listener.playing(true);
+    }
   }
 
-  stop(voice: PlayedVoice): void {
+  stop(voice: Playing): void {
     if (!this.#playing.delete(voice)) return;
-    for (const [listener, resamplers] of this.#listeners) {
-      resamplers.delete(voice);
+    for (const [listener, mixer] of this.#listeners) {
+      mixer.remove(voice);
       if (this.#playing.size === 0) listener.playing(false);
     }
   }
 
   /** Whole frames of `voice`'s format, as the guest's time goes. */
-  play(voice: PlayedVoice, bytes: Uint8Array): void {
+  play(voice: Playing, bytes: Uint8Array): void {
     if (this.#listeners.size === 0) return;
     const stereo = toStereo(bytes, voice.format);
-    for (const [listener, resamplers] of this.#listeners) {
-      let resampler = resamplers.get(voice);
-      if (resampler === undefined) {
-        resampler = new Resampler(voice.format.frequency, listener.format.frequency);
-        resamplers.set(voice, resampler);
-      }
-      const frames = resampler.convert(stereo);
-      if (frames.length > 0) listener.samples(fromStereo(frames, listener.format));
-    }
+    for (const mixer of this.#listeners.values()) mixer.play(voice, stereo);
   }
 
   listen(listener: AudioListener): () => void {
-    this.#listeners.set(listener, new Map());
+    const mixer = new Mixer(listener.format.frequency, stereo => listener.samples(fromStereo(stereo, listener.format)));
+    for (const voice of this.#playing) mixer.add(voice, voice.format);
+    this.#listeners.set(listener, mixer);
     if (this.#playing.size > 0) listener.playing(true);
     return () => this.#listeners.delete(listener);
   }

@@ -1,3 +1,4 @@
+import { AudioBackend } from '../audio/backend.ts';
 import type { Drives } from '../block/drives.ts';
 import { NullChardev } from '../char/simple.ts';
 import type { BackendLookup } from '../device/property.ts';
@@ -90,6 +91,8 @@ export class StandIns implements BackendLookup {
         return this.#drives.graph.backend(id);
       case 'rng':
         return new SeededRng(id);
+      case 'audiodev':
+        return new AudioBackend(id, 'none');
       default:
         throw new SouthbridgeError('ERR_BACKEND', `nothing stands in for a ${kind}`, 'pass backends of your own');
     }
