@@ -87,6 +87,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ],
   ['usb-ehci ich9-usb-ehci1 ich9-usb-ehci2', () => import('./usb/ehci/ehci.ts')],
   ['nec-usb-xhci qemu-xhci', () => import('./usb/xhci/xhci.ts')],
+  ['pci-ohci', () => import('./usb/ohci/ohci.ts')],
   ['usb-hub', () => import('./usb/hub.ts')],
   ['usb-kbd', () => import('./usb/hid/keyboard.ts')],
   ['usb-uas', () => import('./usb/storage/uas.ts')],

@@ -150,7 +150,6 @@ t.test('Debian drives UHCI, EHCI with a companion, and xHCI', { timeout: 1_200_0
   const linux = await bootLinux(t, {
     modules: ['ehci_pci', 'uhci_hcd', 'xhci_pci', 'usbhid', 'hid_generic', 'evdev', 'usb_storage', 'sd_mod'],
     backend: (kind, id) => (kind === 'drive' ? drives.graph.backend(id) : undefined),
-    icount: { shift: 4, sleep: false },
     plug,
     init: `
       mkdir -p /tmp

@@ -121,7 +121,8 @@ export class EhciSchedule implements PacketOwner {
     const queue = this.queues.at(address);
     queue.seen = this.pass;
     queue.seenNs = this.#host.now();
-    if (queue.transfers.length > 0 && !queue.matches(qh)) this.queues.cancel(queue);
+    // Drivers use a queue head again for another device, so what is known of it goes with what it was.
+    if (!queue.matches(qh)) this.queues.cancel(queue);
     queue.words.set(qh);
     const transactions = limit || multiplier(qh[QH.CAPABILITIES] ?? 0) || DEFAULT_MULTIPLIER;
     for (let count = 0; count < transactions; count++) if (this.#execute(queue) === 'leave') break;
