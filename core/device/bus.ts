@@ -8,7 +8,8 @@ import type { DeviceServices } from './services.ts';
 
 /** Where devices on a bus go in the object tree when they have an id, and when not: QEMU's `/machine/peripheral`, `-anon`. */
 export interface DeviceHome {
-  adopt(device: Device): void;
+  /** @param byUser the user asked for the device (`-device`), not the machine */
+  adopt(device: Device, byUser: boolean): void;
   disown(device: Device): void;
 }
 
@@ -74,6 +75,7 @@ export abstract class Bus extends ObjectNode {
    * Makes a device and plugs it in.
    * @param placement where: the bus's own properties and the device's
    * @param props the device's other properties; text is parsed as on the command line
+   * @param byUser the user asked for the device, not the machine
    * @throws SouthbridgeError ERR_PROPERTY_* for a bad value, ERR_BUS_* where it does not fit, or what the device throws
    */
   plug<S extends DeviceType>(
@@ -81,6 +83,7 @@ export abstract class Bus extends ObjectNode {
     placement: DeviceInput<S> & Placement = {},
     props: DeviceInput<S> = {},
     id?: string,
+    byUser = false,
   ): ReturnType<S['make']> {
     if (!this.accepts(type)) {
       throw new SouthbridgeError(
@@ -94,13 +97,13 @@ export abstract class Bus extends ObjectNode {
       ...placement,
       ...props,
     }) as ReturnType<S['make']>;
-    this.insert(device);
+    this.insert(device, byUser);
     return device;
   }
 
   /** Takes a device that was made for this bus. */
-  insert(device: Device): void {
-    this.home.adopt(device);
+  insert(device: Device, byUser = false): void {
+    this.home.adopt(device, byUser);
     try {
       this.attached(device);
       this.#devices.push(device);

@@ -361,10 +361,10 @@ export class Machine {
 
   #home(): DeviceHome {
     return {
-      adopt: device => {
+      adopt: (device, byUser) => {
         if (device.parent !== undefined) return;
-        const folder =
-          device.id !== undefined ? 'peripheral' : device.bus.hotplugging ? 'peripheral-anon' : 'unattached';
+        const users = byUser || device.bus.hotplugging;
+        const folder = device.id !== undefined ? 'peripheral' : users ? 'peripheral-anon' : 'unattached';
         (this.object.child(folder) ?? this.object).addChild(device.id ?? 'device[*]', device);
       },
       disown: device => device.parent?.removeChild(device),

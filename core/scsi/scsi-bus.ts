@@ -83,8 +83,8 @@ export class ScsiBus extends Bus {
     if (attentionPrecedence(sense) < attentionPrecedence(this.attention)) this.attention = sense;
   }
 
-  override insert(device: Device): void {
-    super.insert(device);
+  override insert(device: Device, byUser = false): void {
+    super.insert(device, byUser);
     if (this.hotplugging && device instanceof ScsiDevice) this.adapter.plugged?.(device);
   }
 

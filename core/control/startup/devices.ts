@@ -83,7 +83,7 @@ export async function addDevice(
     if (!HOTPLUG_BUSES.has(bus.kind)) throw new QmpError(`Bus '${bus.busName}' does not support hotplugging`);
     if (!type.hotpluggable) throw new QmpError(`Device '${type.type}' does not support hotplugging`);
   }
-  const device = bus.plug(type, {}, request.properties, request.id);
+  const device = bus.plug(type, {}, request.properties, request.id, true);
   if (hotplug && device instanceof PciDevice) device.pciBus.hotplugController?.plugged(device);
   if (hotplug && device instanceof MemoryDevice) machine.memoryBus?.hotplugController?.plugged(device);
   return device;

@@ -57,7 +57,7 @@ function diskReport({ device, qdev, inserted, removable, locked, tray_open: tray
   const file =
     inserted === undefined ? '[not inserted]' : `${inserted.file} (${inserted.drv}${inserted.ro ? ', read-only' : ''})`;
   const node = inserted?.['node-name'] ?? '';
-  const name = device === '' ? node : `${device}${node === '' ? '' : ` (${node})`}`;
+  const name = device === '' ? node || qdev : `${device}${node === '' ? '' : ` (${node})`}`;
   const lines = [`${name}: ${file}`];
   if (qdev !== undefined) lines.push(`    Attached to:      ${qdev}`);
   if (io !== undefined && io !== 'ok') lines.push(`    I/O status:       ${io}`);
