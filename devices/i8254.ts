@@ -75,6 +75,12 @@ export class I8254 extends IsaDevice<typeof properties> {
     return this.#outputAt(2, this.clock.now());
   }
 
+  /** Hertz of the square wave that counter 2 makes; 0 in modes that make none. */
+  get tone2(): number {
+    const { mode, count } = this.#channel(2);
+    return mode === 3 ? PIT_HZ / count : 0;
+  }
+
   get gate2(): boolean {
     return this.#channel(2).gate;
   }

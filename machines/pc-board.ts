@@ -33,6 +33,7 @@ export const pcOptions = {
   'fd-bootchk': prop.bool({ default: true, help: 'whether a floppy must have a boot signature' }),
   hpet: prop.bool({ default: true }),
   i8042: prop.bool({ default: true }),
+  'pcspk-audiodev': prop.string({ help: 'audio backend of the speaker' }),
   pit: prop.bool({ default: true }),
   sata: prop.bool({ default: true }),
   smbus: prop.bool({ default: true }),
@@ -77,7 +78,8 @@ export function plugBoard(
     const timerInput = isa.irq(0, 'pit');
     pit.interrupt.connect(level => timerInput.set(level));
     timers?.takePit(pit);
-    isa.plug(pcSpeaker).pit = pit;
+    const audiodev = options['pcspk-audiodev'];
+    isa.plug(pcSpeaker, {}, audiodev === undefined ? {} : { audiodev }).pit = pit;
   }
   machine.ioRoot.add(MemoryRegion.io('ioport80', 1, POST_CODE), 0x80);
   machine.ioRoot.add(
