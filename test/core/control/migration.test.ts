@@ -1,9 +1,11 @@
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { RunningProgram, runToEnd } from './program.ts';
 
+t.setTimeout(500_000);
 const folder = mkdtempSync(join(tmpdir(), 'southbridge-'));
 
 async function settle(program: RunningProgram): Promise<Record<string, unknown>> {
@@ -14,7 +16,7 @@ async function settle(program: RunningProgram): Promise<Record<string, unknown>>
   }
 }
 
-t.test('a machine goes on where its twin stopped', async t => {
+t.test('a machine goes on where its twin stopped', { timeout: 90_000 }, async t => {
   const file = join(folder, 'state');
   const source = await RunningProgram.start('-machine', 'pc', '-m', '16');
   await source.execute('qmp_capabilities');
@@ -43,7 +45,7 @@ t.test('a machine goes on where its twin stopped', async t => {
   await twin.stop();
 });
 
-t.test('over a socket the source hears whether the machine arrived', async t => {
+t.test('over a socket the source hears whether the machine arrived', { timeout: 90_000 }, async t => {
   for (const fits of [true, false]) {
     const path = join(folder, fits ? 'good.sock' : 'bad.sock');
     const target = await RunningProgram.start('-machine', 'pc', '-m', fits ? '16' : '32', '-incoming', `unix:${path}`);
@@ -71,7 +73,7 @@ t.test('a machine that was paused stays so where it arrives', async t => {
   await target.stop();
 });
 
-t.test('an altered or short stream is a named error', async t => {
+t.test('an altered or short stream is a named error', { timeout: 90_000 }, async t => {
   const good = readFileSync(join(folder, 'state'));
   const altered = Buffer.from(good);
   altered[altered.length - 100] = (altered[altered.length - 100] ?? 0) ^ 1;
@@ -88,11 +90,87 @@ t.test('an altered or short stream is a named error', async t => {
   }
 });
 
-t.test('where the way fails, the source runs on', async t => {
+t.test('where the way fails, the source runs on', { timeout: 90_000 }, async t => {
   const source = await RunningProgram.start('-machine', 'none');
   await source.execute('qmp_capabilities');
   await source.execute('migrate', { uri: `unix:${join(folder, 'nobody')}` });
   t.match(await settle(source), { status: 'failed' });
   t.match(await source.execute('query-status'), { return: { status: 'running' } });
   await source.stop();
+});
+
+t.test('memory goes while the machine runs, and again where it has changed', { timeout: 180_000 }, async t => {
+  const path = join(folder, 'precopy.sock');
+  const target = await RunningProgram.start('-machine', 'pc', '-m', '16', '-incoming', `unix:${path}`);
+  const source = await RunningProgram.start('-machine', 'pc', '-m', '16');
+  for (const program of [source, target]) await program.execute('qmp_capabilities');
+  t.match(await target.execute('query-migrate'), { return: { 'socket-address': [{ type: 'unix', path }] } });
+  const capabilities = ['events', 'pause-before-switchover', 'xbzrle'].map(capability => ({ capability, state: true }));
+  t.same(await source.execute('migrate-set-capabilities', { capabilities }), { return: {} });
+  t.match(
+    await source.execute('migrate-set-capabilities', { capabilities: [{ capability: 'multifd', state: true }] }),
+    {
+      error: { class: 'GenericError' },
+    },
+  );
+  t.match(await source.execute('migrate-set-parameters', { 'xbzrle-cache-size': 5000 }), {
+    error: { desc: "Parameter 'xbzrle_cache_size' expects a power of two no less than the target page size" },
+  });
+  // Slow enough for the first round to be under way still when memory changes behind it.
+  await source.execute('migrate-set-parameters', { 'downtime-limit': 0, 'max-bandwidth': 50_000 });
+  await source.command('memset 0x200000 0x100000 0x11');
+  t.same(await source.execute('migrate', { uri: `unix:${path}` }), { return: {} });
+  t.match(await source.execute('migrate', { uri: `unix:${path}` }), {
+    error: { desc: "There's a migration process in progress" },
+  });
+  const info = async (): Promise<Record<string, unknown> & { ram?: Record<string, number> }> =>
+    (await source.execute('query-migrate'))['return'] as Record<string, unknown>;
+  while (((await info()).ram?.['dirty-sync-count'] ?? 0) < 1) await source.command('readl 0');
+  await source.command('writel 0x300800 0x1234');
+  await source.command('memset 0x200000 4096 0');
+  await source.command('writel 0x2ff000 0x55');
+  t.match(await source.execute('query-status'), { return: { running: true } });
+  await source.execute('migrate-set-parameters', { 'max-bandwidth': 0 });
+  while ((await info())['status'] !== 'pre-switchover') await source.command('readl 0');
+  t.match(await source.execute('query-status'), { return: { status: 'finish-migrate' } });
+  t.match(await source.execute('migrate-continue', { state: 'device' }), {
+    error: { desc: 'Migration not in expected state: pre-switchover' },
+  });
+  await source.execute('migrate-continue', { state: 'pre-switchover' });
+  const end = await settle(source);
+  t.match(end, { status: 'completed', ram: { remaining: 0, total: Number }, 'xbzrle-cache': { pages: Number } });
+  t.equal(await target.command('readl 0x2ff000'), 'OK 0x0000000000000055');
+  t.equal(await target.command('readl 0x2ff004'), 'OK 0x0000000011111111');
+  t.equal(await target.command('readl 0x300800'), 'OK 0x0000000000001234');
+  t.equal(await target.command('readl 0x200000'), 'OK 0x0000000000000000');
+  const states = source.events
+    .filter(({ event }) => event === 'MIGRATION')
+    .map(({ data }) => (data as { status: string }).status);
+  t.same(states, ['setup', 'active', 'pre-switchover', 'device', 'completed']);
+  const passes = source.events
+    .filter(({ event }) => event === 'MIGRATION_PASS')
+    .map(({ data }) => (data as { pass: number }).pass);
+  t.ok(passes.length > 1 && passes.every((pass, index) => pass === index + 1), 'each pass is told');
+  t.ok(source.events.some(({ event }) => event === 'STOP'));
+  await Promise.all([source.stop(), target.stop()]);
+});
+
+t.test('a migration that is cancelled leaves the machine here', { timeout: 120_000 }, async t => {
+  const path = join(folder, 'cancel.sock');
+  const target = await RunningProgram.start('-machine', 'pc', '-m', '16', '-incoming', `unix:${path}`);
+  const source = await RunningProgram.start('-machine', 'pc', '-m', '16');
+  await source.execute('qmp_capabilities');
+  await source.execute('migrate-set-parameters', { 'downtime-limit': 0, 'max-bandwidth': 1000 });
+  await source.execute('migrate', { uri: `unix:${path}` });
+  await source.command('writel 0x300000 7');
+  const ended = once(target.process, 'exit');
+  await source.execute('migrate_cancel');
+  t.match(await settle(source), { status: 'cancelled' });
+  t.match(await source.execute('query-status'), { return: { status: 'running' } });
+  t.equal(await source.command('readl 0x300000'), 'OK 0x0000000000000007');
+  t.same(await source.execute('migrate', { uri: `exec:cat > ${join(folder, 'after')}` }), { return: {} });
+  await source.execute('migrate-set-parameters', { 'downtime-limit': 1000, 'max-bandwidth': 0 });
+  t.match(await settle(source), { status: 'completed' }, 'the next one may succeed');
+  await source.stop();
+  t.same(await ended, [1, null], 'what was to take it in gives up');
 });
