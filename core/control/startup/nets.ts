@@ -246,6 +246,18 @@ export class Nets implements Resource {
         this.#hubs.set(spec.hubid, hub);
         return hub.addPort(spec.id);
       }
+      case 'vhost-user':
+        throw new SouthbridgeError(
+          'ERR_VHOST_USER_MEMORY',
+          `-netdev vhost-user,id=${spec.id}: guest RAM is a shared WebAssembly.Memory, which has no descriptor that another process could map`,
+          'use user, tap, stream or dgram',
+        );
+      case 'bridge':
+        throw new SouthbridgeError(
+          'ERR_NETDEV_BRIDGE',
+          `-netdev bridge,id=${spec.id}: there is no bridge helper`,
+          'make a tap on the bridge (ip tuntap add, ip link set master) and use -netdev tap,ifname=',
+        );
       default:
         throw new QmpError(`Parameter 'type' expects a netdev backend type: '${spec.type}' is not supported`);
     }
