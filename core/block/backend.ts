@@ -80,6 +80,11 @@ export class BlockBackend implements EdgeParent, Drainable {
     return this.device === undefined ? 'an unnamed block device' : `block device '${this.device.id}'`;
   }
 
+  /** What devices that use it show: its name, or that of the node. */
+  get id(): string {
+    return this.name === '' ? (this.root?.nodeName ?? '') : this.name;
+  }
+
   get backendName(): string {
     return this.name;
   }

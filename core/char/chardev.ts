@@ -52,6 +52,11 @@ export abstract class Chardev {
     this.label = label;
   }
 
+  /** What devices that use it show. */
+  get id(): string {
+    return this.label;
+  }
+
   /** What `query-chardev` and `info chardev` call it: the kind and where it leads. */
   abstract get filename(): string;
 
