@@ -143,6 +143,7 @@ abstract class Xhci<S extends PropSet> extends PciDevice<S> {
       owner: this,
       hub: usbHub,
     });
+    this.#checkPorts();
     this.#slots = this.#makeSlots();
     this.#rootHub = this.#makeRootHub();
     this.#mapRegisters(
@@ -174,6 +175,17 @@ abstract class Xhci<S extends PropSet> extends PciDevice<S> {
         this.#event(interrupter, type, parameter, status, control),
     };
     return new RootHub(host, p2, p3, this.superSpeedFirst);
+  }
+
+  /** Before anything is made of the numbers. */
+  #checkPorts(): void {
+    const { p2, p3 } = this.xhciProps;
+    if (p2 > MAX_PORTS_OF_A_KIND || p3 > MAX_PORTS_OF_A_KIND || p2 + p3 === 0) {
+      throw new SouthbridgeError(
+        'ERR_PROPERTY_RANGE',
+        `'${this.typeName}' has ${p2} USB 2 and ${p3} USB 3 ports; there may be up to ${MAX_PORTS_OF_A_KIND} of each`,
+      );
+    }
   }
 
   #makeSlots(): Slots {
@@ -219,12 +231,6 @@ abstract class Xhci<S extends PropSet> extends PciDevice<S> {
 
   protected override realize(): void {
     const { p2, p3 } = this.xhciProps;
-    if (p2 > MAX_PORTS_OF_A_KIND || p3 > MAX_PORTS_OF_A_KIND || p2 + p3 === 0) {
-      throw new SouthbridgeError(
-        'ERR_PROPERTY_RANGE',
-        `'${this.typeName}' has ${p2} USB 2 and ${p3} USB 3 ports; there may be up to ${MAX_PORTS_OF_A_KIND} of each`,
-      );
-    }
     const regs = this.#regs;
     const { HCSPARAMS1, USB2_PORTS, USB3_PORTS } = regs;
     HCSPARAMS1.MAX_SLOTS = this.slotCount;
