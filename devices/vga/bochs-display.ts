@@ -100,6 +100,13 @@ export const bochsDisplay = deviceType({
   category: 'display',
   parents: ['pci-device', 'device'],
   properties,
-  pci: { vendor: 0x1234, device: 0x1111, revision: 2, class: 0x03_8000, express: 'endpoint' },
+  pci: {
+    vendor: 0x1234,
+    device: 0x1111,
+    revision: 2,
+    class: 0x03_8000,
+    express: 'endpoint',
+    rom: 'vgabios-bochs-display.bin',
+  },
   create: BochsDisplayAdapter,
 });

@@ -5,6 +5,7 @@
 import t from 'tap';
 import { differences, findQemu, play, southbridge } from './qtest-player.ts';
 import type { RegisterScript } from './register-script.ts';
+import * as display from './scripts/display.ts';
 import * as isa from './scripts/isa.ts';
 import * as pci from './scripts/pci.ts';
 import * as platform from './scripts/platform.ts';
@@ -21,7 +22,12 @@ const scripts: readonly RegisterScript[] = [
   pci.pciCard('virtio-rng-pci'),
   pci.pciCard('VGA'),
   pci.pciCard('edu'),
+  ...['cirrus-vga', 'virtio-vga', 'virtio-gpu-pci', 'bochs-display', 'secondary-vga'].map(card => pci.pciCard(card)),
+  ...['virtio-keyboard-pci', 'virtio-mouse-pci', 'virtio-tablet-pci', 'intel-hda', 'ich9-intel-hda'].map(card =>
+    pci.pciCard(card),
+  ),
   ...['virtio-scsi-pci', 'lsi53c895a', 'lsi53c810', 'am53c974'].map(card => pci.pciCard(card)),
+  ...Object.values(display).map(make => make()),
   ...Object.values(storage).map(make => make()),
   ...Object.values(scsi).map(make => make()),
   ...Object.values(platform).map(make => make()),
