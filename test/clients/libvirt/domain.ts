@@ -32,7 +32,9 @@ export function domainXml({ emulator, disk, rawDisk }: DomainFacts): string {
     <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
     <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
     <memballoon model='virtio'/>
-    <controller type='usb' model='none'/>
+    <input type='tablet' bus='usb'/>
+    <graphics type='vnc' port='-1' autoport='yes' listen='127.0.0.1'/>
+    <video><model type='cirrus'/></video>
   </devices>
 </domain>`;
 }
@@ -40,6 +42,7 @@ export function domainXml({ emulator, disk, rawDisk }: DomainFacts): string {
 export const dimmXml = `<memory model='dimm'><target><size unit='MiB'>64</size><node>0</node></target></memory>`;
 export const networkXml = `<interface type='user'><mac address='52:54:00:00:00:09'/><model type='virtio'/></interface>`;
 export const rngXml = `<rng model='virtio'><backend model='builtin'/></rng>`;
+export const mouseXml = `<input type='mouse' bus='usb'/>`;
 export const channelXml = `<channel type='unix'><target type='virtio' name='lab.0'/></channel>`;
 export const diskXml = (path: string): string =>
   `<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='${path}'/><target dev='vdb' bus='virtio'/></disk>`;

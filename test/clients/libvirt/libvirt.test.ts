@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
-import { channelXml, dimmXml, diskXml, domainXml, MAC, networkXml, rngXml } from './domain.ts';
+import { channelXml, dimmXml, diskXml, domainXml, MAC, mouseXml, networkXml, rngXml } from './domain.ts';
 import { PrivateLibvirtd, whatIsMissing } from './private-libvirtd.ts';
 
 const missing = whatIsMissing();
@@ -43,6 +43,9 @@ t.test('libvirt manages a machine', { skip: missing ?? false }, async t => {
     await step(t, ['domblkstat', 'lab', 'hda'], /hda rd_req \d+/);
     await step(t, ['dommemstat', 'lab'], /actual 65536\nlast_update 0/);
     await step(t, ['ttyconsole', 'lab'], /^\/dev\/pts\/\d+$/);
+    await step(t, ['vncdisplay', 'lab'], /^127\.0\.0\.1:\d+$/);
+    await step(t, ['screenshot', 'lab', libvirt.path('screen.png')]);
+    t.equal(readFileSync(libvirt.path('screen.png')).toString('latin1', 1, 4), 'PNG');
     await step(t, ['qemu-monitor-command', 'lab', '{"execute":"query-status"}'], /"status":"running"/);
     await step(t, ['qemu-monitor-command', '--hmp', 'lab', 'info status'], /VM status: running/);
   });
@@ -70,6 +73,7 @@ t.test('libvirt manages a machine', { skip: missing ?? false }, async t => {
     await attach(t, 'network', networkXml);
     await attach(t, 'rng', rngXml);
     await attach(t, 'channel', channelXml);
+    await attach(t, 'mouse', mouseXml);
     await attach(t, 'dimm', dimmXml);
     await step(
       t,
