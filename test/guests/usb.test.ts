@@ -62,7 +62,8 @@ const listen = (place: string, count: number): string => `
   echo "LISTENING ${place}"
   wait
   echo "EVENTS ${place}"
-  hexdump -v -e '8/2 "%04x " "\\n"' /tmp/$node`;
+  hexdump -v -e '8/2 "%04x " "\\n"' /tmp/$node
+  echo "HEARD"`;
 
 /** Does what a person does until Linux has heard enough, and returns what it heard. */
 async function receive(
@@ -82,7 +83,7 @@ async function receive(
   person.arm(PAUSE);
   try {
     const [, text = ''] = await linux.terminal.until(
-      new RegExp(`EVENTS ${place}\\r?\\n((?:[0-9a-f ]+\\r?\\n)+)`),
+      new RegExp(`EVENTS ${place}\\r?\\n([0-9a-f \\r\\n]+)HEARD`),
       PATIENCE_MS,
     );
     return events(text.replaceAll('\r', ''));

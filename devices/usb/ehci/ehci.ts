@@ -459,6 +459,7 @@ class Ehci extends PciDevice<typeof properties> implements PortHandler {
       if (attached[index]) port.device?.disconnect();
     });
     for (const { queues } of [this.#async, this.#periodic]) queues.closeAll();
+    this.#regs.USBSTS.PORT_CHANGE = false;
     this.#ports.forEach((port, index) => {
       const register = this.#regs.PORTSC.at(index);
       register.value = PORT_DEFAULT;
@@ -467,7 +468,6 @@ class Ehci extends PciDevice<typeof properties> implements PortHandler {
       port.device?.connect();
       port.device?.resetSignal();
     });
-    this.#regs.USBSTS.PORT_CHANGE = false;
     this.#s.indexNs = this.clock.now();
     this.#updateInterrupt();
   }

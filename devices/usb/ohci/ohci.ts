@@ -380,9 +380,8 @@ class Ohci extends PciDevice<typeof properties> implements PortHandler {
   // Reset and snapshots
 
   protected override resetHold(): void {
-    this.#resetHub();
-    this.#regs.HcInterruptStatus.value = 0;
     this.#stop();
+    this.#resetHub();
   }
 
   override save(): SavedRecord {

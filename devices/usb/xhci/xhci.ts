@@ -52,6 +52,8 @@ const commonProperties = {
 
 const necProperties = {
   ...commonProperties,
+  // QEMU's has none either, unless they are asked for.
+  streams: prop.bit({ default: false }),
   msi: prop.onOffAuto({ default: 'auto' }),
   msix: prop.onOffAuto({ default: 'auto' }),
   'superspeed-ports-first': prop.bit({ default: true }),
