@@ -74,6 +74,18 @@ export const ITEMS = {
     packages: ['busybox-static:amd64'],
     files: { busybox: 'bin/busybox' },
   },
+  'e2fsprogs-i386': {
+    summary: 'what makes and checks ext4 file systems, for i386, with the libraries it needs',
+    packages: [
+      'e2fsprogs:i386',
+      'libext2fs2:i386',
+      'libcom-err2:i386',
+      'libblkid1:i386',
+      'libuuid1:i386',
+      'libc6:i386',
+    ],
+    files: { directory: '.', mke2fs: 'sbin/mke2fs', e2fsck: 'sbin/e2fsck' },
+  },
   grub: {
     summary: 'GRUB 2 for PC BIOS: boot sectors, modules and grub-mkimage with the libraries it needs',
     packages: [
