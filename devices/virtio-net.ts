@@ -143,7 +143,7 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver 
     this.#receiveQueue = this.addQueue(props.rx_queue_size, () => this.#port?.receiverReady());
     this.#transmitQueue = this.addQueue(props.tx_queue_size, queue => this.#transmit(queue));
     this.addQueue(CONTROL_QUEUE_SIZE, queue => this.#control(queue));
-    const card = new NetCard(this, { id: owner.id, model: owner.typeName, mac: props.mac, backend: props.netdev });
+    const card = new NetCard(this, { owner, mac: props.mac, backend: props.netdev });
     this.onUnrealize(card.plug(this.services.netCards));
     this.#card = card;
     this.#port = card.client;

@@ -1,3 +1,4 @@
+import type { Device } from '../device/device.ts';
 import { type MacAddress, prop } from '../device/property.ts';
 import type { StandbyCard } from './failover.ts';
 import { type NetBackend, NetClient, type NetReceiver } from './net-client.ts';
@@ -29,10 +30,8 @@ export interface CardReceiver extends NetReceiver {
 }
 
 export interface CardOptions {
-  /** The device's id; a card without one is called by its model and a number. */
-  readonly id: string | undefined;
-  /** The device's type. */
-  readonly model: string;
+  /** The device that clients know, whose `mac` shows the address; without an id it is called by its type and a number. */
+  readonly owner: Device;
   /** The user's choice; the next free one of QEMU's where absent. */
   readonly mac: MacAddress | undefined;
   readonly backend: NetBackend | undefined;
@@ -62,14 +61,16 @@ export class NetCard {
     this.receiver = receiver;
     this.#options = options;
     this.mac.set(options.mac ?? FIRST_ADDRESS);
-    this.client = new NetClient(options.id ?? options.model, options.model, receiver);
+    const { id, typeName } = options.owner;
+    this.client = new NetClient(id ?? typeName, typeName, receiver);
   }
 
   /** Plugs the cable in and joins the machine's cards. Returns how to undo both. */
   plug(cards: NetCards): () => void {
-    const { id, mac, model, backend } = this.#options;
-    if (id === undefined) this.client.name = cards.nameFor(model);
+    const { owner, mac, backend } = this.#options;
+    if (owner.id === undefined) this.client.name = cards.nameFor(owner.typeName);
     if (mac === undefined) this.mac[LAST] = cards.freeAddress();
+    owner.defineProperty({ name: 'mac', type: 'str', get: () => formatMac(this.mac) });
     this.showAddress(this.mac);
     if (backend !== undefined) this.client.connect(backend.client);
     const leave = cards.add(this);

@@ -95,8 +95,7 @@ export class E1000 extends PciDevice<Properties> implements CardReceiver, Transm
   readonly #multicast = this.#regs.MTA.values;
   readonly #vlans = this.#regs.VFTA.values;
   readonly #card = new NetCard(this, {
-    id: this.id,
-    model: this.typeName,
+    owner: this,
     mac: this.props.mac,
     backend: this.props.netdev,
   });

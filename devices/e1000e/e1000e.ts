@@ -117,8 +117,7 @@ export class E1000e
   readonly #statistics = new Statistics(this.#regs);
   readonly #negotiation = this.clock.timer('autonegotiation', () => this.#negotiated());
   readonly #card = new NetCard(this, {
-    id: this.id,
-    model: this.typeName,
+    owner: this,
     mac: this.props.mac,
     backend: this.props.netdev,
   });

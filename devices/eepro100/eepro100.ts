@@ -106,8 +106,7 @@ export class Eepro100 extends PciDevice<typeof cardProperties> implements CardRe
   readonly #eeprom = new MicrowireEeprom(this.state(1, microwireState, { name: 'eeprom', onReset: 'keep' }));
   readonly #phy = new Phy(this.state(1, phyState, { name: 'phy' }));
   readonly #card = new NetCard(this, {
-    id: this.id,
-    model: this.typeName,
+    owner: this,
     mac: this.props.mac,
     backend: this.props.netdev,
   });

@@ -11,8 +11,7 @@ const PCI_BAR = 0x100;
 /** Realtek's RTL8029AS: an NE2000 on PCI. */
 export class Ne2000Pci extends PciDevice<typeof cardProperties> implements CardReceiver {
   readonly #card = new NetCard(this, {
-    id: this.id,
-    model: this.typeName,
+    owner: this,
     mac: this.props.mac,
     backend: this.props.netdev,
   });
@@ -57,8 +56,7 @@ const isaProperties = {
 export class Ne2000Isa extends IsaDevice<typeof isaProperties> implements CardReceiver {
   readonly #irq = this.output('irq');
   readonly #card = new NetCard(this, {
-    id: this.id,
-    model: this.typeName,
+    owner: this,
     mac: this.props.mac,
     backend: this.props.netdev,
   });

@@ -115,8 +115,7 @@ export class Rtl8139 extends PciDevice<typeof cardProperties> implements CardRec
   readonly #eeprom = new MicrowireEeprom(this.state(1, microwireState, { name: 'eeprom', onReset: 'keep' }));
   readonly #timer = this.clock.timer('timer', () => this.#timedOut());
   readonly #card = new NetCard(this, {
-    id: this.id,
-    model: this.typeName,
+    owner: this,
     mac: this.props.mac,
     backend: this.props.netdev,
   });
