@@ -243,7 +243,10 @@ class SlirpStack : public Napi::ObjectWrap<SlirpStack> {
         stack_, result < 0,
         [](int index, void* opaque) {
           const auto& fds = Of(opaque)->fds_;
-          return index >= 0 && static_cast<size_t>(index) < fds.size() ? FromPoll(fds[static_cast<size_t>(index)].revents) : 0;
+          if (index < 0 || static_cast<size_t>(index) >= fds.size()) return 0;
+          // poll(2) tells of a hang-up asked for or not; the stack, asked to read with its buffer full, would abort.
+          const pollfd& fd = fds[static_cast<size_t>(index)];
+          return FromPoll(static_cast<short>(fd.revents & fd.events));
         },
         this);
   }
