@@ -35,6 +35,8 @@ await build({
   platform: 'node',
   format: 'cjs',
   external: ['v86'],
+  // V8 does not let code that comes from a cache import modules; what is left to import is Node's own, which can be required.
+  supported: { 'dynamic-import': false },
   minifyWhitespace: true,
   banner: { js: "const bundleUrl = require('node:url').pathToFileURL(__filename).href;" },
   plugins: [moduleUrls],

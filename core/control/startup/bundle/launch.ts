@@ -2,7 +2,7 @@ import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { constants, Script } from 'node:vm';
+import { Script } from 'node:vm';
 import type { TypeRegistry } from '../../../device/registry.ts';
 import type { Entry } from '../run.ts';
 
@@ -56,7 +56,6 @@ function compiledCode(): Buffer | undefined {
 function evaluate(source: string, cachedData: Buffer | undefined): BundledProgram {
   const script = new Script(`(function (exports, require, module, __filename) {${source}\n})`, {
     filename: BUNDLE.program,
-    importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
     ...(cachedData && { cachedData }),
   });
   const bundle: { exports: unknown } = { exports: {} };
