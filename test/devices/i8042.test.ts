@@ -14,10 +14,10 @@ const MOUSE_IRQ = 12;
 function lab(properties: { 'kbd-throttle'?: boolean } = {}) {
   const lab = bench();
   t.teardown(() => lab.dispose());
-  lab.isa(i8042, properties);
+  // The bench's machine does not run, so input goes to the devices directly.
+  const { keyboard, mouse } = lab.isa(i8042, properties);
   lab.machine.resetDevices();
   const { ports } = lab.machine;
-  const { input } = lab.machine.services;
   return {
     lab,
     status: (): number => ports.read(COMMAND, 1) & (FULL | FROM_MOUSE),
@@ -26,8 +26,11 @@ function lab(properties: { 'kbd-throttle'?: boolean } = {}) {
       ports.write(COMMAND, 1, value);
       for (const byte of bytes) ports.write(DATA, 1, byte);
     },
-    press: (): number => input.send([{ kind: 'key', key: 'a', down: true }]),
-    move: (): number => input.send([{ kind: 'relative', axis: 'x', value: 1 }]),
+    press: (): void => keyboard.input({ kind: 'key', key: 'a', down: true }),
+    move(): void {
+      mouse.input({ kind: 'relative', axis: 'x', value: 1 });
+      mouse.sync();
+    },
     irq: (line: number): boolean => lab.isaIrqs[line]?.level ?? false,
   };
 }
