@@ -73,7 +73,9 @@ function stripTypes(file: string, source: string): string {
     // One file, as it is: what it imports is loaded when Node.js asks for it.
     const flags = '--ignoreConfig --noCheck --noResolve --isolatedModules --verbatimModuleSyntax --inlineSourceMap';
     const target = ['--target', 'es2023', '--module', 'esnext', '--rootDir', join(file, '..'), '--outDir', folder];
-    const { status, stdout } = spawnSync(process.execPath, [data.compiler, ...flags.split(' '), ...target, file], {
+    // Loaders and other options of this process are not the compiler's.
+    const compiler = ['-u', 'NODE_OPTIONS', process.execPath, data.compiler];
+    const { status, stdout } = spawnSync('env', [...compiler, ...flags.split(' '), ...target, file], {
       encoding: 'utf8',
     });
     const syntax = stdout.split('\n').filter(line => /error TS1\d\d\d:/.test(line));

@@ -66,10 +66,12 @@ export async function runSamples(
   writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'samples', type: 'module' }));
   const config = JSON.parse(readFileSync(join(ROOT, 'core/plugin/templates/device/tsconfig.json'), 'utf8'));
   writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ ...config, include: ['*.ts'] }));
-  const options = { cwd: folder, env: { ...process.env, NODE_OPTIONS: '' } };
+  const options = { cwd: folder };
+  // The loaders of the test runner are not for these.
+  const node = ['-u', 'NODE_OPTIONS', process.execPath];
   try {
-    await run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', '.'], options);
-    const { stdout } = await run(process.execPath, ['--test', '--test-reporter=tap', 'dist/'], options);
+    await run('env', [...node, join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', '.'], options);
+    const { stdout } = await run('env', [...node, '--test', '--test-reporter=tap', 'dist/'], options);
     return stdout;
   } catch (error) {
     if (error instanceof Error && 'stdout' in error) throw new Error(String(error.stdout), { cause: error });

@@ -42,10 +42,8 @@ for (const [kind, name, contents] of [
 ] as const) {
   t.test(`create ${kind}`, async t => {
     const folder = await created(t, kind, name);
-    const { stdout } = await run('npm', ['test'], {
-      cwd: folder,
-      env: { ...process.env, NODE_OPTIONS: '--test-reporter=tap' },
-    });
+    // In the place of the loaders that this test's own runner wants in every process.
+    const { stdout } = await run('env', ['NODE_OPTIONS=--test-reporter=tap', 'npm', 'test'], { cwd: folder });
     t.match(stdout, contents);
     t.match(stdout, /# fail 0/);
     const listing = await run(process.execPath, [program, '-plugin', folder, '-plugin', 'help']);

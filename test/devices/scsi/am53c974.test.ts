@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { blockGraph } from '../../../core/block/block.ts';
@@ -14,6 +15,8 @@ import { scsiHd } from '../../../devices/scsi/scsi-disk.ts';
 
 t.setTimeout(300_000);
 
+/** How long a busy host may take over a request. */
+const PATIENCE_MS = 10_000;
 const BLOCK = 512;
 const TARGET = 2;
 const R = { TCLO: 0, TCMID: 4, FIFO: 8, CMD: 0xc, STAT: 0x10, ID: 0x10, INTR: 0x14, STEP: 0x18, TCHI: 0x38 };
@@ -70,7 +73,7 @@ async function adapter(t: Test, type = am53c974): Promise<Adapter> {
 
 /** Waits for the interrupt and takes it: the phase, and why. */
 async function interrupted({ port, intx }: Adapter): Promise<{ phase: number; why: number }> {
-  for (let turn = 0; turn < 500 && !intx(); turn++) await new Promise(resolve => setImmediate(resolve));
+  for (const end = performance.now() + PATIENCE_MS; performance.now() < end && !intx(); ) await sleep(1);
   if (!intx()) throw new Error('no interrupt');
   const phase = port.read(R.STAT, 1) & 7;
   return { phase, why: port.read(R.INTR, 1) };
