@@ -76,7 +76,15 @@ export class RunningProgram {
       [ENTRY, ...fixed, '-mon', 'chardev=char0,mode=control', '-display', 'none', ...args, '-accel', 'qtest'],
       { stdio: ['ignore', 'ignore', 'pipe'] },
     );
-    const [[qtest], [qmp]] = (await accepted) as [[Socket], [Socket]];
+    let complaints = '';
+    child.stderr.on('data', (chunk: Buffer) => {
+      complaints += chunk.toString();
+    });
+    const ended = once(child, 'exit').then(([code]) => {
+      throw new Error(`the program ended with status ${code}: ${complaints}`);
+    });
+    const [[qtest], [qmp]] = (await Promise.race([accepted, ended])) as [[Socket], [Socket]];
+    ended.catch(() => undefined);
     for (const server of servers) server.close();
     const lines = new Lines(qmp);
     return new RunningProgram(child, lines, new Lines(qtest), JSON.parse(await lines.next()));
