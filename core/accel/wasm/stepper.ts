@@ -116,7 +116,9 @@ export class Stepper implements Pick<GuestBus, 'memoryRead' | 'memoryWrite'> {
     try {
       run();
     } finally {
-      this.#executed = (memory.word(abi.INSTRUCTION_COUNTER) - this.#counterAtStart) % abi.INSTRUCTIONS_PER_CHECK;
+      // The counter has 32 bits, and each step may take it a whole check further.
+      const counted = (memory.word(abi.INSTRUCTION_COUNTER) - this.#counterAtStart) >>> 0;
+      this.#executed = counted % abi.INSTRUCTIONS_PER_CHECK;
       memory.setWord(abi.RAM_SIZE, ramSize);
       if (!this.#paging) {
         memory.setWord(abi.CR, memory.word(abi.CR) & ~CR0_PG);
