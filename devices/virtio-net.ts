@@ -197,10 +197,13 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver 
 
   protected override featuresAccepted(features: bigint): void {
     this.#filter.passAllVlans(!has(features, F.CTRL_VLAN));
-    if (this.#standby !== undefined && has(features, F.STANDBY)) {
-      this.services.system.emit('FAILOVER_NEGOTIATED', { 'device-id': this.#standby.id });
-      this.#standby.negotiated();
-    }
+    this.#tellStandby();
+  }
+
+  #tellStandby(): void {
+    if (this.#standby === undefined || !this.accepted(F.STANDBY)) return;
+    this.services.system.emit('FAILOVER_NEGOTIATED', { 'device-id': this.#standby.id });
+    this.#standby.negotiated();
   }
 
   protected override readConfig(config: DataView): void {
@@ -553,6 +556,7 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver 
     filter.used = Math.min(used, MAC_TABLE_SIZE);
     filter.firstMulticast = Math.min(firstMulticast, filter.used);
     filter.vlans.set(vlans);
+    this.#tellStandby();
   }
 }
 

@@ -11,7 +11,16 @@ import { MigrationSettings } from './settings.ts';
 type Info = Value<typeof MigrationInfo>;
 type Status = NonNullable<Info['status']>;
 
-const UNDER_WAY: ReadonlySet<Status> = new Set(['setup', 'active', 'pre-switchover', 'device', 'cancelling']);
+const UNDER_WAY: ReadonlySet<Status> = new Set([
+  'setup',
+  'wait-unplug',
+  'active',
+  'pre-switchover',
+  'device',
+  'cancelling',
+]);
+/** How long a guest has, once all is cancelled, to let go the cards that it was asked for. */
+const UNPLUG_PATIENCE_MS = 30_000;
 
 /** Sending the machine's state away, and taking it in. */
 export class Migration {
@@ -26,6 +35,7 @@ export class Migration {
   #outgoing: Outgoing | undefined;
   #listening: SocketAddress | undefined;
   #continue: (() => void) | undefined;
+  #unplugDeadline: (() => void) | undefined;
   #settled: Promise<void> = Promise.resolve();
 
   constructor(program: Program) {
@@ -46,7 +56,7 @@ export class Migration {
         'total-time': UNDER_WAY.has(this.#status) ? Math.round(performance.now() - this.#startedAt) : this.#total,
         'setup-time': this.#setup,
         ...(done ? { downtime: this.#downtime } : { 'expected-downtime': outgoing.expectedDowntime }),
-        ...(this.#status === 'setup' ? {} : { ram: this.#ramStats(outgoing, done) }),
+        ...(this.#status === 'setup' || this.#status === 'wait-unplug' ? {} : { ram: this.#ramStats(outgoing, done) }),
         ...(this.settings.has('xbzrle') && { 'xbzrle-cache': this.#deltaStats(outgoing) }),
         ...(outgoing.throttlePercentage > 0 && { 'cpu-throttle-percentage': outgoing.throttlePercentage }),
       }),
@@ -127,6 +137,7 @@ export class Migration {
     this.#set('cancelling');
     this.#outgoing.cancel();
     this.#continue?.();
+    this.#unplugDeadline?.();
   }
 
   /** `migrate-continue`: the machine has been stopped, and what is left may go. */
@@ -139,7 +150,9 @@ export class Migration {
   async receive(uri: string): Promise<void> {
     const { machine, report } = this.#program;
     const source = parseUri(uri, name => this.#program.takeNamedFd(name));
-    this.#set('setup');
+    this.#status = 'setup';
+    // QEMU says so whether or not the capability is on.
+    this.#program.emit('MIGRATION', { status: 'setup' });
     const stream = await openSource(source, address => {
       this.#listening = address;
     });
@@ -186,7 +199,9 @@ export class Migration {
     try {
       const sink = await openSink(target);
       this.#setup = Math.round(performance.now() - this.#startedAt);
-      this.#set('active');
+      await this.#withdrawPrimaries();
+      // One that was cancelled meanwhile ends in there.
+      if (this.#status !== 'cancelling') this.#set('active');
       await outgoing.run(sink);
       const now = performance.now();
       this.#downtime = Math.round(now - (outgoing.stoppedAt ?? now));
@@ -200,8 +215,33 @@ export class Migration {
       this.#total = Math.round(performance.now() - this.#startedAt);
       if (before === 'running') machine.start();
       else machine.power.setState(before);
+      for (const standby of machine.services.netCards.standbys.values()) await standby.giveBack();
       this.#set(cancelled ? 'cancelled' : 'failed');
     }
+  }
+
+  /** Cards with a standby stay here: the guest is asked to let them go, and the machine leaves once it has. */
+  async #withdrawPrimaries(): Promise<void> {
+    const leaving: Promise<void>[] = [];
+    for (const standby of this.#program.machine.services.netCards.standbys.values()) {
+      const primary = standby.withdraw();
+      if (primary === undefined) continue;
+      this.#program.emit('UNPLUG_PRIMARY', { 'device-id': primary.id });
+      leaving.push(primary.gone);
+    }
+    if (leaving.length === 0) return;
+    let timer: NodeJS.Timeout | undefined;
+    const tooLate = new Promise<void>(resolve => {
+      this.#unplugDeadline = () => {
+        timer ??= setTimeout(resolve, UNPLUG_PATIENCE_MS);
+      };
+    });
+    // Cancelled while the sink was being opened.
+    if (this.#status === 'cancelling') this.#unplugDeadline?.();
+    else this.#set('wait-unplug');
+    await Promise.race([Promise.all(leaving), tooLate]);
+    clearTimeout(timer);
+    this.#unplugDeadline = undefined;
   }
 
   async #beforeSwitchover(): Promise<void> {

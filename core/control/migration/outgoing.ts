@@ -98,6 +98,7 @@ export class Outgoing {
       stream.once('close', () => reject(new QmpError('the connection was closed')));
     });
     this.#failure.catch(() => undefined);
+    if (this.#cancelled) stream.destroy();
     try {
       for (const piece of saveHeader(this.#machine, { uuid: this.#host.settings.has('validate-uuid') }))
         await this.#write(piece);

@@ -8,6 +8,7 @@ import type { DeviceType } from '../../device/device-type.ts';
 import type { TypeRegistry } from '../../device/registry.ts';
 import { didYouMean, SouthbridgeError } from '../../errors.ts';
 import type { Machine } from '../../machine/machine.ts';
+import type { PrimaryCard, StandbyCard } from '../../net/failover.ts';
 import { PciBus } from '../../pci/pci-bus.ts';
 import { PciDevice } from '../../pci/pci-device.ts';
 import { deviceNotFound, QmpError } from '../qapi/error.ts';
@@ -71,7 +72,8 @@ export async function addDevice(
   hotplug: boolean,
 ): Promise<Device | undefined> {
   const type = await requireCreatable(registry, request.driver);
-  if (hidden(machine, registry, type, request, hotplug)) return undefined;
+  const primary = new FailoverPrimary(machine, registry, request);
+  if (hidden(machine, primary, type, request, hotplug)) return undefined;
   checkId(machine, request.id);
   if (machine.cpus.accepts(type)) {
     if (!hotplug || machine.cpus.hotplugController !== undefined)
@@ -84,35 +86,79 @@ export async function addDevice(
     if (!type.hotpluggable) throw new QmpError(`Device '${type.type}' does not support hotplugging`);
   }
   const device = bus.plug(type, {}, request.properties, request.id, true);
+  if (device instanceof PciDevice) primary.plugged(device);
   if (hotplug && device instanceof PciDevice) device.pciBus.hotplugController?.plugged(device);
   if (hotplug && device instanceof MemoryDevice) machine.memoryBus?.hotplugController?.plugged(device);
   return device;
 }
 
+/** A device with `failover_pair_id`, as its standby sees it. Others have no standby, and nothing comes of it. */
+class FailoverPrimary implements PrimaryCard {
+  readonly id: string;
+  readonly standby: StandbyCard | undefined;
+  readonly #machine: Machine;
+  readonly #registry: TypeRegistry;
+  readonly #request: DeviceRequest;
+  #device: PciDevice | undefined;
+
+  /** @throws QmpError where it could not be found again */
+  constructor(machine: Machine, registry: TypeRegistry, request: DeviceRequest) {
+    this.#machine = machine;
+    this.#registry = registry;
+    this.#request = request;
+    const { standbys } = machine.services.netCards;
+    const pair = request.properties['failover_pair_id'];
+    if (pair !== undefined && standbys.size > 0 && request.id === undefined)
+      throw new QmpError('Device with failover_pair_id needs to have id');
+    this.id = request.id ?? '';
+    this.standby = pair === undefined ? undefined : standbys.get(String(pair));
+  }
+
+  plugged(device: PciDevice): void {
+    this.#device = device;
+    this.standby?.plugged(this);
+  }
+
+  async plug(): Promise<void> {
+    try {
+      await addDevice(this.#machine, this.#registry, this.#request, true);
+    } catch (error) {
+      new DeviceLog(this.#machine.services.trace, this.#request.driver).guestError(String(error));
+    }
+  }
+
+  unplug(gone: () => void): boolean {
+    const device = this.#device;
+    if (device === undefined || this.#machine.findDevice(this.id) !== device || pending.has(device)) return false;
+    const done = (): void => {
+      device.bus.unplug(device);
+      gone();
+    };
+    const controller = device.pciBus.hotplugController;
+    if (controller === undefined) {
+      done();
+    } else {
+      controller.requestUnplug(device, done);
+      pending.add(device);
+    }
+    return true;
+  }
+}
+
 /** A primary network device is kept away from a guest that could not have it beside its standby. */
 function hidden(
   machine: Machine,
-  registry: TypeRegistry,
+  primary: FailoverPrimary,
   type: DeviceType,
   request: DeviceRequest,
   hotplug: boolean,
 ): boolean {
-  const { netCards } = machine.services;
-  const pair = request.properties['failover_pair_id'];
-  if (pair === undefined || netCards.standbys.size === 0) return false;
-  const { id } = request;
-  if (id === undefined) throw new QmpError('Device with failover_pair_id needs to have id');
-  const standby = netCards.standbys.get(String(pair));
+  const { id, standby } = primary;
   if (standby === undefined) return false;
   const rival = standby.rivalOf(id);
   if (rival !== undefined)
     throw new QmpError(`Cannot attach more than one primary device to '${standby.id}': '${rival}' and '${id}'`);
-  const plug = (): void => {
-    void addDevice(machine, registry, request, true).catch(error => {
-      new DeviceLog(machine.services.trace, type.type).guestError(String(error));
-    });
-  };
-  if (!standby.hide({ id, plug })) return false;
+  if (!standby.hide(primary)) return false;
   const bus = busFor(machine, type, request.bus);
   if (hotplug && bus instanceof PciBus && bus.hotplugController === undefined)
     throw new QmpError(`Bus '${bus.busName}' does not support hotplugging`);
