@@ -409,6 +409,26 @@ t.test('a full completion queue, a pin for interrupts, shutdown and reset', asyn
   t.equal(regs.CSTS.value, 2, 'no queues: fatal');
 });
 
+t.test('a controller that is disabled waits for the disk', async t => {
+  const { driver } = await controller(t);
+  driver.start();
+  const ring = await driver.ioQueue(1);
+  const backend = driver.probe.device.namespace(1)?.backend;
+  if (backend === undefined) throw new Error('no disk');
+  const quiesced = backend.quiesce();
+  const read = driver.submit(ring, rw(IO.READ, 0, 8));
+  driver.regs.CC.value = 0;
+  t.equal(driver.regs.CSTS.RDY, true, 'the disk has a command');
+  await quiesced;
+  backend.unquiesce();
+  while (driver.regs.CSTS.RDY) await tick();
+  t.equal(driver.ended(ring, read), undefined, 'nobody hears of it');
+  Object.assign(driver.admin, { tail: 0, head: 0, phase: 1 });
+  driver.fill(0, 2 * PAGE, QUEUES_AT);
+  driver.start();
+  t.equal(await driver.status(await driver.ioQueue(1), rw(IO.READ, 0, 1)), STATUS.SUCCESS);
+});
+
 t.test('a snapshot takes commands along that have not ended', async t => {
   const { driver } = await controller(t);
   driver.start();
