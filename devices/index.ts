@@ -62,6 +62,8 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
     'virtio-blk virtio-blk-device virtio-blk-pci virtio-blk-pci-transitional virtio-blk-pci-non-transitional',
     () => import('./virtio-blk.ts'),
   ],
+  ['nvme', () => import('./nvme/nvme.ts')],
+  ['nvme-ns', () => import('./nvme/nvme-ns.ts')],
   ['virtconsole virtserialport', () => import('./virtio-console.ts')],
   ['virtio-mmio', () => import('./virtio-mmio.ts')],
   [

@@ -15,10 +15,12 @@ const types = registry.devices();
 /** What has no default and must be said. */
 const NEEDED: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   'cfi.pflash01': { 'sector-length': 4096, 'num-blocks': 16, width: 1, name: 'flash' },
+  nvme: { serial: 'contract', pmrdev: undefined },
 };
 
 /** What no bench can give. */
 const ELSEWHERE: Readonly<Record<string, string>> = {
+  'nvme-ns': 'its bus is that of a controller, which needs a serial number',
   'pc-dimm': 'its bus is the memory slots of a machine',
   'scsi-block': 'it passes commands on to a SCSI device of the host',
   'scsi-generic': 'it passes commands on to a SCSI device of the host',

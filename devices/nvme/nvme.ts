@@ -1,0 +1,491 @@
+import type { IoResult } from '../../core/block/backend.ts';
+import { type DeviceContext, deviceType } from '../../core/device/device-type.ts';
+import { prop } from '../../core/device/property.ts';
+import { SouthbridgeError } from '../../core/errors.ts';
+import type { MemoryBackend } from '../../core/memory/memory-backend.ts';
+import { MemoryRegion } from '../../core/memory/memory-region.ts';
+import { CFG } from '../../core/pci/config-space.ts';
+import { PciDevice } from '../../core/pci/pci-device.ts';
+import type { RegisterBank } from '../../core/register/register.ts';
+import type { SavedRecord } from '../../core/state/fields.ts';
+import { type AdminHost, executeAdmin } from './admin-commands.ts';
+import { CMB_BAR, ControllerMemoryBuffer, PersistentMemoryRegion, PMR_BAR } from './controller-memory.ts';
+import { type EngineHost, engineFields, QueueEngine } from './engine.ts';
+import { AsyncEvents, eventFields } from './events.ts';
+import { featureFields, smartEvent } from './features.ts';
+import { IDENTIFY_SIZE } from './identify.ts';
+import { IoCommands } from './io-commands.ts';
+import { logFields, namespaceChanged } from './log-pages.ts';
+import { ControllerMemory } from './memory.ts';
+import { Namespace, namespaceProperties } from './namespace.ts';
+import { type NamespaceHost, NvmeBus, nvmeBusName } from './nvme-bus.ts';
+import type { CompletionQueue, Request } from './queues.ts';
+import {
+  CQES,
+  CSS,
+  DOORBELLS_SIZE,
+  EVENT,
+  LOG,
+  MPSMAX,
+  NOTIFY_NAMESPACE,
+  nvmeRegisters,
+  REGISTERS_SIZE,
+  SHUTDOWN_COMPLETE,
+  SQES,
+  STATUS,
+  WARNING,
+} from './registers.ts';
+
+const PAGE = 4096;
+const MAX_IO_QUEUES = 0xffff;
+const MAX_VECTORS = 0x800;
+const MSIX_ENTRY = 16;
+const POWER_AT = 0x60;
+const NO_SOFT_RESET = 8;
+const EXPRESS_AT = 0x80;
+/** Device capabilities and control of PCI Express (PCI Express 3.0, section 7.8): function level reset. */
+const DEVCAP = { AT: EXPRESS_AT + 4, ROLE_BASED_ERRORS: 0x8000, FLR: 1 << 28 } as const;
+const DEVCTL = { AT: EXPRESS_AT + 8, FLR: 0x8000 } as const;
+/** As QEMU's: 2.5 GT/s on one lane with ASPM L0s; end to end TLP prefixes. */
+const LNKCAP = { AT: EXPRESS_AT + 0x0c, GEN1_X1_L0S: 0x411 } as const;
+const LNKSTA = { AT: EXPRESS_AT + 0x12, GEN1_X1: 0x11 } as const;
+const DEVCAP2 = { AT: EXPRESS_AT + 0x24, TLP_PREFIXES: 0x30_0000 } as const;
+const DEVCTL2 = { AT: EXPRESS_AT + 0x28, TLP_PREFIX_BLOCKING: 0x8000 } as const;
+const INTEL = { VENDOR: 0x8086, DEVICE: 0x5845, OUI: 0x0002b3 } as const;
+const QEMU_OUI = 0x525400;
+
+const properties = {
+  ...namespaceProperties,
+  bootindex: prop.bootIndex({ default: -1 }),
+  pmrdev: prop.backend<MemoryBackend>('memory-backend', { typeName: 'link<memory-backend>' }),
+  subsys: prop.string({ typeName: 'link<nvme-subsys>' }),
+  serial: prop.string(),
+  cmb_size_mb: prop.u32({ default: 0 }),
+  num_queues: prop.u32({ default: 0 }),
+  max_ioqpairs: prop.u32({ default: 64 }),
+  msix_qsize: prop.u16({ default: 65 }),
+  aerl: prop.u8({ default: 3 }),
+  aer_max_queued: prop.u32({ default: 64 }),
+  mdts: prop.u8({ default: 7 }),
+  vsl: prop.u8({ default: 7 }),
+  'use-intel-id': prop.bool({ default: false }),
+  'legacy-cmb': prop.bool({ default: false, listed: 'no' }),
+  ioeventfd: prop.bool({ default: false }),
+  'msix-exclusive-bar': prop.bool({ default: false }),
+  'zoned.zasl': prop.u8({ default: 0 }),
+  'zoned.auto_transition': prop.bool({ default: true }),
+  sriov_max_vfs: prop.u8({ default: 0 }),
+  sriov_vq_flexible: prop.u16({ default: 0 }),
+  sriov_vi_flexible: prop.u16({ default: 0 }),
+  sriov_max_vi_per_vf: prop.u8({ default: 0 }),
+  sriov_max_vq_per_vf: prop.u8({ default: 0 }),
+} as const;
+
+const alignUp = (value: number, to: number): number => Math.ceil(value / to) * to;
+
+/** NVM Express controller (NVM Express 1.4) with the NVM command set. */
+class Nvme extends PciDevice<typeof properties> implements AdminHost, EngineHost, NamespaceHost {
+  readonly #bank: RegisterBank<typeof nvmeRegisters> = this.bank(nvmeRegisters, {
+    INTMS: { write: (value, previous) => (previous | value) >>> 0, wrote: () => this.#updateInterrupt() },
+    INTMC: {
+      read: () => this.#regs.INTMS.value,
+      write: value => {
+        this.#regs.INTMS.value &= ~value;
+        return 0;
+      },
+      wrote: () => this.#updateInterrupt(),
+    },
+    CC: { wrote: (_value, previous) => this.#configured(previous) },
+    CMBMSC: { wrote: () => this.#cmb?.update(this.#regs) },
+    PMRCTL: { wrote: () => this.#pmr?.update(this.#regs) },
+    PMRMSCL: { wrote: () => this.#pmr?.update(this.#regs) },
+    PMRMSCU: { wrote: () => this.#pmr?.update(this.#regs) },
+  });
+  readonly #regs = this.#bank.regs;
+  readonly features = this.state(1, featureFields, { name: 'features' });
+  readonly logs = this.state(1, logFields, { name: 'logs', onReset: 'keep' });
+  readonly #saved = this.state(1, engineFields, { name: 'queues' });
+  readonly events = new AsyncEvents(
+    this.state(1, eventFields, { name: 'events' }),
+    { requests: this.props.aerl, events: this.props.aer_max_queued },
+    request => this.engine.complete(request),
+  );
+  readonly #memory = new ControllerMemory(this.dma);
+  readonly engine = new QueueEngine(this.#memory, this);
+  readonly #io = new IoCommands(this);
+  readonly data = new DataView(new ArrayBuffer(IDENTIFY_SIZE));
+  readonly #namespaces = new Map<number, Namespace>();
+  #cmb: ControllerMemoryBuffer | undefined;
+  #pmr: PersistentMemoryRegion | undefined;
+
+  readonly mdts = this.props.mdts;
+  readonly vsl = this.props.vsl;
+  readonly aerl = this.props.aerl;
+  readonly vectors = this.props.msix_qsize;
+  readonly serial = this.props.serial ?? '';
+  readonly maxQueues = this.props.num_queues === 0 ? this.props.max_ioqpairs : this.props.num_queues - 1;
+  readonly oui = this.props['use-intel-id'] ? INTEL.OUI : QEMU_OUI;
+
+  constructor(context: DeviceContext<typeof properties>) {
+    super(context);
+    const { config } = this;
+    if (this.props['use-intel-id']) {
+      config.set16(CFG.VENDOR_ID, INTEL.VENDOR);
+      config.set16(CFG.DEVICE_ID, INTEL.DEVICE);
+    }
+    config.set16(POWER_AT + 4, NO_SOFT_RESET);
+    config.mask16(config.writable, POWER_AT + 4, 0b11);
+    config.mask16(config.writeOneToClear, POWER_AT + 4, 0);
+    // It has the capability on a conventional bus too.
+    if (!this.pciBus.express) this.addExpressCapability(0, EXPRESS_AT);
+    config.set32(DEVCAP.AT, DEVCAP.ROLE_BASED_ERRORS | DEVCAP.FLR);
+    config.set32(LNKCAP.AT, LNKCAP.GEN1_X1_L0S);
+    config.set16(LNKSTA.AT, LNKSTA.GEN1_X1);
+    config.set32(DEVCAP2.AT, DEVCAP2.TLP_PREFIXES);
+    config.mask16(config.writable, DEVCTL2.AT, DEVCTL2.TLP_PREFIX_BLOCKING);
+    config.mask16(config.writable, DEVCTL.AT, config.read16Mask(config.writable, DEVCTL.AT) | DEVCTL.FLR);
+    this.addBus(
+      new NvmeBus(nvmeBusName(this.id, this.pciBus), this, {
+        services: this.services,
+        home: this.pciBus.home,
+        owner: this,
+      }),
+    );
+  }
+
+  protected override realize(): void {
+    this.#check();
+    this.#showMemory();
+    this.#showRegisters();
+    this.logs.poweredOnNs = this.clock.now();
+    this.defineProperty({
+      name: 'smart_critical_warning',
+      type: 'uint8',
+      get: () => this.features.smartWarning,
+      set: value => this.#warn(Number(value)),
+    });
+    this.onUnrealize(this.services.system.onRunning(() => this.engine.resume()));
+    const { props } = this;
+    if (props.drive === undefined) return;
+    const resized = (): void => this.namespaceResized(1);
+    const namespace = new Namespace({ nsid: 1, props, path: () => this.path, resized });
+    this.onUnrealize(() => namespace.close());
+    this.onUnrealize(this.addNamespace(namespace));
+  }
+
+  #check(): void {
+    const { props } = this;
+    const refuse = (message: string): never => {
+      throw new SouthbridgeError('ERR_PROPERTY_VALUE', message);
+    };
+    if (props.num_queues !== 0) {
+      props.drive?.graph.warn('num_queues is deprecated; please use max_ioqpairs instead');
+    }
+    if (props.subsys !== undefined) refuse(`Device '${props.subsys}' not found`);
+    if (this.maxQueues < 1 || this.maxQueues > MAX_IO_QUEUES) {
+      refuse(`max_ioqpairs must be between 1 and ${MAX_IO_QUEUES}`);
+    }
+    if (this.vectors < 1 || this.vectors > MAX_VECTORS) refuse(`msix_qsize must be between 1 and ${MAX_VECTORS}`);
+    if (props.serial === undefined) refuse('serial property not set');
+    if (props['zoned.zasl'] > props.mdts) {
+      refuse('zoned.zasl (Zone Append Size Limit) must be less than or equal to mdts (Maximum Data Transfer Size)');
+    }
+    if (props.vsl === 0) refuse('vsl must be non-zero');
+    if (props.sriov_max_vfs !== 0) refuse('subsystem is required for the use of SR-IOV');
+  }
+
+  /** Registers, doorbells, and MSI-X's table and pending bits, each in pages of their own. */
+  #showRegisters(): void {
+    const table = alignUp(REGISTERS_SIZE + DOORBELLS_SIZE * (this.maxQueues + 1), PAGE);
+    const pba = table + alignUp(MSIX_ENTRY * this.vectors, PAGE);
+    const msix = this.addMsix({ vectors: this.vectors, bar: 0, table, pba });
+    const size = 2 ** Math.ceil(Math.log2(pba + msix.pending.size));
+    const contents = MemoryRegion.container('nvme-bar0', size);
+    contents.add(MemoryRegion.io('nvme', REGISTERS_SIZE, this.shielded(this.#bank)), 0);
+    const doorbells = this.shielded({
+      read: () => 0,
+      write: (offset, _size, value) => this.#doorbell(offset, value & 0xffff),
+    });
+    contents.add(MemoryRegion.io('nvme-doorbells', table - REGISTERS_SIZE, doorbells), REGISTERS_SIZE);
+    contents.add(msix.table, table);
+    contents.add(msix.pending, pba);
+    this.bar(0, contents, { size, wide: true });
+  }
+
+  /** The controller memory buffer and the persistent memory region. */
+  #showMemory(): void {
+    const { cmb_size_mb: megabytes, pmrdev, 'legacy-cmb': legacy } = this.props;
+    if (megabytes !== 0) {
+      this.#cmb = new ControllerMemoryBuffer(megabytes, legacy);
+      this.#regs.CAP.CMBS = true;
+      this.#showExposed(CMB_BAR, this.#cmb);
+    }
+    if (pmrdev !== undefined) {
+      this.#pmr = new PersistentMemoryRegion(pmrdev);
+      this.onUnrealize(pmrdev.claim());
+      this.#regs.CAP.PMRS = true;
+      this.#pmr.declare(this.#regs);
+      this.#showExposed(PMR_BAR, this.#pmr);
+    }
+    this.#updateMemory();
+  }
+
+  #showExposed(bar: number, { exposed }: ControllerMemoryBuffer | PersistentMemoryRegion): void {
+    this.#memory.addAperture(exposed);
+    this.onUnrealize(this.services.guestRam(exposed.ram));
+    this.bar(bar, exposed.region, { size: exposed.region.size, wide: true, prefetchable: true });
+  }
+
+  #updateMemory(): void {
+    this.#cmb?.update(this.#regs);
+    this.#pmr?.update(this.#regs);
+  }
+
+  // What commands need of the controller
+
+  get vendor(): number {
+    return this.config.get16(CFG.VENDOR_ID);
+  }
+
+  get subsystemVendor(): number {
+    return this.config.get16(CFG.SUBSYSTEM_VENDOR_ID);
+  }
+
+  get pageSize(): number {
+    return PAGE << this.#regs.CC.MPS;
+  }
+
+  get commandSet(): number {
+    return this.#regs.CC.CSS;
+  }
+
+  get adminOnly(): boolean {
+    return this.commandSet === CSS.ADMIN_ONLY;
+  }
+
+  get messages(): boolean {
+    return this.msix?.enabled ?? false;
+  }
+
+  now(): number {
+    return this.clock.now();
+  }
+
+  await(request: Request, result: IoResult, finish: (request: Request, error: number) => number): number {
+    return this.engine.await(request, result, finish);
+  }
+
+  send(request: Request, offset: number, length: number): number {
+    const { transfer } = request;
+    const status = transfer.map(request.command, length, this.pageSize);
+    if (status !== STATUS.SUCCESS) return status;
+    return transfer.put(new Uint8Array(this.data.buffer), offset, length) ? status : STATUS.DATA_TRANSFER_ERROR;
+  }
+
+  receive(request: Request, length: number): number {
+    const { transfer } = request;
+    const status = transfer.map(request.command, length, this.pageSize);
+    if (status !== STATUS.SUCCESS) return status;
+    return transfer.take(new Uint8Array(this.data.buffer), 0, length) ? status : STATUS.DATA_TRANSFER_ERROR;
+  }
+
+  // Namespaces
+
+  namespace(nsid: number): Namespace | undefined {
+    return this.#namespaces.get(nsid);
+  }
+
+  hasNamespace(nsid: number): boolean {
+    return this.#namespaces.has(nsid);
+  }
+
+  *namespaces(): Generator<Namespace> {
+    for (const nsid of [...this.#namespaces.keys()].sort((a, b) => a - b)) {
+      const namespace = this.#namespaces.get(nsid);
+      if (namespace !== undefined) yield namespace;
+    }
+  }
+
+  addNamespace(namespace: Namespace): () => void {
+    this.#namespaces.set(namespace.nsid, namespace);
+    return () => this.#namespaces.delete(namespace.nsid);
+  }
+
+  namespaceResized(nsid: number): void {
+    namespaceChanged(this, nsid);
+    if ((this.features.asyncEvents & NOTIFY_NAMESPACE) === 0) return;
+    this.events.post(EVENT.NOTICE, EVENT.NAMESPACE_CHANGED, LOG.CHANGED_NAMESPACES);
+  }
+
+  /** Only warnings that were not there before are reported. */
+  #warn(value: number): void {
+    const { SPARE, TEMPERATURE, RELIABILITY, READ_ONLY, VOLATILE, PMR } = WARNING;
+    const known = [SPARE, TEMPERATURE, RELIABILITY, READ_ONLY, VOLATILE, ...(this.#pmr === undefined ? [] : [PMR])];
+    const unknown = known.reduce((left, bit) => left & ~bit, value);
+    if (unknown !== 0) {
+      const text = unknown.toString(16);
+      throw new SouthbridgeError('ERR_PROPERTY_VALUE', `unsupported smart critical warning bits: 0x${text}`);
+    }
+    const before = this.features.smartWarning;
+    this.features.smartWarning = value;
+    for (const bit of known) if ((value & ~before & bit) !== 0) smartEvent(this, bit);
+  }
+
+  // Controller configuration (section 3.1.5)
+
+  #configured(previous: number): void {
+    const { CC, CSTS } = this.#regs;
+    const shutDownBefore = (previous & 0xc000) !== 0;
+    const enabledBefore = (previous & 1) !== 0;
+    if (CC.SHN !== 0 && !shutDownBefore) {
+      for (const { backend } of this.#namespaces.values()) void backend.flush();
+      CSTS.SHST = SHUTDOWN_COMPLETE;
+    } else if (CC.SHN === 0 && shutDownBefore) {
+      CSTS.SHST = 0;
+    }
+    if (this.engine.stopping) return;
+    if (CC.EN && !enabledBefore) this.#enable();
+    else if (!CC.EN && enabledBefore) this.#disable();
+  }
+
+  #enable(): void {
+    const { CC, CSTS, AQA, ASQ, ACQ } = this.#regs;
+    CSTS.value = 0;
+    const mask = BigInt(PAGE << CC.MPS) - 1n;
+    const fits =
+      CC.MPS <= MPSMAX &&
+      (CC.CSS === CSS.NVM || CC.CSS === CSS.ALL || CC.CSS === CSS.ADMIN_ONLY) &&
+      CC.IOSQES === SQES &&
+      CC.IOCQES === CQES &&
+      AQA.ASQS !== 0 &&
+      AQA.ACQS !== 0 &&
+      ((ASQ.value | ACQ.value) & mask) === 0n;
+    if (!fits) {
+      this.log.guestError('the controller cannot be enabled as it is configured');
+      CSTS.CFS = true;
+      return;
+    }
+    this.engine.createCompletionQueue(0, Number(ACQ.value), AQA.ACQS + 1, 0, true);
+    const completions = this.engine.completionQueues[0];
+    if (completions !== undefined) this.engine.createSubmissionQueue(0, Number(ASQ.value), AQA.ASQS + 1, completions);
+    this.features.timestamp = 0;
+    this.features.timestampSetNs = this.clock.now();
+    CSTS.RDY = true;
+  }
+
+  /** The controller is ready until the disk has none of its commands any more (section 7.3). */
+  #disable(): void {
+    this.events.reset();
+    this.engine.stop();
+  }
+
+  stopped(): void {
+    const { CC, CSTS, INTMS } = this.#regs;
+    const again = CC.EN;
+    INTMS.value = 0;
+    CSTS.value = 0;
+    this.features.queuesCreated = false;
+    this.#updateInterrupt();
+    if (again) this.#enable();
+    else CC.value = 0;
+  }
+
+  failed(): void {
+    this.#regs.CSTS.value = 0;
+    this.#regs.CSTS.CFS = true;
+  }
+
+  execute(request: Request): number {
+    return request.queue.id === 0 ? executeAdmin(this, request) : this.#io.execute(request);
+  }
+
+  // Doorbells (sections 3.1.24 and 3.1.25)
+
+  #doorbell(offset: number, value: number): void {
+    if (offset % 4 !== 0) return;
+    const id = Math.floor(offset / DOORBELLS_SIZE);
+    const { engine } = this;
+    let known: boolean;
+    let valid = false;
+    if (offset % DOORBELLS_SIZE === 0) {
+      const queue = engine.submissionQueues[id];
+      known = queue !== undefined;
+      if (queue !== undefined) valid = engine.submitted(queue, value);
+    } else {
+      const queue = engine.completionQueues[id];
+      known = queue !== undefined;
+      if (queue !== undefined) valid = engine.taken(queue, value);
+    }
+    if (valid) return;
+    this.log.guestError(`doorbell ${offset} is written ${value}, which is no place in a queue`);
+    const information = known ? EVENT.INVALID_DOORBELL_VALUE : EVENT.INVALID_DOORBELL;
+    if (this.events.awaited) this.events.post(EVENT.ERROR, information, LOG.ERROR);
+  }
+
+  // Interrupts (section 7.5)
+
+  posted(queue: CompletionQueue): void {
+    if (!queue.interrupts) return;
+    if (this.messages) this.notify(queue.vector);
+    else this.#updateInterrupt();
+  }
+
+  emptied(): void {
+    if (!this.messages) this.#updateInterrupt();
+  }
+
+  #updateInterrupt(): void {
+    let pending = 0;
+    if (!this.messages) {
+      for (const queue of this.engine.completionQueues) {
+        if (queue?.interrupts && !queue.empty) pending |= 1 << (queue.vector & 31);
+      }
+    }
+    this.irq.set((pending & ~this.#regs.INTMS.value) !== 0);
+  }
+
+  protected override configWritten(offset: number, size: number): void {
+    const { config } = this;
+    if (offset < DEVCTL.AT + 2 && offset + size > DEVCTL.AT && (config.get16(DEVCTL.AT) & DEVCTL.FLR) !== 0) {
+      config.set16(DEVCTL.AT, config.get16(DEVCTL.AT) & ~DEVCTL.FLR);
+      this.reset();
+    }
+  }
+
+  // Reset and state
+
+  protected override resetHold(): void {
+    this.engine.clear();
+    this.events.reset();
+    this.#updateMemory();
+  }
+
+  override save(): SavedRecord {
+    this.engine.save(this.#saved);
+    return super.save();
+  }
+
+  protected override restored(): void {
+    this.engine.restore(this.#saved);
+    this.events.forgetRequests();
+    this.#updateMemory();
+  }
+}
+
+export const nvme = deviceType({
+  type: 'nvme',
+  summary: 'Non-Volatile Memory Express',
+  category: 'storage',
+  properties,
+  pci: {
+    vendor: 0x1b36,
+    device: 0x0010,
+    revision: 2,
+    class: 0x01_0802,
+    pin: 'A',
+    express: 'endpoint',
+    expressCapability: { version: 2, offset: EXPRESS_AT, afterMsi: true },
+    powerManagement: POWER_AT,
+  },
+  create: Nvme,
+});
