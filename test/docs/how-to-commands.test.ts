@@ -1,11 +1,12 @@
 /** The commands of how-to pages start the machine that they are about; only the terminal and the host's ports are others. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import { noSlirp } from '../core/host/libslirp.ts';
 import { commandsOf, ROOT } from './samples.ts';
 
 const PAGES = ['debug-with-gdb', 'network', 'storage', 'trace'];
@@ -18,9 +19,6 @@ for (const name of ['disk.img', 'cd.iso']) {
   writeFileSync(join(folder, name), '');
   truncateSync(join(folder, name), 2 ** 24);
 }
-const hasSlirp = ['/usr/lib/x86_64-linux-gnu', '/usr/lib64', '/usr/lib'].some(path =>
-  existsSync(join(path, 'libslirp.so.0')),
-);
 
 /** Runs the command with a monitor in the terminal's place; returns what it said and its exit status. */
 async function monitored(command: string): Promise<{ status: number | null; said: string }> {
@@ -55,7 +53,7 @@ async function monitored(command: string): Promise<{ status: number | null; said
 
 for (const page of PAGES)
   for (const command of commandsOf(`how-to/${page}.md`)) {
-    const skip = command.includes('-netdev user') && !hasSlirp ? 'this host has no libslirp' : false;
+    const skip = command.includes('-netdev user') ? noSlirp : false;
     t.test(`${page}: ${command.slice(0, 100)}`, { skip }, async t => {
       const { status, said } = await monitored(command);
       t.equal(status, 0, said);

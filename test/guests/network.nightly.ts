@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { type AddressInfo, createServer as createStreamServer } from 'node:net';
 import t, { type Test } from 'tap';
@@ -12,15 +11,10 @@ import { e1000 } from '../../devices/e1000/e1000.ts';
 import { e1000e } from '../../devices/e1000e/e1000e.ts';
 import { rtl8139 } from '../../devices/rtl8139/rtl8139.ts';
 import { virtioNetPci } from '../../devices/virtio-net.ts';
+import { noSlirp } from '../core/host/libslirp.ts';
 import { bootLinux } from './linux-machine.ts';
 
 t.setTimeout(900_000);
-
-const noSlirp = ['/usr/lib/x86_64-linux-gnu', '/usr/lib64', '/usr/lib'].some(folder =>
-  existsSync(`${folder}/libslirp.so.0`),
-)
-  ? false
-  : 'this host has no libslirp';
 
 const MIB = 2 ** 20;
 

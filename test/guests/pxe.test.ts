@@ -1,11 +1,12 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
+import { noSlirp } from '../core/host/libslirp.ts';
 import { code, dword } from '../machine-code.ts';
 import { guestOrSkip } from './guest-or-skip.ts';
 
@@ -14,12 +15,6 @@ t.setTimeout(400_000);
 // The whole way: SeaBIOS runs iPXE from the card's ROM; DHCP and TFTP by libslirp lead it to a script, the script to a
 // kernel on a web server of the host and to a module for it on the TFTP server.
 const PROGRAM = fileURLToPath(new URL('../../southbridge.js', import.meta.url));
-
-const noSlirp = ['/usr/lib/x86_64-linux-gnu', '/usr/lib64', '/usr/lib'].some(folder =>
-  existsSync(`${folder}/libslirp.so.0`),
-)
-  ? false
-  : 'this host has no libslirp';
 
 /** More than a few segments of TCP, so that the kernel's end comes late. */
 const KERNEL_SIZE = 256 * 1024;

@@ -1,16 +1,11 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { noSlirp } from '../host/libslirp.ts';
 
 t.setTimeout(120_000);
 
 const PROGRAM = join(import.meta.dirname, '../../../southbridge.js');
-const noSlirp = ['/usr/lib/x86_64-linux-gnu', '/usr/lib64', '/usr/lib'].some(folder =>
-  existsSync(`${folder}/libslirp.so.0`),
-)
-  ? false
-  : 'this host has no libslirp';
 
 /** What a PC without a CPU answers to `commands` of the human monitor, and what it says on the way. */
 function ask(options: readonly string[], commands: readonly string[]): string {

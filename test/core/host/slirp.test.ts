@@ -1,17 +1,12 @@
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { Slirp } from '../../../core/host/slirp.ts';
-
-const noSlirp = ['/usr/lib/x86_64-linux-gnu', '/usr/lib64', '/usr/lib'].some(folder =>
-  existsSync(join(folder, 'libslirp.so.0')),
-)
-  ? false
-  : 'this host has no libslirp';
+import { noSlirp } from './libslirp.ts';
 
 const GUEST_MAC = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 const GUEST_IP = [10, 0, 2, 15];

@@ -10,12 +10,7 @@ import { type NetBackend, NetClient } from '../../../core/net/net-client.ts';
 import { SocketNet } from '../../../core/net/socket.ts';
 import { type StreamEvents, StreamNet } from '../../../core/net/stream.ts';
 import { UserNet, userNetConfig } from '../../../core/net/user.ts';
-
-const noSlirp = ['/usr/lib/x86_64-linux-gnu', '/usr/lib64', '/usr/lib'].some(folder =>
-  existsSync(`${folder}/libslirp.so.0`),
-)
-  ? false
-  : 'this host has no libslirp';
+import { noSlirp } from '../host/libslirp.ts';
 
 /** A card that keeps what it receives. */
 function card(backend: NetBackend): {

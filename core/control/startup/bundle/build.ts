@@ -3,11 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { build, type Plugin } from 'esbuild';
-import { BUNDLE, buildStamp, KEEP_CODE } from './launch.ts';
+import { BUNDLE, buildStamp, DIST, KEEP_CODE } from './launch.ts';
 
-const DIST = fileURLToPath(new URL('../../../../', import.meta.url));
 const FOLDER = dirname(BUNDLE.program);
 
 /** A module in the bundle still finds what lies beside the file that it was. */

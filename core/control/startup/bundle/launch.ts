@@ -15,7 +15,8 @@ export interface BundledProgram {
   builtInTypes(): TypeRegistry;
 }
 
-const DIST = fileURLToPath(new URL('../../../../', import.meta.url));
+/** Where the compiled modules are. */
+export const DIST = fileURLToPath(new URL('../../../../', import.meta.url));
 export const BUNDLE = {
   program: join(DIST, 'bundle', 'southbridge.cjs'),
   code: join(DIST, 'bundle', 'southbridge.code'),
