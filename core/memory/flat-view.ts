@@ -15,27 +15,28 @@ export interface FlatRange {
 /** An address space as the hardware decodes it: ranges in ascending order, none overlapping. */
 export class FlatView {
   readonly ranges: readonly FlatRange[];
+  /** Where each range starts, side by side: a search touches a few cache lines and not an object at each step. */
+  readonly #starts: Float64Array;
 
   constructor(root: MemoryRegion) {
     const ranges: FlatRange[] = [];
     render(ranges, root, 0, 0, root.size, false);
     this.ranges = merge(ranges);
+    this.#starts = Float64Array.from(this.ranges, range => range.start);
   }
 
   /** The index of the range that holds `address`, or -1. */
   indexOf(address: number): number {
-    const { ranges } = this;
+    const starts = this.#starts;
     let low = 0;
-    let high = ranges.length - 1;
-    while (low <= high) {
+    let high = starts.length;
+    while (low < high) {
       const middle = (low + high) >>> 1;
-      const range = ranges[middle];
-      if (range === undefined) return -1;
-      if (address < range.start) high = middle - 1;
-      else if (address >= range.end) low = middle + 1;
-      else return middle;
+      if ((starts[middle] ?? Infinity) <= address) low = middle + 1;
+      else high = middle;
     }
-    return -1;
+    const range = this.ranges[low - 1];
+    return range !== undefined && address < range.end ? low - 1 : -1;
   }
 }
 

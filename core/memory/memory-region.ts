@@ -81,8 +81,9 @@ export class MemoryRegion {
     this.ram = parts.ram;
     this.#served = parts.handler ?? NO_HANDLER;
     this.#handler = this.#served;
-    this.valid = { ...ANY_SIZE, ...parts.io?.valid };
-    this.impl = { ...DEFAULT_IMPL, ...parts.io?.impl };
+    // Most regions share one object, which then is in the processor's cache at each access.
+    this.valid = parts.io?.valid === undefined ? ANY_SIZE : { ...ANY_SIZE, ...parts.io.valid };
+    this.impl = parts.io?.impl === undefined ? DEFAULT_IMPL : { ...DEFAULT_IMPL, ...parts.io.impl };
     this.aliasOf = parts.aliasOf;
     this.#aliasOffset = parts.aliasOffset ?? 0;
     this.#readonly = kind === 'rom';

@@ -8,6 +8,8 @@ export const POST_PORT = 0x80;
 /** As many regions as a PC with a few cards has, on each bus. */
 const REGIONS = 50;
 const REGISTERS = 16;
+const PORT_STEP = 8;
+const PAGE = 0x1000;
 
 /** A device of plain registers. */
 class Registers implements IoHandler {
@@ -22,16 +24,50 @@ class Registers implements IoHandler {
   }
 }
 
-/** The framework's own buses, with 50 devices of 4 ports and 50 of a page each; one is the POST port, one the HPET. */
-export function benchBus(): GuestBus {
+/** Others, since a machine's devices are of many types and its calls of their handlers know none beforehand. */
+class Counter extends Registers {
+  #reads = 0;
+
+  override read(): number {
+    this.#reads = (this.#reads + 1) >>> 0;
+    return this.#reads;
+  }
+}
+class Mirror extends Registers {
+  override read(offset: number): number {
+    return offset;
+  }
+}
+class Wired extends Registers {
+  override read(_offset: number, size: number): number {
+    return size;
+  }
+}
+
+function device(index: number): IoHandler {
+  switch (index % 4) {
+    case 1:
+      return new Counter();
+    case 2:
+      return new Mirror();
+    case 3:
+      return new Wired();
+    default:
+      return new Registers();
+  }
+}
+
+/** Where each device of a bus of so many is. */
+export const portOf = (index: number): number => POST_PORT + PORT_STEP * index;
+export const pageOf = (index: number, regions: number = REGIONS): number => HPET + PAGE * (index - (regions >> 1));
+
+/** The framework's own buses, with devices of 4 ports and devices of a page each; the first has the POST port, the middle one is the HPET. */
+export function benchBus(regions: number = REGIONS): GuestBus {
   const portRoot = MemoryRegion.container('io', 0x1_0000);
   const memoryRoot = MemoryRegion.container('memory', 2 ** 40);
-  for (let index = 0; index < REGIONS; index++) {
-    portRoot.add(MemoryRegion.io(`ports-${index}`, 4, new Registers()), POST_PORT + 16 * index);
-    memoryRoot.add(
-      MemoryRegion.io(`registers-${index}`, 0x1000, new Registers()),
-      HPET + 0x1000 * (index - REGIONS / 2),
-    );
+  for (let index = 0; index < regions; index++) {
+    portRoot.add(MemoryRegion.io(`ports-${index}`, 4, device(index)), portOf(index));
+    memoryRoot.add(MemoryRegion.io(`registers-${index}`, PAGE, device(index)), pageOf(index, regions));
   }
   const ports = new PortSpace('io', portRoot);
   const memory = new AddressSpace('memory', memoryRoot);
