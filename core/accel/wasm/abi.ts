@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { SouthbridgeError } from '../../errors.ts';
+import { correct } from './corrections.ts';
 
 /**
  * The undocumented interface of `v86.wasm`, all of it: what the module imports and exports, where its CPU keeps which
@@ -273,7 +274,10 @@ export function load(): WebAssembly.Module {
       `npm install v86@${VERSION}`,
     );
   }
-  const module = new WebAssembly.Module(readFileSync(path));
+  const bytes = readFileSync(path);
+  const wrong = correct(bytes);
+  if (wrong !== undefined) throw shapeError(wrong);
+  const module = new WebAssembly.Module(bytes);
   checkShape(module);
   compiled = module;
   return module;

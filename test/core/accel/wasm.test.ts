@@ -2,6 +2,7 @@ import t from 'tap';
 import type { Vm } from '../../../core/accel/accelerator.ts';
 import { wasm } from '../../../core/accel/wasm/accelerator.ts';
 import { VirtualClock } from '../../../core/clock/clock.ts';
+import { code, dword } from '../../machine-code.ts';
 import { CODE, lab, noTimers, RAM_SIZE, RecordingBus } from './wasm-lab.ts';
 
 const CLI = 0xfa;
@@ -465,4 +466,40 @@ t.test('what it cannot do has a name', async t => {
   t.throws(() => wasm.createVm({ ...options, cpus: 2 }), { code: 'ERR_VM_CPUS' });
   t.throws(() => wasm.createVm({ ...options, lowRam: 2 ** 31 }), { code: 'ERR_RAM_SIZE' });
   t.throws(() => wasm.createVm({ ...options, irqchip: false }), { code: 'ERR_VM_IRQCHIP' });
+});
+
+t.test('PAE has pages of 2 MiB although CR4.PSE is clear (Intel SDM volume 3, section 4.4.2)', async t => {
+  const GDT = 0x7000;
+  const POINTERS = 0x8000;
+  const DIRECTORY = 0x9000;
+  const FLAT = CODE + 0x80;
+  const { vm, ram, seen } = lab([
+    ...code`
+      fa                               ; cli
+      66 b8 20 00 00 00 0f 22 e0       ; mov eax, PAE; mov cr4, eax
+      66 b8 ${dword(POINTERS)} 0f 22 d8 ; mov eax, POINTERS; mov cr3, eax
+      0f 01 16 ${GDT & 0xff} ${GDT >> 8} ; lgdt [GDT]
+      66 b8 11 00 00 80 0f 22 c0       ; mov eax, PG | ET | PE; mov cr0, eax
+      66 ea ${dword(FLAT)} 08 00       ; jmp 8:FLAT
+    `,
+  ]);
+  ram.view.setUint16(GDT, 3 * 8 - 1, true);
+  ram.view.setUint32(GDT + 2, GDT, true);
+  ram.bytes.set([0xff, 0xff, 0, 0, 0, 0x9b, 0xcf, 0, 0xff, 0xff, 0, 0, 0, 0x93, 0xcf, 0], GDT + 8);
+  ram.view.setUint32(POINTERS, DIRECTORY | 1, true);
+  ram.view.setUint32(DIRECTORY, 0x83, true);
+  ram.view.setUint32(DIRECTORY + 8, 0x83, true);
+  ram.bytes.set(
+    code`
+      66 b8 10 00 8e d8      ; mov ax, 10h; mov ds, ax
+      a1 ${dword(0x20_0000 + CODE)} ; mov eax, [200000h + CODE]: the same page once more
+      e7 99                  ; out 99h, eax
+      eb fe                  ; jmp $
+    `,
+    FLAT,
+  );
+  const out = seen(({ address }) => address === 0x99);
+  vm.start();
+  t.equal((await out).value, ram.view.getUint32(CODE, true));
+  vm.pause();
 });
