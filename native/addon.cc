@@ -16,6 +16,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   southbridge::DefineTerminals(env, exports);
   southbridge::DefineSockets(env, exports);
   southbridge::DefineProcess(env, exports);
+  southbridge::DefineZstd(env, exports);
   exports.Set("FdPoll", southbridge::DefineFdPoll(env));
   exports.Set("StandInThread", southbridge::DefineStandInThread(env));
   exports.Set("SlirpStack", southbridge::DefineSlirp(env));

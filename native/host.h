@@ -8,6 +8,7 @@ void DefineFiles(Napi::Env env, Napi::Object exports);
 void DefineTerminals(Napi::Env env, Napi::Object exports);
 void DefineSockets(Napi::Env env, Napi::Object exports);
 void DefineProcess(Napi::Env env, Napi::Object exports);
+void DefineZstd(Napi::Env env, Napi::Object exports);
 Napi::Function DefineFdPoll(Napi::Env env);
 Napi::Function DefineStandInThread(Napi::Env env);
 

@@ -1,5 +1,6 @@
 import zlib from 'node:zlib';
-import { BlockError, errno, IoError } from '../io-error.ts';
+import { type Zstd, zstd } from '../../host/zstd.ts';
+import { errno, IoError } from '../io-error.ts';
 
 /** Clusters are compressed one by one, as raw deflate with a window of 4 KiB or as zstd frames. */
 export interface Compression {
@@ -24,44 +25,32 @@ const deflate: Compression = {
       });
       if (unpacked.length === size) return unpacked;
     } catch (cause) {
-      throw new IoError(errno.EIO, 'A compressed cluster is damaged', { cause });
+      throw damaged(cause);
     }
-    throw new IoError(errno.EIO, 'A compressed cluster is too short');
+    throw damaged();
   },
 };
 
-interface ZstdFunctions {
-  zstdCompressSync(data: Uint8Array): Uint8Array;
-  zstdDecompressSync(data: Uint8Array, options: { maxOutputLength: number }): Uint8Array;
-}
-
-function hasZstd(module: object): module is ZstdFunctions {
-  return 'zstdDecompressSync' in module && 'zstdCompressSync' in module;
-}
-
-/** @throws BlockError where this Node has no such compression */
-export function compressionOf(type: 'zlib' | 'zstd'): Compression {
-  if (type === 'zlib') return deflate;
-  const module: object = zlib;
-  if (!hasZstd(module)) {
-    throw new BlockError('qcow2: compression type zstd is not supported by this version of Node', {
-      hint: `Node ${process.versions.node} has no zstd; 22.15 and 23.8 have it. Or convert: qemu-img convert -O qcow2 -o compression_type=zlib`,
-      code: 'ERR_QCOW2_ZSTD',
-    });
-  }
+function zstandard({ compress, decompress }: Zstd): Compression {
   return {
     compress(data) {
-      const packed = module.zstdCompressSync(data);
-      return packed.length < data.length ? packed : undefined;
+      const packed = new Uint8Array(data.length - 1);
+      const length = compress(data, packed);
+      return length === 0 ? undefined : packed.subarray(0, length);
     },
     decompress(data, size) {
-      try {
-        const unpacked = module.zstdDecompressSync(data, { maxOutputLength: size });
-        if (unpacked.length === size) return unpacked;
-      } catch (cause) {
-        throw new IoError(errno.EIO, 'A compressed cluster is damaged', { cause });
-      }
-      throw new IoError(errno.EIO, 'A compressed cluster is too short');
+      const unpacked = new Uint8Array(size);
+      if (!decompress(data, unpacked)) throw damaged();
+      return unpacked;
     },
   };
+}
+
+function damaged(cause?: unknown): IoError {
+  return new IoError(errno.EIO, 'A compressed cluster is damaged', { cause });
+}
+
+/** @throws SouthbridgeError ERR_ZSTD_MISSING where this host cannot do it */
+export function compressionOf(type: 'zlib' | 'zstd'): Compression {
+  return type === 'zlib' ? deflate : zstandard(zstd());
 }

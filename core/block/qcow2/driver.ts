@@ -7,6 +7,7 @@ import type { BlockNode } from '../node.ts';
 import { BlockOptions } from '../options.ts';
 import { start, startFor, type Task } from '../pending.ts';
 import { check } from './check.ts';
+import { compressionOf } from './compression.ts';
 import { incompatible, isQcow2, parseHeader, type Qcow2Header, serializeHeader } from './header.ts';
 import { Qcow2Image } from './image.ts';
 import { type DiscardPolicy, Qcow2Node } from './node.ts';
@@ -301,6 +302,7 @@ function takeCreateOptions(options: BlockOptions): CreateOptions {
 async function create(graph: BlockGraph, options: BlockOptions): Promise<void> {
   const file = graph.lookup(options.string('file') ?? '');
   const wanted = takeCreateOptions(options);
+  compressionOf(wanted.compression);
   const dataNode = wanted.dataFile === undefined ? undefined : graph.node(wanted.dataFile);
   const clusterSize = 2 ** wanted.clusterBits;
   const header: Qcow2Header = {

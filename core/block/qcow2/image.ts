@@ -2,7 +2,7 @@ import { errno, IoError } from '../io-error.ts';
 import { IoVector } from '../io-vector.ts';
 import type { BlockNode } from '../node.ts';
 import type { Task } from '../pending.ts';
-import { headerOffset, incompatible, type Qcow2Header, serializeHeader } from './header.ts';
+import { autoclear, headerOffset, incompatible, type Qcow2Header, serializeHeader } from './header.ts';
 
 /** What all parts of an open image share: its file, its header, and the knowledge of where its tables lie. */
 export class Qcow2Image {
@@ -22,6 +22,11 @@ export class Qcow2Image {
     this.file = file;
     this.header = header;
     this.clusterSize = 2 ** header.clusterBits;
+  }
+
+  /** Others may read the data file as a raw image. */
+  get rawData(): boolean {
+    return (this.header.autoclear & autoclear.DATA_FILE_RAW) !== 0;
   }
 
   /** Notes that `bytes` bytes at `offset` hold a table. */

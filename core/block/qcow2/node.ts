@@ -49,7 +49,7 @@ export class Qcow2Node extends BlockNode {
   readonly discardPolicy: DiscardPolicy;
   /** Held by whoever looks into the tables or changes them. */
   readonly lock = new Mutex();
-  readonly #compression: Compression | undefined;
+  readonly #compression: Compression;
   readonly #allocations = new Set<Allocation>();
   #freed: { readonly offset: number; readonly bytes: number }[] = [];
   /** The compressed cluster that was read last: neighbours are often read one after the other. */
@@ -81,13 +81,7 @@ export class Qcow2Node extends BlockNode {
       this.#unpacked = undefined;
       if (discardPolicy[reason]) this.#freed.push({ offset, bytes });
     };
-    // Without zstd the image can still be used as long as nothing in it is compressed.
-    try {
-      this.#compression = compressionOf(image.header.compression);
-    } catch (error) {
-      if (image.header.compression === 'zlib') throw error;
-      this.#compression = undefined;
-    }
+    this.#compression = compressionOf(image.header.compression);
   }
 
   readonly lazyRefcounts: boolean;
@@ -183,10 +177,6 @@ export class Qcow2Node extends BlockNode {
     const { clusterSize } = this.image;
     let data = this.#unpacked?.host === host ? this.#unpacked.data : undefined;
     if (data === undefined) {
-      if (this.#compression === undefined) {
-        compressionOf(this.image.header.compression);
-        throw new IoError(errno.EOPNOTSUPP);
-      }
       const packed = yield* this.image.read(host, packedBytes);
       data = this.#compression.decompress(packed, clusterSize);
       this.#unpacked = { host, data };
@@ -430,7 +420,7 @@ export class Qcow2Node extends BlockNode {
       if (!whole) throw new IoError(errno.EINVAL);
       const plain = new Uint8Array(clusterSize);
       iov.gather(at + done, plain, 0, size);
-      const packed = this.#compression?.compress(plain);
+      const packed = this.#compression.compress(plain);
       if (packed === undefined) {
         yield* this.#write(from, size, iov, at + done);
         continue;
@@ -472,7 +462,16 @@ export class Qcow2Node extends BlockNode {
     if (before === kind.COMPRESSED) yield* this.refcounts.free(host, compressedBytes, reason);
     else if (before === kind.NORMAL || before === kind.ZERO_ALLOCATED) {
       if (!this.#external) yield* this.refcounts.free(base, this.image.clusterSize, reason);
-      else if (this.discardPolicy[reason]) this.#freed.push({ offset: base, bytes: this.image.clusterSize });
+      else if (this.discardPolicy[reason]) yield* this.#discardHost(base, this.image.clusterSize);
+    }
+  }
+
+  *#discardHost(offset: number, bytes: number): Task {
+    try {
+      const request = this.data.discard(offset, bytes);
+      if (request) yield request;
+    } catch {
+      // The host keeps the blocks: nothing is lost.
     }
   }
 
@@ -520,6 +519,7 @@ export class Qcow2Node extends BlockNode {
     const { clusterSize, header } = this.image;
     const end = offset + bytes;
     let from = offset;
+    if (this.image.rawData) yield* this.#zeroRawData(offset, bytes, flags);
     const headEnd = Math.min(end, Math.ceil(offset / clusterSize) * clusterSize);
     if (headEnd > from) {
       yield* this.#zeroPart(from, headEnd - from, flags);
@@ -536,6 +536,12 @@ export class Qcow2Node extends BlockNode {
       }
     }
     if (end > Math.max(from, tailStart)) yield* this.#zeroPart(tailStart, end - tailStart, flags);
+  }
+
+  /** A raw data file holds what the guest sees, whatever the tables say. */
+  *#zeroRawData(offset: number, bytes: number, flags: number): Task {
+    const zeroing = this.data.writeZeroes(offset, Math.min(bytes, this.data.length - offset), flags);
+    if (zeroing) yield zeroing;
   }
 
   /** Zeroes a part of one cluster: the whole of it if the rest is zero anyway. */
@@ -616,7 +622,9 @@ export class Qcow2Node extends BlockNode {
     const end =
       offset + bytes >= this.length && !full ? Math.ceil((offset + bytes) / clusterSize) * clusterSize : offset + bytes;
     const last = end - (end % clusterSize);
-    for (let guest = Math.ceil(offset / clusterSize) * clusterSize; guest < last; ) {
+    const first = Math.ceil(offset / clusterSize) * clusterSize;
+    if (this.image.rawData && !full && last > first) yield* this.#zeroRawData(first, last - first, writeFlag.MAY_UNMAP);
+    for (let guest = first; guest < last; ) {
       const waiting = this.lock.lock();
       if (waiting) yield waiting;
       try {
@@ -659,14 +667,7 @@ export class Qcow2Node extends BlockNode {
     this.refcounts.release();
     const freed = joined(this.#freed);
     this.#freed = [];
-    for (const { offset, bytes } of freed) {
-      try {
-        const request = this.data.discard(offset, bytes);
-        if (request) yield request;
-      } catch {
-        // The host keeps the blocks: nothing is lost.
-      }
-    }
+    for (const { offset, bytes } of freed) yield* this.#discardHost(offset, bytes);
   }
 
   protected override flushToHost(): Pending {

@@ -19,6 +19,8 @@ export function* resize(node: Qcow2Node, size: number, options: TruncateOptions)
   } else if (size > before) {
     yield* node.exclusively(grow(node, size, tables));
     if (preallocation !== 'off') yield* preallocate(node, before, size, preallocation);
+    // Every cluster of a raw data file has its entry, so that nothing shows through it.
+    else if (image.rawData) yield* preallocate(node, before, size, 'metadata');
     // What backs the image may be longer than it was, and must not show.
     const backed = Math.min(size, node.backing?.length ?? 0);
     if (backed > before) {

@@ -6,10 +6,23 @@ import { blockGraph } from '../../../core/block/block.ts';
 import type { BlockGraph } from '../../../core/block/graph.ts';
 import { BlockOptions } from '../../../core/block/options.ts';
 import { Qcow2Node } from '../../../core/block/qcow2/node.ts';
+import { zstd } from '../../../core/host/zstd.ts';
 
 /** Why the tests against QEMU's own tools cannot run; false where they can. */
 export const noQemuImg: string | false =
   spawnSync('qemu-img', ['--version']).status === 0 ? false : 'qemu-img is not installed (Debian: qemu-utils)';
+
+/** Why zstd images cannot be tested; false where they can. */
+export const noZstd: string | false = unavailable(zstd);
+
+function unavailable(library: () => unknown): string | false {
+  try {
+    library();
+    return false;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
 
 /** A folder for a test's images. */
 export function imageFolder(): { readonly dir: string; file(name: string): string; remove(): void } {

@@ -33,7 +33,7 @@ export const Qcow2BitmapInfo = struct('Qcow2BitmapInfo', {
   granularity: uint32,
   flags: array(Qcow2BitmapInfoFlags),
 });
-export const Qcow2CompressionType = enumeration('Qcow2CompressionType', ['zlib']);
+export const Qcow2CompressionType = enumeration('Qcow2CompressionType', ['zlib', 'zstd']);
 export const ImageInfoSpecificQCow2 = struct('ImageInfoSpecificQCow2', {
   compat: str,
   'data-file': opt(str),
