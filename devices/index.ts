@@ -72,7 +72,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ],
   [
     'virtio-net virtio-net-device virtio-net-pci virtio-net-pci-transitional virtio-net-pci-non-transitional',
-    () => import('./virtio-net.ts'),
+    () => import('./virtio-net/virtio-net.ts'),
   ],
   [
     'virtio-scsi virtio-scsi-device virtio-scsi-pci virtio-scsi-pci-transitional virtio-scsi-pci-non-transitional',

@@ -168,6 +168,19 @@ void TapOffload(const Napi::CallbackInfo& info) {
   if (ioctl(Fd(info), TUNSETOFFLOAD, flags) < 0) throw SystemError(info.Env(), "TUNSETOFFLOAD", errno);
 }
 
+// tapQueue(fd, attach): whether the kernel gives frames to this queue of a tap of several
+void TapQueue(const Napi::CallbackInfo& info) {
+  ifreq request = {};
+  request.ifr_flags = info[1].ToBoolean() ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE;
+  if (ioctl(Fd(info), TUNSETQUEUE, &request) < 0) throw SystemError(info.Env(), "TUNSETQUEUE", errno);
+}
+
+// tapSendBuffer(fd, bytes)
+void TapSendBuffer(const Napi::CallbackInfo& info) {
+  int bytes = info[1].As<Napi::Number>().Int32Value();
+  if (ioctl(Fd(info), TUNSETSNDBUF, &bytes) < 0) throw SystemError(info.Env(), "TUNSETSNDBUF", errno);
+}
+
 // tapFlags(fd): IFF_* bits that the interface has
 Napi::Value TapFlags(const Napi::CallbackInfo& info) {
   ifreq request = {};
@@ -185,6 +198,8 @@ void DefineSockets(Napi::Env env, Napi::Object exports) {
   exports.Set("sendDatagram", Napi::Function::New<SendDatagram>(env, "sendDatagram"));
   exports.Set("openTap", Napi::Function::New<OpenTap>(env, "openTap"));
   exports.Set("tapOffload", Napi::Function::New<TapOffload>(env, "tapOffload"));
+  exports.Set("tapQueue", Napi::Function::New<TapQueue>(env, "tapQueue"));
+  exports.Set("tapSendBuffer", Napi::Function::New<TapSendBuffer>(env, "tapSendBuffer"));
   exports.Set("tapFlags", Napi::Function::New<TapFlags>(env, "tapFlags"));
 }
 

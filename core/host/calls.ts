@@ -26,6 +26,8 @@ export interface HostCalls {
   sendDatagram(socket: number, bytes: Uint8Array, length: number, path: string): boolean;
   openTap(name: string, vnetHeader: boolean, multiQueue: boolean): [fd: number, name: string];
   tapOffload(fd: number, flags: number, headerSize: number): void;
+  tapQueue(fd: number, attach: boolean): void;
+  tapSendBuffer(fd: number, bytes: number): void;
   tapFlags(fd: number): number;
   threadCpuTime(): number;
   duplicate(fd: number, target?: number): number;

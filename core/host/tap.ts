@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import { SouthbridgeError } from '../errors.ts';
 import { hostCalls } from './calls.ts';
 import { isSystemError } from './native.ts';
@@ -50,5 +51,32 @@ export function setOffload(
   } catch (error) {
     if (isSystemError(error)) return false;
     throw error;
+  }
+}
+
+/** Whether the kernel gives frames to this queue of a tap of several. @throws the host's error */
+export const attachQueue = (fd: number, on: boolean): void => hostCalls().tapQueue(fd, on);
+
+/**
+ * Bytes that may wait in the interface for the host to take them.
+ * @throws SouthbridgeError ERR_TAP with QEMU's text where the kernel refuses what a user has `asked` for
+ */
+export function setSendBuffer(fd: number, bytes: number, asked: boolean): void {
+  try {
+    hostCalls().tapSendBuffer(fd, bytes);
+  } catch (cause) {
+    if (!isSystemError(cause)) throw cause;
+    if (!asked) return;
+    throw new SouthbridgeError('ERR_TAP', `TUNSETSNDBUF ioctl failed: ${cause.message}`, undefined, { cause });
+  }
+}
+
+/** Reads and writes of a descriptor that someone else has opened no longer wait. */
+export function stopWaiting(fd: number): void {
+  try {
+    hostCalls().statusFlags(fd, hostCalls().statusFlags(fd) | constants.O_NONBLOCK);
+  } catch (cause) {
+    if (!isSystemError(cause)) throw cause;
+    throw new SouthbridgeError('ERR_TAP', `Can't use file descriptor ${fd}: ${cause.message}`, undefined, { cause });
   }
 }

@@ -42,7 +42,7 @@ export class Announcer {
     const { interfaces, initial, max, step, rounds } = this.#options;
     for (const card of this.#cards.all) {
       if (interfaces !== undefined && !interfaces.includes(card.client.name)) continue;
-      card.client.send(request(card));
+      card.client.sendFinished(request(card));
       card.receiver.announce?.();
     }
     this.#round--;

@@ -56,13 +56,16 @@ export class DumpFilter extends NetFilter {
 
   protected override filter(_direction: FrameDirection, frame: Uint8Array, length: number): boolean {
     if (this.#fd === undefined) return false;
-    const kept = Math.min(length, this.#record.length - PCAP.RECORD_HEADER);
+    // The format knows no virtio headers.
+    const start = this.client.headerLength;
+    const whole = length - start;
+    const kept = Math.min(whole, this.#record.length - PCAP.RECORD_HEADER);
     const now = performance.timeOrigin + performance.now();
     this.#record.writeUInt32LE(Math.floor(now / MS_PER_S), 0);
     this.#record.writeUInt32LE(Math.floor((now % MS_PER_S) * US_PER_MS), 4);
     this.#record.writeUInt32LE(kept, 8);
-    this.#record.writeUInt32LE(length, 12);
-    this.#record.set(kept === frame.length ? frame : frame.subarray(0, kept), PCAP.RECORD_HEADER);
+    this.#record.writeUInt32LE(whole, 12);
+    this.#record.set(kept === frame.length ? frame : frame.subarray(start, start + kept), PCAP.RECORD_HEADER);
     try {
       writeSync(this.#fd, this.#record, 0, PCAP.RECORD_HEADER + kept);
     } catch (error) {

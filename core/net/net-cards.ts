@@ -35,6 +35,8 @@ export interface CardOptions {
   /** The user's choice; the next free one of QEMU's where absent. */
   readonly mac: MacAddress | undefined;
   readonly backend: NetBackend | undefined;
+  /** What takes the frames of the backend's queue `index`, from 1 on, where the card has more than one. */
+  readonly queue?: (index: number) => NetReceiver;
 }
 
 /** QEMU's properties of every network card. */
@@ -52,6 +54,8 @@ const LAST = 5;
 /** A card's port, and its address. */
 export class NetCard {
   readonly client: NetClient;
+  /** A port for each queue of the backend that the card has one for; `client` first. */
+  readonly queues: readonly NetClient[];
   /** The address that the card is delivered with; set once it is plugged in. */
   readonly mac = new Uint8Array(ADDRESS_LENGTH);
   readonly receiver: CardReceiver;
@@ -63,20 +67,33 @@ export class NetCard {
     this.mac.set(options.mac ?? FIRST_ADDRESS);
     const { id, typeName } = options.owner;
     this.client = new NetClient(id ?? typeName, typeName, receiver);
+    const { queue, backend } = options;
+    const queues = [this.client];
+    if (queue !== undefined) {
+      const count = backend?.queues?.length ?? 1;
+      for (let index = 1; index < count; index++) queues.push(new NetClient(this.client.name, typeName, queue(index)));
+    }
+    this.queues = queues;
   }
 
   /** Plugs the cable in and joins the machine's cards. Returns how to undo both. */
   plug(cards: NetCards): () => void {
     const { owner, mac, backend } = this.#options;
-    if (owner.id === undefined) this.client.name = cards.nameFor(owner.typeName);
+    if (owner.id === undefined) {
+      const name = cards.nameFor(owner.typeName);
+      for (const client of this.queues) client.name = name;
+    }
     if (mac === undefined) this.mac[LAST] = cards.freeAddress();
     owner.defineProperty({ name: 'mac', type: 'str', get: () => formatMac(this.mac) });
     this.showAddress(this.mac);
-    if (backend !== undefined) this.client.connect(backend.client);
+    if (backend !== undefined) {
+      for (const [index, client] of this.queues.entries()) client.connect(backend.queues?.[index] ?? backend.client);
+      for (const idle of backend.queues?.slice(this.queues.length) ?? []) idle.attachQueue?.(false);
+    }
     const leave = cards.add(this);
     return () => {
       leave();
-      this.client.disconnect();
+      for (const client of this.queues) client.disconnect();
     };
   }
 

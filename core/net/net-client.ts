@@ -26,6 +26,25 @@ export interface FrameFilter {
   describe(): string;
 }
 
+/** What a card takes unfinished (virtio 1.2, section 5.1.3): packets without checksum, or too large for the wire. */
+export interface GuestOffloads {
+  readonly csum: boolean;
+  readonly tso4: boolean;
+  readonly tso6: boolean;
+  readonly ecn: boolean;
+  readonly ufo: boolean;
+}
+
+/** How a backend takes and gives struct virtio_net_hdr (virtio 1.2, section 5.1.6), which says what a frame still lacks. */
+export interface VnetHeaders {
+  /** Whether UDP datagrams may be too large as well. */
+  readonly ufo: boolean;
+  /** Puts a header of `length` bytes before each frame, both ways; 0 puts none. */
+  use(length: number): void;
+  /** What the card takes unfinished from now on. */
+  offload(accepted: GuestOffloads): void;
+}
+
 /**
  * One end of a wire: a network card's port, or a host backend. Frames are Ethernet frames without checksum. What a receiver
  * cannot take waits at its end and is delivered in order; nothing is dropped that the sender was told was taken.
@@ -39,6 +58,12 @@ export class NetClient {
   description = '';
   /** From the one nearest to this end to the farthest. */
   readonly filters: FrameFilter[] = [];
+  /** Set by a backend that can leave work to the card. */
+  vnetHeaders: VnetHeaders | undefined;
+  /** Set by a backend of several queues: the card takes frames of this one, or none. */
+  attachQueue: ((on: boolean) => void) | undefined;
+  /** Bytes of struct virtio_net_hdr before each frame on this wire; filters see them too. */
+  headerLength = 0;
   readonly #receiver: NetReceiver;
   #peer: NetClient | undefined;
   #linkUp = true;
@@ -73,12 +98,33 @@ export class NetClient {
 
   disconnect(): void {
     const peer = this.#peer;
+    this.useHeaders(0);
     this.#peer = undefined;
     this.#waiting.length = 0;
     if (peer !== undefined) {
       peer.#peer = undefined;
       peer.#waiting.length = 0;
     }
+  }
+
+  /** A card puts struct virtio_net_hdr before each frame, and gets it, where the backend can. What waits is dropped. */
+  useHeaders(length: number): void {
+    const peer = this.#peer;
+    if (peer?.vnetHeaders === undefined || this.headerLength === length) return;
+    this.purge();
+    peer.purge();
+    peer.vnetHeaders.use(length);
+    this.headerLength = length;
+    peer.headerLength = length;
+  }
+
+  /** Sends a frame that lacks nothing, whatever frames have before them on this wire. */
+  sendFinished(frame: Uint8Array): boolean {
+    const { headerLength } = this;
+    if (headerLength === 0) return this.send(frame);
+    const bytes = new Uint8Array(headerLength + frame.length);
+    bytes.set(frame, headerLength);
+    return this.send(bytes);
   }
 
   /** QMP `set_link`. A host backend whose link goes down takes its card's along. */
@@ -172,6 +218,8 @@ export class NetClient {
 export interface NetBackend {
   readonly id: string;
   readonly client: NetClient;
+  /** One end for each queue, `client` first, where there are several. */
+  readonly queues?: readonly NetClient[];
   /** Gives back sockets, files and timers. Idempotent. */
   dispose(): void;
 }

@@ -45,8 +45,8 @@ export class Packet {
     return this.version === 4 ? 4 : 16;
   }
 
-  /** Finds the headers in the first `length` bytes of `frame`. */
-  parse(frame: Uint8Array, length: number): void {
+  /** Finds the headers of the frame that is in the bytes of `frame` from `start` to before `length`. */
+  parse(frame: Uint8Array, length: number, start = 0): void {
     this.version = 0;
     this.l4 = 0;
     this.protocol = 0;
@@ -54,7 +54,7 @@ export class Packet {
     this.fragment = false;
     this.hasExtensions = false;
     this.l3Length = 0;
-    let at = ETHERNET.ADDRESS * 2;
+    let at = start + ETHERNET.ADDRESS * 2;
     let type = get16(frame, at);
     for (let tags = 0; (type === ETHER_TYPE.VLAN || type === ETHER_TYPE.SERVICE_VLAN) && tags < MAX_TAGS; tags++) {
       at += ETHERNET.VLAN_HEADER;

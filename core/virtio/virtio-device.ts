@@ -100,6 +100,11 @@ export abstract class VirtioDevice<S extends PropSet = PropSet> extends Device<S
     void features;
   }
 
+  /** Has as many queues as the state that is about to be restored, where a device may have more or fewer. */
+  protected shapeQueues(count: number): void {
+    void count;
+  }
+
   /** Whether the device can work with what the driver has accepted. */
   protected validFeatures(features: bigint): boolean {
     return !this.#commonProps.iommu_platform || has(features, VIRTIO_F.IOMMU_PLATFORM);
@@ -311,6 +316,7 @@ export abstract class VirtioDevice<S extends PropSet = PropSet> extends Device<S
     const record = asRecord(saved, this.path);
     const common = loadValues(commonFields, record['virtio'], `${this.path}.virtio`);
     const config = field.bytes(this.config.length).load(record['config'] ?? null, `${this.path}.config`);
+    this.shapeQueues(common.queues.length);
     if (common.queues.length !== this.queues.length) {
       throw new SouthbridgeError('ERR_STATE_VALUE', `the saved state of ${this.path} has another number of queues`);
     }

@@ -10,7 +10,7 @@ import { UserNet } from '../../core/net/user.ts';
 import { e1000 } from '../../devices/e1000/e1000.ts';
 import { e1000e } from '../../devices/e1000e/e1000e.ts';
 import { rtl8139 } from '../../devices/rtl8139/rtl8139.ts';
-import { virtioNetPci } from '../../devices/virtio-net.ts';
+import { virtioNetPci } from '../../devices/virtio-net/virtio-net.ts';
 import { noSlirp } from '../core/host/libslirp.ts';
 import { bootLinux } from './linux-machine.ts';
 

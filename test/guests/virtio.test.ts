@@ -8,7 +8,7 @@ import { Drives } from '../../core/block/drives.ts';
 import { NetClient } from '../../core/net/net-client.ts';
 import { virtioBlkPci } from '../../devices/virtio-blk.ts';
 import { virtconsole, virtserialport } from '../../devices/virtio-console.ts';
-import { virtioNetPci } from '../../devices/virtio-net.ts';
+import { virtioNetPci } from '../../devices/virtio-net/virtio-net.ts';
 import { virtioRngPci } from '../../devices/virtio-rng.ts';
 import { virtioSerialPci } from '../../devices/virtio-serial.ts';
 import { GuestConsole } from './guest-console.ts';

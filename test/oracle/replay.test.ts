@@ -12,6 +12,7 @@ import * as platform from './scripts/platform.ts';
 import * as scsi from './scripts/scsi.ts';
 import * as storage from './scripts/storage.ts';
 import * as usb from './scripts/usb.ts';
+import * as virtioNet from './scripts/virtio-net.ts';
 
 const netdev = ['-netdev', 'hubport,hubid=0,id=n'];
 
@@ -31,6 +32,7 @@ const scripts: readonly RegisterScript[] = [
   ...Object.values(display).map(make => make()),
   ...Object.values(storage).map(make => make()),
   ...Object.values(scsi).map(make => make()),
+  ...Object.values(virtioNet).map(make => make()),
   ...['piix3-usb-uhci', 'usb-ehci', 'qemu-xhci', 'nec-usb-xhci', 'pci-ohci'].map(card => pci.pciCard(card)),
   ...Object.values(usb).map(make => make()),
   ...Object.values(platform).map(make => make()),

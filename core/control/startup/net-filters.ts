@@ -16,6 +16,7 @@ export async function addFilter(program: Program, objects: UserObjects, object: 
   const nets = await program.nets();
   const backend = nets.get(spec.netdev);
   if (backend === undefined) throw new QmpError("Parameter 'netdev' expects a network backend id");
+  if (backend.queues !== undefined && backend.queues.length > 1) throw new QmpError('multiqueue is not supported');
   const { client } = backend;
   const place = placeFor(spec.position ?? 'tail', spec.insert ?? 'behind', client, objects);
   const filter = makeFilter(program, object, client);

@@ -86,6 +86,10 @@ export class Nets implements Resource {
     const given = opts.string('netdev');
     if (type === 'nic') return [{ ...card, netdev: given ?? this.#hubPort().id }];
     const backend = await this.addOpts(rest(this.#newId()));
+    if (backend.queues !== undefined && backend.queues.length > 1) {
+      await this.remove(backend.id);
+      throw new QmpError('Multiqueue tap cannot be used with hubs');
+    }
     backend.client.connect(this.#hubPort().client);
     return [];
   }
@@ -151,11 +155,13 @@ export class Nets implements Resource {
 
   /** `set_link`; a backend's card goes along with it. */
   setLink(name: string, up: boolean): void {
-    const client = this.#clientNamed(name);
-    if (client === undefined) throw deviceNotFound(name);
-    client.setLink(up);
-    const { peer } = client;
-    if (peer !== undefined && this.#isCard(peer)) peer.setLink(up);
+    const clients = this.#clientsNamed(name);
+    if (clients === undefined) throw deviceNotFound(name);
+    for (const client of clients) {
+      client.setLink(up);
+      const { peer } = client;
+      if (peer !== undefined && this.#isCard(peer)) peer.setLink(up);
+    }
   }
 
   /** `info network`: hubs with what is on their ports, then every card with its backend, and what has none. */
@@ -188,7 +194,7 @@ export class Nets implements Resource {
   }
 
   #isCard(client: NetClient): boolean {
-    for (const card of this.#cards) if (card.client === client) return true;
+    for (const card of this.#cards) if (card.queues.includes(client)) return true;
     return false;
   }
 
@@ -222,7 +228,12 @@ export class Nets implements Resource {
         });
       }
       case 'tap':
-        return new TapNet(spec.id, { ...spec, fd: spec.fd === undefined ? undefined : this.#descriptor(spec.fd) });
+        return TapNet.open(spec.id, {
+          ...spec,
+          sndbuf: spec.sndbuf === undefined ? undefined : Number(spec.sndbuf),
+          fd: spec.fd === undefined ? undefined : this.#descriptor(spec.fd),
+          fds: spec.fds?.split(':').map(name => this.#descriptor(name)),
+        });
       case 'socket':
         return SocketNet.open(spec.id, {
           ...spec,
@@ -253,11 +264,7 @@ export class Nets implements Resource {
           'use user, tap, stream or dgram',
         );
       case 'bridge':
-        throw new SouthbridgeError(
-          'ERR_NETDEV_BRIDGE',
-          `-netdev bridge,id=${spec.id}: there is no bridge helper`,
-          'make a tap on the bridge (ip tuntap add, ip link set master) and use -netdev tap,ifname=',
-        );
+        return TapNet.onBridge(spec.id, spec.br, spec.helper);
       default:
         throw new QmpError(`Parameter 'type' expects a netdev backend type: '${spec.type}' is not supported`);
     }
@@ -285,10 +292,10 @@ export class Nets implements Resource {
     return backend;
   }
 
-  #clientNamed(name: string): NetClient | undefined {
+  #clientsNamed(name: string): readonly NetClient[] | undefined {
     const backend = this.#backends.get(name);
-    if (backend !== undefined) return backend.client;
-    for (const { client } of this.#cards) if (client.name === name) return client;
+    if (backend !== undefined) return backend.queues ?? [backend.client];
+    for (const { client, queues } of this.#cards) if (client.name === name) return queues;
     return undefined;
   }
 }

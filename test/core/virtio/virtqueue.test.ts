@@ -4,7 +4,7 @@ import { bench } from '../../../core/testing/bench.ts';
 import { VirtioDriver } from '../../../core/testing/virtio-driver.ts';
 import { STATUS } from '../../../core/virtio/features.ts';
 import { virtioBalloonPci } from '../../../devices/virtio-balloon.ts';
-import { virtioNetPci } from '../../../devices/virtio-net.ts';
+import { virtioNetPci } from '../../../devices/virtio-net/virtio-net.ts';
 import { virtioRngPci } from '../../../devices/virtio-rng.ts';
 import { virtioSerialPci } from '../../../devices/virtio-serial.ts';
 

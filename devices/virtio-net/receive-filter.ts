@@ -1,8 +1,23 @@
+import { get16 } from '../../core/net/ethernet.ts';
+
 /** Addresses that the filter table has room for; QEMU's. */
 export const MAC_TABLE_SIZE = 64;
 const MAC = 6;
 const VLAN_TAG = 0x8100;
 const MULTICAST = 1;
+
+/** Modes as they are saved, from bit 0 on. */
+const MODES = [
+  'promiscuous',
+  'allMulticast',
+  'allUnicast',
+  'noMulticast',
+  'noUnicast',
+  'noBroadcast',
+  'unicastOverflow',
+  'multicastOverflow',
+] as const;
+const PROMISCUOUS = 1;
 
 /** What a card takes from the wire (virtio 1.2, section 5.1.6.5.1 and following). Frames are Ethernet frames. */
 export class ReceiveFilter {
@@ -21,15 +36,17 @@ export class ReceiveFilter {
   /** A bit for each VLAN. */
   readonly vlans = new Uint32Array(128);
 
+  /** The modes, a bit each in the order of {@link MODES}. */
+  get flags(): number {
+    return MODES.reduce((flags, name, index) => flags | (this[name] ? 1 << index : 0), 0);
+  }
+
+  set flags(flags: number) {
+    for (const [index, name] of MODES.entries()) this[name] = (flags & (1 << index)) !== 0;
+  }
+
   reset(): void {
-    this.promiscuous = true;
-    this.allMulticast = false;
-    this.allUnicast = false;
-    this.noMulticast = false;
-    this.noUnicast = false;
-    this.noBroadcast = false;
-    this.unicastOverflow = false;
-    this.multicastOverflow = false;
+    this.flags = PROMISCUOUS;
     this.table.fill(0);
     this.firstMulticast = 0;
     this.used = 0;
@@ -63,35 +80,35 @@ export class ReceiveFilter {
     return addresses;
   }
 
-  /** Whether the card whose own address is `mac` takes `frame`. */
-  passes(frame: Uint8Array, mac: Uint8Array): boolean {
+  /** Whether the card whose own address is `mac` takes the frame that begins at byte `at` of `frame`. */
+  passes(frame: Uint8Array, at: number, mac: Uint8Array): boolean {
     if (this.promiscuous) return true;
-    if (((frame[12] ?? 0) << 8) + (frame[13] ?? 0) === VLAN_TAG) {
-      const vlan = (((frame[14] ?? 0) << 8) | (frame[15] ?? 0)) & 0xfff;
+    if (get16(frame, at + 12) === VLAN_TAG) {
+      const vlan = get16(frame, at + 14) & 0xfff;
       if (((this.vlans[vlan >>> 5] ?? 0) & (1 << (vlan & 31))) === 0) return false;
     }
-    if (((frame[0] ?? 0) & MULTICAST) !== 0) {
-      if (isBroadcast(frame)) return !this.noBroadcast;
+    if (((frame[at] ?? 0) & MULTICAST) !== 0) {
+      if (isBroadcast(frame, at)) return !this.noBroadcast;
       if (this.noMulticast) return false;
-      return this.allMulticast || this.multicastOverflow || this.#inTable(frame, this.firstMulticast, this.used);
+      return this.allMulticast || this.multicastOverflow || this.#inTable(frame, at, this.firstMulticast, this.used);
     }
     if (this.noUnicast) return false;
-    if (this.allUnicast || this.unicastOverflow || same(frame, mac, 0)) return true;
-    return this.#inTable(frame, 0, this.firstMulticast);
+    if (this.allUnicast || this.unicastOverflow || same(frame, at, mac, 0)) return true;
+    return this.#inTable(frame, at, 0, this.firstMulticast);
   }
 
-  #inTable(frame: Uint8Array, from: number, to: number): boolean {
-    for (let index = from; index < to; index++) if (same(frame, this.table, index * MAC)) return true;
+  #inTable(frame: Uint8Array, at: number, from: number, to: number): boolean {
+    for (let index = from; index < to; index++) if (same(frame, at, this.table, index * MAC)) return true;
     return false;
   }
 }
 
-function same(frame: Uint8Array, addresses: Uint8Array, at: number): boolean {
-  for (let index = 0; index < MAC; index++) if (frame[index] !== addresses[at + index]) return false;
+function same(frame: Uint8Array, at: number, addresses: Uint8Array, entry: number): boolean {
+  for (let index = 0; index < MAC; index++) if (frame[at + index] !== addresses[entry + index]) return false;
   return true;
 }
 
-function isBroadcast(frame: Uint8Array): boolean {
-  for (let index = 0; index < MAC; index++) if (frame[index] !== 0xff) return false;
+function isBroadcast(frame: Uint8Array, at: number): boolean {
+  for (let index = 0; index < MAC; index++) if (frame[at + index] !== 0xff) return false;
   return true;
 }
