@@ -177,9 +177,23 @@ export class Migration {
     const starts = state === 'running' && !this.#program.line.has('S');
     const late = !starts && this.settings.has('late-block-activate');
     const active = late || (await this.#takeImages());
+    await this.#announce();
     this.#set('completed');
     machine.power.setState(state === 'running' ? 'paused' : state);
     if (starts && active) machine.start();
+  }
+
+  /** Switches still send the cards' frames to where the machine was. */
+  async #announce(): Promise<void> {
+    if (this.#program.machine.services.netCards.all.size === 0) return;
+    const nets = await this.#program.nets();
+    const { settings } = this;
+    nets.announce(undefined, {
+      initial: settings.number('announce-initial'),
+      max: settings.number('announce-max'),
+      rounds: settings.number('announce-rounds'),
+      step: settings.number('announce-step'),
+    });
   }
 
   /** The other side has let go of the images, or never had them. @returns false where they cannot be had; the user was told */

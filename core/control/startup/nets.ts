@@ -29,7 +29,7 @@ const LISTS: ReadonlySet<string> = new Set(['hostfwd', 'guestfwd', 'dnssearch'])
 /** The host's side of the network cards: what `-netdev` and `netdev_add` make, by id. */
 export class Nets implements Resource {
   readonly #program: Pick<Program, 'backends' | 'objects' | 'machine' | 'events' | 'takeNamedFd'>;
-  readonly #announcers = new Map<string, Announcer>();
+  readonly #announcers = new Map<string | undefined, Announcer>();
   readonly #backends = new Map<string, NetBackend>();
   readonly #hubs = new Map<number, Hub>();
   #made = 0;
@@ -144,8 +144,8 @@ export class Nets implements Resource {
     backend.dispose();
   }
 
-  /** Announces the cards; of each `id` there is one series at a time. */
-  announce(id: string, options: AnnounceOptions): void {
+  /** Announces the cards; of each `id`, and of the machine's own without one, there is one series at a time. */
+  announce(id: string | undefined, options: AnnounceOptions): void {
     this.#announcers.get(id)?.dispose();
     this.#announcers.delete(id);
     if (options.rounds <= 0) return;

@@ -1,3 +1,4 @@
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -70,6 +71,46 @@ t.test('a machine that was paused stays so where it arrives', async t => {
   t.match(await settle(target), { status: 'completed' });
   t.match(await target.execute('query-status'), { return: { running: false, status: 'paused' } });
   await source.stop();
+  await target.stop();
+});
+
+t.test('where a machine has arrived, its cards say so', { timeout: 120_000 }, async t => {
+  const path = join(folder, 'announced');
+  const wire = createSocket('udp4').bind(0, '127.0.0.1');
+  t.teardown(() => wire.close());
+  await once(wire, 'listening');
+  const { port } = wire.address();
+  const arguments_ = (far: number): string[] => [
+    ...['-machine', 'pc', '-m', '16'],
+    ...['-netdev', `socket,id=a,udp=127.0.0.1:${far},localaddr=127.0.0.1:0`],
+    ...['-device', 'e1000,netdev=a,mac=52:54:00:00:00:0a', '-netdev', 'hubport,id=b,hubid=0'],
+    ...['-device', 'virtio-net-pci,netdev=b,mac=52:54:00:00:00:0b'],
+  ];
+  // The source has nobody at the other end.
+  const source = await RunningProgram.start(...arguments_(9));
+  await source.execute('qmp_capabilities');
+  await source.execute('migrate', { uri: `exec:cat > ${path}` });
+  t.match(await settle(source), { status: 'completed' });
+  await source.stop();
+
+  const frames: Buffer[] = [];
+  const rounds = new Promise<void>(done => {
+    wire.on('message', frame => {
+      if (frames.push(frame) === 3) done();
+    });
+  });
+  const target = await RunningProgram.start(...arguments_(port), '-incoming', 'defer');
+  await target.execute('qmp_capabilities');
+  await target.execute('migrate-set-parameters', { 'announce-rounds': 3, 'announce-initial': 20, 'announce-step': 10 });
+  await target.execute('migrate-incoming', { uri: `file:${path}` });
+  await rounds;
+  const mac = Buffer.from('52540000000a', 'hex');
+  const request = Buffer.concat([Buffer.alloc(6, 0xff), mac, Buffer.from('80350001080006040003', 'hex'), mac]);
+  for (const frame of frames) {
+    t.equal(frame.length, 60);
+    t.same(frame.subarray(0, 28), request, 'a reverse ARP request (RFC 903)');
+    t.same(frame.subarray(32, 38), mac);
+  }
   await target.stop();
 });
 
