@@ -5,6 +5,7 @@ type Module = Readonly<Record<string, unknown>>;
 
 /** The modules of this folder with the names of the device types that each exports; a machine loads only what it is made of. */
 const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[] = [
+  ['acpi-erst', () => import('./acpi-erst/acpi-erst.ts')],
   ['e1000 e1000-82540em e1000-82544gc e1000-82545em', () => import('./e1000/e1000.ts')],
   ['e1000e', () => import('./e1000e/e1000e.ts')],
   ['ich9-ahci ahci', () => import('./ahci/ahci.ts')],

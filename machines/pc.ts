@@ -90,7 +90,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
     },
     rootBus: pci,
     ram: layout,
-    smm: options.smm !== 'off',
+    smm: options.smm !== 'off' || props['smm-compat'],
     hmat: options.hmat,
   });
 }

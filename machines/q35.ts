@@ -80,7 +80,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
     pciHotplug: { base: ICH9_PCI_HOTPLUG_BASE, root: false, bridges: props['acpi-pci-hotplug-with-bridge-support'] },
     rootBus: pci,
     ram: layout,
-    smm: options.smm !== 'off',
+    smm: options.smm !== 'off' || props['smm-compat'],
     hmat: options.hmat,
     mcfg: () => host.mmconfig,
   });

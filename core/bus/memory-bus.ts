@@ -3,7 +3,7 @@ import { Device } from '../device/device.ts';
 import type { PropSet } from '../device/property.ts';
 import type { DeviceServices } from '../device/services.ts';
 import { SouthbridgeError } from '../errors.ts';
-import { type GuestRam, MAX_GUEST_RAM } from '../memory/guest-ram.ts';
+import type { GuestRam } from '../memory/guest-ram.ts';
 import type { MemoryBackend } from '../memory/memory-backend.ts';
 import { MemoryRegion } from '../memory/memory-region.ts';
 
@@ -33,9 +33,8 @@ export interface MemoryBusParts {
   readonly slotCount: number;
   /** NUMA nodes; 0 without NUMA. */
   readonly nodeCount: number;
-  /** Memory for the guest, part of its saved state until it is released. */
-  readonly allocate: (name: string, size: number) => GuestRam;
-  readonly release: (ram: GuestRam) => void;
+  /** Makes memory part of the guest's saved state until what is returned is called. */
+  readonly adopt: (ram: GuestRam) => () => void;
 }
 
 /** A memory module: takes its contents from a backend, and its address and slot from its bus. */
@@ -120,23 +119,19 @@ export class MemoryBus extends Bus {
 
   /** Maps the memory of a module that has just got its address; the returned function undoes it. */
   map(dimm: MemoryDevice, backend: MemoryBackend): () => void {
-    const { memory, allocate, release } = this.#parts;
-    const free = backend.claim();
-    const pieces: { ram: GuestRam; region: MemoryRegion }[] = [];
+    const { memory, adopt } = this.#parts;
+    const undone = [backend.claim()];
     const undo = (): void => {
-      for (const { ram, region } of pieces.splice(0)) {
-        memory.remove(region);
-        release(ram);
-      }
-      free();
+      for (const step of undone.splice(0).reverse()) step();
     };
     try {
-      for (let at = 0; at < backend.size; at += MAX_GUEST_RAM) {
-        const name = at === 0 ? backend.id : `${backend.id}.${at / MAX_GUEST_RAM}`;
-        const ram = allocate(name, Math.min(MAX_GUEST_RAM, backend.size - at));
+      let address = dimm.address;
+      for (const ram of backend.contents()) {
         const region = MemoryRegion.ram(ram);
-        pieces.push({ ram, region });
-        memory.add(region, dimm.address + at, 0);
+        undone.push(adopt(ram));
+        memory.add(region, address, 0);
+        undone.push(() => memory.remove(region));
+        address += ram.size;
       }
     } catch (error) {
       undo();

@@ -17,6 +17,7 @@ import {
 } from './acpi-tables.ts';
 import { type DsdtFacts, dsdt } from './dsdt.ts';
 import { type MicrovmDsdtFacts, microvmDsdt } from './dsdt-microvm.ts';
+import { erst } from './erst.ts';
 import { type HmatFacts, hmat } from './hmat.ts';
 import { vmGenId } from './vmgenid.ts';
 
@@ -42,6 +43,8 @@ export interface PcAcpiFacts {
   readonly hpet?: { readonly blockId: number; readonly base: number };
   readonly numa?: NumaFacts;
   readonly mcfg?: McfgFacts;
+  /** Where the registers of the error record store are. */
+  readonly erst?: { readonly base: number };
   /** The machine has a generation id. */
   readonly vmGenId?: boolean;
   /** Tables of devices that bring their own, before WAET. */
@@ -61,6 +64,7 @@ export function pcAcpi(facts: PcAcpiFacts): AcpiFiles {
   const dsdtOffset = blob.add(dsdt(facts.dsdt));
   blob.list(fadt(facts.fadt, dsdtOffset, facsOffset), rootOem);
   blob.list(madt(facts.madt));
+  if (facts.erst !== undefined) blob.list(erst(facts.erst.base));
   if (facts.vmGenId === true) vmGenId(blob, oem);
   if (facts.hpet !== undefined) blob.list(hpet(facts.hpet));
   if (facts.numa !== undefined) listNuma(blob, facts.madt.cpus, facts.numa);

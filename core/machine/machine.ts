@@ -243,12 +243,6 @@ export class Machine {
     };
   }
 
-  /** Takes RAM that came from {@link allocateRam} out again. */
-  releaseRam(ram: GuestRam): void {
-    const index = this.#ram.indexOf(ram);
-    if (index >= 0) this.#ram.splice(index, 1);
-  }
-
   /**
    * Gives the machine a bus for memory modules, which lie from `base` on. QEMU's `maxmem` and `slots` say how many.
    * @throws SouthbridgeError ERR_MEMORY_SLOTS
@@ -263,8 +257,7 @@ export class Machine {
       capacity: maxRamSize - ramSize,
       slotCount: ramSlots,
       nodeCount: this.numa.nodes.length,
-      allocate: (name, size) => this.allocateRam(name, size),
-      release: ram => this.releaseRam(ram),
+      adopt: ram => this.adoptRam(ram),
     });
     this.memoryBus = this.system.own(bus);
   }

@@ -1,3 +1,5 @@
+import type { GuestRam } from './guest-ram.ts';
+
 /** Host memory that a user set aside for the guest (`-object memory-backend-*`). */
 export interface MemoryBackend {
   readonly id: string;
@@ -9,4 +11,9 @@ export interface MemoryBackend {
   readonly mapped: boolean;
   /** Takes it; the object cannot be deleted until what is returned is called. */
   claim(): () => void;
+  /**
+   * The memory, in stretches of at most 4 GiB: the same each time, with what it holds, and set aside when it is first asked for.
+   * @throws SouthbridgeError ERR_RAM_ALLOCATION where the host refuses it
+   */
+  contents(): readonly GuestRam[];
 }

@@ -3,11 +3,15 @@ import type { Drives } from '../block/drives.ts';
 import { NullChardev } from '../char/simple.ts';
 import type { BackendLookup } from '../device/property.ts';
 import { SouthbridgeError } from '../errors.ts';
+import { SharedRam } from '../memory/guest-ram.ts';
+import type { MemoryBackend } from '../memory/memory-backend.ts';
 import { Hub } from '../net/hub.ts';
 import type { RngBackend } from '../rng/rng.ts';
 
 /** Bytes of a stand-in disk. */
 const DISK_SIZE = 2 ** 20;
+/** Bytes of a stand-in memory backend. */
+const MEMORY_SIZE = 2 ** 20;
 
 /** Numbers that look random and are the same in each run (Lehmer's generator, modulus 2^31 - 1). */
 export class SeededRandom {
@@ -48,9 +52,30 @@ class SeededRng implements RngBackend {
   }
 }
 
+/** Memory that is nobody else's. */
+function standInMemory(id: string): MemoryBackend {
+  let users = 0;
+  const ram = new SharedRam(id, MEMORY_SIZE);
+  return {
+    id,
+    size: MEMORY_SIZE,
+    path: `/objects/${id}`,
+    get mapped() {
+      return users > 0;
+    },
+    claim: () => {
+      users++;
+      return () => {
+        users--;
+      };
+    },
+    contents: () => [ram],
+  };
+}
+
 /**
  * Backends that stand in for the host's: a chardev that takes all, a wire with nobody at the other end, an empty disk of 1 MiB,
- * random numbers that repeat. Each id makes one of its own.
+ * 1 MiB of memory, random numbers that repeat. Each id makes one of its own.
  */
 export class StandIns implements BackendLookup {
   readonly #drives: Drives;
@@ -91,6 +116,8 @@ export class StandIns implements BackendLookup {
         return this.#drives.graph.backend(id);
       case 'rng':
         return new SeededRng(id);
+      case 'memory-backend':
+        return standInMemory(id);
       case 'audiodev':
         return new AudioBackend(id, 'none');
       default:

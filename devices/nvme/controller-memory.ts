@@ -61,18 +61,21 @@ export class ControllerMemoryBuffer {
   }
 }
 
-/** The persistent memory region (section 4.8), which lasts as long as this process. */
+/** The persistent memory region (section 4.8), which lasts as long as its backend: with a shared file for good. */
 export class PersistentMemoryRegion {
   readonly exposed: Exposed;
   readonly #contents: MemoryRegion;
 
   /** @throws SouthbridgeError ERR_PROPERTY_VALUE, in QEMU's words */
-  constructor({ id, size, mapped }: MemoryBackend) {
+  constructor(backend: MemoryBackend) {
+    const { id, size, mapped } = backend;
     if (mapped) throw new SouthbridgeError('ERR_PROPERTY_VALUE', `can't use already busy memdev: ${id}`);
     if (!Number.isInteger(Math.log2(size))) {
       throw new SouthbridgeError('ERR_PROPERTY_VALUE', 'pmr backend size needs to be power of 2 in size');
     }
-    const ram = new SharedRam('nvme-pmr', size);
+    const [ram, more] = backend.contents();
+    if (ram === undefined || more !== undefined)
+      throw new SouthbridgeError('ERR_PROPERTY_VALUE', `the memory of '${id}' is too large`, 'at most 4 GiB');
     this.#contents = MemoryRegion.ram(ram);
     const region = MemoryRegion.container('nvme-pmr-bar', Math.max(size, MIN_BAR));
     region.add(this.#contents, 0);

@@ -33,6 +33,7 @@ import { bootRom, firmwareKernel } from '../../core/loader/kernel.ts';
 import type { Machine } from '../../core/machine/machine.ts';
 import type { PciBus } from '../../core/pci/pci-bus.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
+import { acpiErst } from '../../devices/acpi-erst/acpi-erst.ts';
 import { MEMORY_HOTPLUG_BASE } from '../../devices/acpi-memory-hotplug.ts';
 import { pvpanic } from '../../devices/pvpanic.ts';
 import { VmGenId } from '../../devices/vmgenid.ts';
@@ -309,10 +310,19 @@ export class PcFirmware {
         },
       }),
       ...(mcfg !== undefined && { mcfg }),
+      ...this.#erst(),
       userTables: machine.config.acpiTables,
       ...(slic !== undefined && { slicOem: slic }),
       vmGenId: [...machine.devices()].some(device => device instanceof VmGenId),
     });
+  }
+
+  /** The store of error records, at the address that firmware gave it. */
+  #erst(): { readonly erst?: { readonly base: number } } {
+    for (const device of this.#facts.machine.devices())
+      if (device instanceof PciDevice && device.type.type === acpiErst.type)
+        return { erst: { base: Math.max(0, device.bars[0]?.address ?? 0) } };
+    return {};
   }
 
   #fadt(): FadtFacts {

@@ -7,6 +7,7 @@ import type { Value } from '../qapi/declare.ts';
 import { QmpError } from '../qapi/error.ts';
 import { ObjectOptions } from '../qapi/schema/qom.ts';
 import { KEYVAL_ROOT, ROOT } from '../qapi/types.ts';
+import { MEMORY_OBJECTS, memoryOf, openMemory } from './memory-objects.ts';
 import type { PluginObject, PluginObjects } from './plugin-object.ts';
 
 export type ObjectSpec = Value<typeof ObjectOptions>;
@@ -110,6 +111,7 @@ export class UserObjects {
 
   constructor(plugins: PluginObjects) {
     this.#plugins = plugins;
+    for (const type of MEMORY_OBJECTS) this.provide(type, openMemory);
   }
 
   /** Puts the objects, those there are and those to come, under `home`: the machine's `/objects`. */
@@ -148,20 +150,7 @@ export class UserObjects {
         `-object memory-backend-ram,id=${id},size=...`,
       );
     }
-    return {
-      id,
-      size: Number(object.spec.size),
-      path: object.path,
-      get mapped() {
-        return object.users > 0;
-      },
-      claim() {
-        object.users++;
-        return () => {
-          object.users--;
-        };
-      },
-    };
+    return memoryOf(object, Number(object.spec.size));
   }
 
   /** Makes an object of the values that the user gave: one of a plugin's types checks them itself. */

@@ -1,0 +1,32 @@
+import { mapFile } from '../host/files.ts';
+import type { GuestRam } from './guest-ram.ts';
+
+/** Guest RAM that is a file's bytes: what others who map the same file see too, and what is still there afterwards. */
+export class MappedRam implements GuestRam {
+  readonly name: string;
+  readonly size: number;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly view: DataView<ArrayBuffer>;
+  readonly generation = 0;
+  readonly readonly: boolean;
+
+  /**
+   * @param fd stays the caller's; the mapping does not need it any more
+   * @param place bytes, whole pages
+   * @param options `shared` writes reach the file, others are this process's own
+   * @throws the system error of mmap(2)
+   */
+  constructor(
+    name: string,
+    fd: number,
+    place: { readonly offset: number; readonly size: number },
+    options: { readonly shared: boolean; readonly readonly?: boolean },
+  ) {
+    this.name = name;
+    this.size = place.size;
+    this.readonly = options.readonly ?? false;
+    const memory = mapFile(fd, place.offset, place.size, { shared: options.shared, writable: !this.readonly });
+    this.bytes = new Uint8Array(memory);
+    this.view = new DataView(memory);
+  }
+}
