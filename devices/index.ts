@@ -56,6 +56,10 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['scsi-generic scsi-block', () => import('./scsi/pass-through.ts')],
   ['smbus-eeprom', () => import('./smbus-eeprom.ts')],
   [
+    'virtio-9p virtio-9p-device virtio-9p-pci virtio-9p-pci-transitional virtio-9p-pci-non-transitional',
+    () => import('./virtio-9p/virtio-9p.ts'),
+  ],
+  [
     'virtio-balloon virtio-balloon-device virtio-balloon-pci virtio-balloon-pci-transitional virtio-balloon-pci-non-transitional',
     () => import('./virtio-balloon.ts'),
   ],

@@ -13,6 +13,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("KvmVcpu", southbridge::KvmVcpu::Define(env));
   exports.Set("Scheduler", southbridge::Scheduler::Define(env));
   southbridge::DefineFiles(env, exports);
+  southbridge::DefineTree(env, exports);
   southbridge::DefineTerminals(env, exports);
   southbridge::DefineSockets(env, exports);
   southbridge::DefineProcess(env, exports);

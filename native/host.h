@@ -5,6 +5,7 @@ namespace southbridge {
 
 /** The few host calls that Node lacks; each group adds its functions to `exports`. */
 void DefineFiles(Napi::Env env, Napi::Object exports);
+void DefineTree(Napi::Env env, Napi::Object exports);
 void DefineTerminals(Napi::Env env, Napi::Object exports);
 void DefineSockets(Napi::Env env, Napi::Object exports);
 void DefineProcess(Napi::Env env, Napi::Object exports);

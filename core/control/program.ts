@@ -2,6 +2,7 @@ import type { AudioBackend } from '../audio/backend.ts';
 import type { TypeRegistry } from '../device/registry.ts';
 import type { Screen } from '../display/screen.ts';
 import { SouthbridgeError } from '../errors.ts';
+import type { FileTree } from '../fsdev/file-tree.ts';
 import { HostThreads } from '../host/host-threads.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { RunState } from '../machine/run-state.ts';
@@ -46,6 +47,8 @@ export class Program implements QmpHost {
   readonly backends: Backends;
   /** What `-audiodev` made, by id. */
   readonly audiodevs = new Map<string, AudioBackend>();
+  /** What `-fsdev` made, by id. */
+  readonly fsdevs = new Map<string, FileTree>();
   readonly monitors: QmpMonitor[] = [];
   /** Takes over a file descriptor that a client passed under a name (`getfd`). */
   takeNamedFd: (name: string) => number | undefined = () => undefined;

@@ -1,6 +1,9 @@
 import { loadNative } from './native.ts';
 
-/** The addon's host calls as they are; all throw a SystemError. The files beside this one give them their meaning. */
+/**
+ * The addon's host calls as they are. All throw a SystemError, but those on a tree of files, which answer with a negative
+ * errno: a guest asks for what is not there all the time. The files beside this one give them their meaning.
+ */
 export interface HostCalls {
   fallocate(fd: number, mode: number, offset: number, length: number): void;
   seek(fd: number, offset: number, whence: number): number;
@@ -12,6 +15,33 @@ export interface HostCalls {
   lockMemory(bytes: ArrayBufferView): void;
   adviseMemory(bytes: ArrayBufferView, advice: number): void;
   blockDevice(fd: number): [bytes: number, logicalBlockSize: number, physicalBlockSize: number];
+  treeOpen(root: number, path: string, flags: number, mode: number): number;
+  treeStatus(root: number, path: string, result: Float64Array): number;
+  fileStatus(fd: number, result: Float64Array): number;
+  treeReadLink(root: number, path: string, buffer: Uint8Array): number;
+  treeMakeFolder(root: number, path: string, mode: number): number;
+  treeMakeNode(root: number, path: string, mode: number, major: number, minor: number): number;
+  treeSymlink(root: number, path: string, target: string): number;
+  treeLink(root: number, from: string, to: string): number;
+  treeRename(root: number, from: string, to: string): number;
+  treeRemove(root: number, path: string, folder: boolean): number;
+  treeChangeMode(root: number, path: string, mode: number): number;
+  treeChangeOwner(root: number, path: string, uid: number, gid: number): number;
+  treeChangeTimes(
+    root: number,
+    path: string,
+    accessedSeconds: number,
+    accessedNanoseconds: number,
+    modifiedSeconds: number,
+    modifiedNanoseconds: number,
+  ): number;
+  treeGetAttribute(root: number, path: string, name: string, buffer: Uint8Array): number;
+  treeListAttributes(root: number, path: string, buffer: Uint8Array): number;
+  treeSetAttribute(root: number, path: string, name: string, value: Uint8Array, flags: number): number;
+  treeRemoveAttribute(root: number, path: string, name: string): number;
+  treeFileSystem(root: number, result: Float64Array): number;
+  readFolder(fd: number, positionLow: number, positionHigh: number, buffer: Uint8Array): number;
+  fileGeneration(fd: number): number;
   openPty(): [master: number, slave: number, path: string];
   getTerminal(fd: number): Uint8Array;
   setTerminal(fd: number, attributes: Uint8Array): void;

@@ -34,6 +34,7 @@ export const VIRTIO_ID = {
   RNG: 4,
   BALLOON: 5,
   SCSI: 8,
+  NINE_P: 9,
   GPU: 16,
   INPUT: 18,
 } as const;

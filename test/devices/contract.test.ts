@@ -2,6 +2,7 @@
 import t from 'tap';
 import type { DeviceType } from '../../core/device/device-type.ts';
 import { TypeRegistry } from '../../core/device/registry.ts';
+import { SynthTree } from '../../core/fsdev/synth-tree.ts';
 import { deviceContract } from '../../core/testing/contract/contract.ts';
 import { registerDevices } from '../../devices/index.ts';
 
@@ -13,7 +14,12 @@ await registry.loadAll();
 const types = registry.devices();
 
 /** What has no default and must be said. */
+const SHARED = { fsdev: new SynthTree('tree', false), mount_tag: 'contract' };
 const NEEDED: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  'virtio-9p-pci': SHARED,
+  'virtio-9p-pci-transitional': SHARED,
+  'virtio-9p-pci-non-transitional': SHARED,
+  'virtio-9p-device': SHARED,
   'cfi.pflash01': { 'sector-length': 4096, 'num-blocks': 16, width: 1, name: 'flash' },
   nvme: { serial: 'contract', pmrdev: undefined },
 };

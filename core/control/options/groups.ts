@@ -91,6 +91,18 @@ export const GROUPS = {
   'watch-plugin': { name: 'watch-plugin', impliedKey: 'path', parameters: parameters('path prefix') },
   'trace-sink': { name: 'trace-sink', impliedKey: 'sink' },
   audiodev: { name: 'audiodev', impliedKey: 'driver' },
+  fsdev: {
+    name: 'fsdev',
+    impliedKey: 'fsdriver',
+    parameters: parameters(`fsdriver path security_model writeout readonly*b multidevs socket sock_fd*n fmode*n dmode*n
+      ${THROTTLING}`),
+  },
+  virtfs: {
+    name: 'virtfs',
+    impliedKey: 'fsdriver',
+    parameters: parameters(`fsdriver path mount_tag security_model writeout readonly*b multidevs socket sock_fd*n
+      fmode*n dmode*n`),
+  },
   vnc: {
     name: 'vnc',
     impliedKey: 'vnc',

@@ -103,6 +103,21 @@ export const SECTIONS: readonly Section[] = [
     },
   },
   {
+    title: 'File system options',
+    options: {
+      fsdev: {
+        arg: 'local,id=id,path=path,security_model=model[,...]',
+        group: 'fsdev',
+        help: 'a folder of the host, for -device virtio-9p-pci',
+      },
+      virtfs: {
+        arg: 'local,path=path,mount_tag=tag,security_model=model[,...]',
+        group: 'virtfs',
+        help: 'a folder of the host that the guest can mount',
+      },
+    },
+  },
+  {
     title: 'USB options',
     options: {
       usb: { help: 'enables the on-board USB controller' },

@@ -111,6 +111,7 @@ export class Startup {
     const flash = await this.#flash(type);
     await this.#netdevs();
     await this.#audiodevs();
+    await this.#folders();
     const nics = await this.#nics(defaults);
     return { serials, parallels, drives, flash, nics, vga };
   }
@@ -155,6 +156,14 @@ export class Startup {
     if (given.length === 0) return;
     const { addAudiodev } = await import('./audiodevs.ts');
     for (const { value, location } of given) await at(location, () => addAudiodev(this.#program, value));
+  }
+
+  /** `-fsdev`, and the backend's half of `-virtfs`. */
+  async #folders(): Promise<void> {
+    const given = [...this.#line.opts('fsdev'), ...this.#line.opts('virtfs')];
+    if (given.length === 0) return;
+    const { addFolder } = await import('./fsdevs.ts');
+    for (const { opts, location } of given) await at(location, () => addFolder(this.#program, opts));
   }
 
   /** `-netdev`, in each of its syntaxes. */
@@ -298,6 +307,10 @@ export class Startup {
       })),
       ...line.object('device').map(({ value, location }) => ({ values: value, location })),
     ];
+    for (const { opts, location } of line.opts('virtfs')) {
+      const { sharedFolder } = await import('./fsdevs.ts');
+      given.push({ values: sharedFolder(opts), location });
+    }
     if (line.opts('drive').length > 0) {
       const blocks = await this.#program.blocks();
       for (const drive of blocks.virtio)
