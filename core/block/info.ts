@@ -61,7 +61,7 @@ export function imageInfo(node: BlockNode, deep: boolean): Info {
         ...(node.compat === '1.1' && {
           'lazy-refcounts': node.hasLazyRefcounts,
           corrupt: (header.incompatible & 2) !== 0,
-          'extended-l2': false,
+          'extended-l2': node.image.extended,
           ...(header.dataFile !== undefined && {
             'data-file': header.dataFile,
             'data-file-raw': (header.autoclear & 2) !== 0,

@@ -1,6 +1,6 @@
 import { errno, IoError } from '../io-error.ts';
 import { settle, type Task } from '../pending.ts';
-import { COPIED, kind, parseL1 } from './cluster-map.ts';
+import { type ClusterKind, COPIED, kind, parseL1 } from './cluster-map.ts';
 import { incompatible } from './header.ts';
 import type { Qcow2Node } from './node.ts';
 
@@ -102,9 +102,10 @@ function* walk(
       continue;
     }
     const view = new DataView((yield* image.read(table, clusterSize)).buffer);
-    for (let entry = 0; entry < clusterSize; entry += 8) {
+    for (let entry = 0; entry < clusterSize; entry += map.entryBytes) {
       const high = view.getUint32(entry);
       const { kind: found, host, bytes } = map.decode(high, view.getUint32(entry + 4));
+      if (map.entryBytes === 16 && !saneSubclusters(view, entry, found)) result.corruptions++;
       if (found === kind.COMPRESSED) {
         const from = host - (host % 512);
         mark(from, Math.ceil((host + bytes - from) / 512) * 512);
@@ -125,6 +126,14 @@ function* walk(
       }
     }
   }
+}
+
+/** Subclusters are there or zero, not both, and are only where their cluster is. */
+function saneSubclusters(view: DataView, entry: number, found: ClusterKind): boolean {
+  const zero = view.getUint32(entry + 8);
+  const allocated = view.getUint32(entry + 12);
+  if (found === kind.COMPRESSED) return zero === 0 && allocated === 0;
+  return (zero & allocated) === 0 && (allocated === 0 || found === kind.NORMAL);
 }
 
 /** The clusters of persistent bitmaps: a directory, for each bitmap a table, and what that points to. */

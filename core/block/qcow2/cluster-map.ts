@@ -9,22 +9,45 @@ import type { Refcounts } from './refcounts.ts';
 export const COPIED = 0x8000_0000;
 /** Bit 62 of an L2 entry. */
 const COMPRESSED = 0x4000_0000;
-/** Bit 0 of an L2 entry: reads as zeroes, whatever the offset says. */
-export const ZERO = 1;
+/** Bit 0 of an L2 entry that is not extended: reads as zeroes, whatever the offset says. */
+const ZERO = 1;
+const ALL_SUBCLUSTERS = 0xffff_ffff;
 const OFFSET_HIGH = 0x00ff_ffff;
 const OFFSET_LOW = 0xffff_fe00;
 
-/** What an L2 entry says about its cluster. */
-export const kind = { UNALLOCATED: 0, ZERO_PLAIN: 1, ZERO_ALLOCATED: 2, NORMAL: 3, COMPRESSED: 4 } as const;
+/** With extended L2 entries a cluster has this many parts that are allocated and zeroed one by one. */
+const SUBCLUSTERS = 32;
+
+/**
+ * What the tables say about a cluster, or about a part of it with extended L2 entries. RESERVED: nothing is here, though
+ * the cluster has a place in the file.
+ */
+export const kind = {
+  UNALLOCATED: 0,
+  ZERO_PLAIN: 1,
+  ZERO_ALLOCATED: 2,
+  NORMAL: 3,
+  COMPRESSED: 4,
+  RESERVED: 5,
+} as const;
 export type ClusterKind = (typeof kind)[keyof typeof kind];
+
+/** Nothing of the image's own is there: what backs it shows. */
+export function isEmpty(found: ClusterKind): boolean {
+  return found === kind.UNALLOCATED || found === kind.RESERVED;
+}
 
 /** Where guest data lies: the L1 table, the L2 tables behind a cache of their slices. */
 export class ClusterMap {
   readonly #image: Qcow2Image;
   readonly #refcounts: Refcounts;
   readonly cache: MetadataCache;
+  /** Bytes of an L2 entry: 16 where it is an extended one. */
+  readonly entryBytes: 8 | 16;
   /** Entries of an L2 table. */
   readonly entries: number;
+  /** Bytes that are allocated and zeroed at once: the cluster size unless L2 entries are extended. */
+  readonly subclusterSize: number;
   readonly #perSlice: number;
   readonly #dataIsExternal: boolean;
   readonly #compressedShift: number;
@@ -55,8 +78,10 @@ export class ClusterMap {
     this.#refcounts = refcounts;
     const slice = Math.min(image.clusterSize, sliceBytes);
     this.cache = new MetadataCache(image, slice, Math.ceil(cacheBytes / slice));
-    this.entries = image.clusterSize / 8;
-    this.#perSlice = slice / 8;
+    this.entryBytes = image.extended ? 16 : 8;
+    this.entries = image.clusterSize / this.entryBytes;
+    this.subclusterSize = image.clusterSize / (image.extended ? SUBCLUSTERS : 1);
+    this.#perSlice = slice / this.entryBytes;
     this.#dataIsExternal = dataIsExternal;
     this.#compressedShift = 62 - (image.header.clusterBits - 8);
     this.l1 = new Float64Array(0);
@@ -146,12 +171,6 @@ export class ClusterMap {
     return true;
   }
 
-  /** Looks up one cluster whose slice is in memory. */
-  inspect(offset: number): ClusterKind {
-    if (!this.lookupCached(offset, 1)) throw new IoError(errno.EIO, 'The L2 table is not in memory');
-    return this.kind;
-  }
-
   *lookup(offset: number, bytes: number): Task {
     if (this.lookupCached(offset, bytes)) return;
     const table = yield* this.cache.get(this.#sliceOffset(offset));
@@ -159,6 +178,10 @@ export class ClusterMap {
   }
 
   #examine(table: CachedTable, offset: number, bytes: number): void {
+    if (this.entryBytes === 16) {
+      this.#examineSubclusters(table, offset, bytes);
+      return;
+    }
     const { clusterSize } = this.#image;
     const { view } = table;
     const first = this.#indexInSlice(offset);
@@ -176,11 +199,7 @@ export class ClusterMap {
     } else {
       this.host = base + within;
       if (found === kind.NORMAL || found === kind.ZERO_ALLOCATED) {
-        if (base % clusterSize !== 0) {
-          throw this.#image.corrupt(
-            `${found === kind.NORMAL ? 'Cluster allocation offset' : 'Preallocated zero cluster offset'} 0x${base.toString(16)} unaligned (L2 offset: 0x${table.offset.toString(16)}, L2 index: 0x${first.toString(16)})`,
-          );
-        }
+        if (base % clusterSize !== 0) throw this.#unaligned(table, first, found, base);
         const wanted = high;
         for (let next = base + clusterSize; count < most; count++, next += clusterSize) {
           const at = (first + count) * 8;
@@ -203,15 +222,90 @@ export class ClusterMap {
     this.length = Math.min(bytes, count * clusterSize - within);
   }
 
+  #unaligned(table: CachedTable, index: number, found: ClusterKind, base: number): IoError {
+    return this.#image.corrupt(
+      `${found === kind.NORMAL ? 'Cluster allocation offset' : 'Preallocated zero cluster offset'} 0x${base.toString(16)} unaligned (L2 offset: 0x${table.offset.toString(16)}, L2 index: 0x${index.toString(16)})`,
+    );
+  }
+
+  /** Extended L2 entries: runs of subclusters of one kind, over the clusters that go on in the file. */
+  #examineSubclusters(table: CachedTable, offset: number, bytes: number): void {
+    const { clusterSize } = this.#image;
+    const { view } = table;
+    const first = this.#indexInSlice(offset);
+    const within = offset % clusterSize;
+    const high = view.getUint32(first * 16);
+    const low = view.getUint32(first * 16 + 4);
+    this.copied = high >= COPIED;
+    if ((high & COMPRESSED) !== 0) {
+      this.kind = kind.COMPRESSED;
+      this.#examineCompressed(high, low);
+      this.length = Math.min(bytes, clusterSize - within);
+      return;
+    }
+    const base = (high & OFFSET_HIGH) * 2 ** 32 + ((low & OFFSET_LOW) >>> 0);
+    if (base % clusterSize !== 0) throw this.#unaligned(table, first, kind.NORMAL, base);
+    const start = Math.floor(within / this.subclusterSize);
+    const found = this.#subclusterKind(table, first, start);
+    this.kind = found;
+    this.host = base + within;
+    const placed = this.#hasPlace(high, low);
+    let end = this.#runEnd(table, first, start, found);
+    let covered = end * this.subclusterSize - within;
+    for (let index = first + 1; end === SUBCLUSTERS && covered < bytes && index < this.#perSlice; index++) {
+      const next = placed ? base + (index - first) * clusterSize : 0;
+      const nextHigh = view.getUint32(index * 16);
+      if (
+        nextHigh >>> 24 !== high >>> 24 ||
+        (nextHigh & OFFSET_HIGH) !== Math.floor(next / 2 ** 32) ||
+        (view.getUint32(index * 16 + 4) & OFFSET_LOW) >>> 0 !== next >>> 0
+      ) {
+        break;
+      }
+      end = this.#runEnd(table, index, 0, found);
+      covered += end * this.subclusterSize;
+    }
+    this.length = Math.min(bytes, covered);
+  }
+
+  /** Where the run of subclusters of one kind ends that may begin at `start`. */
+  #runEnd(table: CachedTable, index: number, start: number, wanted: ClusterKind): number {
+    let end = start;
+    while (end < SUBCLUSTERS && this.#subclusterKind(table, index, end) === wanted) end++;
+    return end;
+  }
+
+  #subclusterKind(table: CachedTable, index: number, number: number): ClusterKind {
+    const { view } = table;
+    const zero = view.getUint32(index * 16 + 8);
+    const allocated = view.getUint32(index * 16 + 12);
+    const placed = this.#hasPlace(view.getUint32(index * 16), view.getUint32(index * 16 + 4));
+    if ((zero & allocated) !== 0 || (allocated !== 0 && !placed)) {
+      throw this.#image.corrupt(
+        `Invalid subcluster allocation (L2 offset: 0x${table.offset.toString(16)}, L2 index: 0x${index.toString(16)})`,
+      );
+    }
+    if (((allocated >>> number) & 1) !== 0) return kind.NORMAL;
+    if (((zero >>> number) & 1) !== 0) return placed ? kind.ZERO_ALLOCATED : kind.ZERO_PLAIN;
+    return placed ? kind.RESERVED : kind.UNALLOCATED;
+  }
+
+  #hasPlace(high: number, low: number): boolean {
+    return (high & OFFSET_HIGH) !== 0 || (low & OFFSET_LOW) !== 0 || (this.#dataIsExternal && high >= COPIED);
+  }
+
   #kindOf(high: number, low: number): ClusterKind {
     if ((high & COMPRESSED) !== 0) return kind.COMPRESSED;
-    const hasOffset =
-      (high & OFFSET_HIGH) !== 0 || (low & OFFSET_LOW) !== 0 || (this.#dataIsExternal && high >= COPIED);
+    const hasOffset = this.#hasPlace(high, low);
+    if (this.entryBytes === 16) return hasOffset ? kind.NORMAL : kind.UNALLOCATED;
     if ((low & ZERO) !== 0 && this.#image.header.version >= 3) return hasOffset ? kind.ZERO_ALLOCATED : kind.ZERO_PLAIN;
     return hasOffset ? kind.NORMAL : kind.UNALLOCATED;
   }
 
-  /** What an entry of an L2 table says, wherever the table lies. */
+  /**
+   * What an entry of an L2 table holds on to, wherever the table lies. With extended entries NORMAL is all that has a
+   * place, whatever its subclusters are.
+   */
   decode(high: number, low: number): { readonly kind: ClusterKind; readonly host: number; readonly bytes: number } {
     const found = this.#kindOf(high, low);
     if (found === kind.COMPRESSED) {
@@ -223,6 +317,61 @@ export class ClusterMap {
       host: (high & OFFSET_HIGH) * 2 ** 32 + ((low & OFFSET_LOW) >>> 0),
       bytes: this.#image.clusterSize,
     };
+  }
+
+  /** {@link decode} of an entry of a slice. */
+  at(slice: CachedTable, index: number): ReturnType<ClusterMap['decode']> {
+    const at = index * this.entryBytes;
+    return this.decode(slice.view.getUint32(at), slice.view.getUint32(at + 4));
+  }
+
+  /** Rewrites an entry; its subclusters stay what they are. */
+  put(slice: CachedTable, index: number, high: number, low: number): void {
+    slice.view.setUint32(index * this.entryBytes, high >>> 0);
+    slice.view.setUint32(index * this.entryBytes + 4, low >>> 0);
+    this.cache.markDirty(slice);
+  }
+
+  /** Points an entry to the cluster at `host`, which belongs to nobody else. */
+  place(slice: CachedTable, index: number, host: number): void {
+    this.put(slice, index, Math.floor(host / 2 ** 32) | COPIED, host);
+  }
+
+  /** Has a cluster read as zeroes; what it has a place for stays its own. */
+  zero(slice: CachedTable, index: number): void {
+    if (this.entryBytes === 16) this.putSubclusters(slice, index, ALL_SUBCLUSTERS, 0);
+    else this.put(slice, index, slice.view.getUint32(index * 8), slice.view.getUint32(index * 8 + 4) | ZERO);
+  }
+
+  /** Empties an entry: what backs the image shows, or zeroes where `zero` is set. */
+  clear(slice: CachedTable, index: number, zero: boolean): void {
+    this.put(slice, index, 0, zero && this.entryBytes === 8 ? ZERO : 0);
+    this.putSubclusters(slice, index, zero ? ALL_SUBCLUSTERS : 0, 0);
+  }
+
+  /** The subclusters of an entry that read as zeroes, a bit each. */
+  zeroSubclusters(slice: CachedTable, index: number): number {
+    return this.entryBytes === 16 ? slice.view.getUint32(index * 16 + 8) : 0;
+  }
+
+  /** The subclusters of an entry that are in the file, a bit each. */
+  allocatedSubclusters(slice: CachedTable, index: number): number {
+    return this.entryBytes === 16 ? slice.view.getUint32(index * 16 + 12) : 0;
+  }
+
+  /** Says what the subclusters of an entry are; entries that are not extended have none. */
+  putSubclusters(slice: CachedTable, index: number, zero: number, allocated: number): void {
+    if (this.entryBytes === 8) return;
+    slice.view.setUint32(index * 16 + 8, zero >>> 0);
+    slice.view.setUint32(index * 16 + 12, allocated >>> 0);
+    this.cache.markDirty(slice);
+  }
+
+  /** A bit for each subcluster of its cluster that lies between two offsets in it. */
+  subclusterBits(from: number, end: number): number {
+    const first = Math.floor(from / this.subclusterSize);
+    const last = Math.ceil(end / this.subclusterSize);
+    return last <= first ? 0 : ((ALL_SUBCLUSTERS >>> (SUBCLUSTERS - last + first)) << first) >>> 0;
   }
 
   /** A compressed cluster's entry: an offset of 62 - (cluster_bits - 8) bits, then the number of further sectors. */

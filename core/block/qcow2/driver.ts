@@ -7,10 +7,18 @@ import type { BlockNode } from '../node.ts';
 import { BlockOptions } from '../options.ts';
 import { start, startFor, type Task } from '../pending.ts';
 import { check } from './check.ts';
+import type { DiscardPolicy } from './clearing.ts';
 import { compressionOf } from './compression.ts';
-import { incompatible, isQcow2, parseHeader, type Qcow2Header, serializeHeader } from './header.ts';
+import {
+  incompatible,
+  isQcow2,
+  MIN_EXTENDED_CLUSTER,
+  parseHeader,
+  type Qcow2Header,
+  serializeHeader,
+} from './header.ts';
 import { Qcow2Image } from './image.ts';
-import { type DiscardPolicy, Qcow2Node } from './node.ts';
+import { Qcow2Node } from './node.ts';
 import { refcountWidths } from './refcount-width.ts';
 
 const HEAD_BYTES = 65536;
@@ -74,7 +82,7 @@ async function open(context: OpenContext): Promise<BlockNode> {
   if ((header.incompatible & incompatible.DATA_FILE) !== 0) image.data = await dataFile(context, header, file);
   else if (options.hasChild('data-file'))
     throw new BlockError("'data-file' can only be set for images with an external data file");
-  const fullCover = Math.ceil(header.size / image.clusterSize) * 8;
+  const fullCover = Math.ceil(header.size / image.clusterSize) * (image.extended ? 16 : 8);
   const node = new Qcow2Node(
     graph,
     context.driver,
@@ -218,6 +226,7 @@ interface CreateOptions {
   readonly clusterBits: number;
   readonly refcountOrder: number;
   readonly lazy: boolean;
+  readonly extended: boolean;
   readonly preallocation: 'off' | 'metadata' | 'falloc' | 'full';
   readonly compression: 'zlib' | 'zstd';
   readonly backingFile: string | undefined;
@@ -258,8 +267,16 @@ function takeCreateOptions(options: BlockOptions): CreateOptions {
       'Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 or greater)',
     );
   }
-  if (either(key => options.bool(key), 'extended-l2', 'extended_l2') === true) {
-    throw new BlockError('Extended L2 entries are not supported', { code: 'ERR_QCOW2_FEATURE' });
+  const extended = either(key => options.bool(key), 'extended-l2', 'extended_l2') ?? false;
+  if (extended && version < 3) {
+    throw new BlockError(
+      'Extended L2 entries are only supported with compatibility level 1.1 and above (use version=v3 or greater)',
+    );
+  }
+  if (extended && clusterSize < MIN_EXTENDED_CLUSTER) {
+    throw new BlockError(
+      `Extended L2 entries are only supported with cluster sizes of at least ${MIN_EXTENDED_CLUSTER} bytes`,
+    );
   }
   if (options.hasChild('encrypt') || options.has('encryption'))
     throw new BlockError('Encrypted qcow2 images are not supported');
@@ -268,7 +285,7 @@ function takeCreateOptions(options: BlockOptions): CreateOptions {
   if (backingFormat !== undefined && backingFile === undefined)
     throw new BlockError('Backing format cannot be used without backing file');
   const preallocationName = options.choice('preallocation', ['off', 'metadata', 'falloc', 'full']) ?? 'off';
-  if (preallocationName !== 'off' && backingFile !== undefined) {
+  if (preallocationName !== 'off' && backingFile !== undefined && !extended) {
     throw new BlockError('Backing file and preallocation can only be used at the same time if extended_l2 is enabled');
   }
   const compression =
@@ -289,6 +306,7 @@ function takeCreateOptions(options: BlockOptions): CreateOptions {
     clusterBits,
     refcountOrder,
     lazy,
+    extended,
     preallocation: preallocationName,
     compression,
     backingFile,
@@ -317,7 +335,8 @@ async function create(graph: BlockGraph, options: BlockOptions): Promise<void> {
     snapshotsOffset: 0,
     incompatible:
       (wanted.dataFile === undefined ? 0 : incompatible.DATA_FILE) |
-      (wanted.compression === 'zstd' ? incompatible.COMPRESSION : 0),
+      (wanted.compression === 'zstd' ? incompatible.COMPRESSION : 0) |
+      (wanted.extended ? incompatible.EXTENDED_L2 : 0),
     compatible: wanted.lazy ? 1 : 0,
     autoclear: wanted.dataFileRaw ? 2 : 0,
     refcountOrder: wanted.refcountOrder,

@@ -10,7 +10,11 @@ export const compatible = { LAZY_REFCOUNTS: 1 } as const;
 export const autoclear = { BITMAPS: 1, DATA_FILE_RAW: 2 } as const;
 
 const KNOWN_INCOMPATIBLE =
-  incompatible.DIRTY | incompatible.CORRUPT | incompatible.DATA_FILE | incompatible.COMPRESSION;
+  incompatible.DIRTY |
+  incompatible.CORRUPT |
+  incompatible.DATA_FILE |
+  incompatible.COMPRESSION |
+  incompatible.EXTENDED_L2;
 
 /** What the features are called in the image's own table of their names. */
 const FEATURE_NAMES: readonly (readonly [type: number, bit: number, name: string])[] = [
@@ -52,6 +56,8 @@ const MAX_REFCOUNT_TABLE = 8 << 20;
 export const MAX_L1_BYTES = 32 << 20;
 export const MAX_SNAPSHOTS = 65536;
 const MAX_BACKING_NAME = 1023;
+/** A subcluster has at least a sector. */
+export const MIN_EXTENDED_CLUSTER = 32 * 512;
 
 interface Fields {
   readonly magic: number;
@@ -256,7 +262,10 @@ function checkTables(header: Qcow2Header): void {
   if (snapshotCount > MAX_SNAPSHOTS) throw new BlockError('Snapshot table too large');
   checkTable('Snapshot table', header.snapshotsOffset, snapshotCount * 40, MAX_SNAPSHOTS * 1024, clusterSize);
   checkTable('Active L1 table', l1Offset, l1Size * 8, MAX_L1_BYTES, clusterSize);
-  const needed = Math.ceil(size / (clusterSize * (clusterSize / 8)));
+  const extended = (header.incompatible & incompatible.EXTENDED_L2) !== 0;
+  if (extended && clusterSize < MIN_EXTENDED_CLUSTER)
+    throw new BlockError(`Unsupported subcluster size: ${clusterSize / 32}`);
+  const needed = Math.ceil(size / (clusterSize * (clusterSize / (extended ? 16 : 8))));
   if (l1Size < needed) throw new BlockError('L1 table is too small');
 }
 

@@ -1,7 +1,7 @@
 import { errno, IoError } from '../io-error.ts';
 import { IoVector } from '../io-vector.ts';
 import type { BlockNode } from '../node.ts';
-import type { Task } from '../pending.ts';
+import type { Pending, Task } from '../pending.ts';
 import { autoclear, headerOffset, incompatible, type Qcow2Header, serializeHeader } from './header.ts';
 
 /** What all parts of an open image share: its file, its header, and the knowledge of where its tables lie. */
@@ -9,6 +9,8 @@ export class Qcow2Image {
   file: BlockNode;
   /** Where guest data lies if that is not `file`. */
   data: BlockNode | undefined;
+  /** What guest data is enciphered with. */
+  cipher: undefined;
   readonly header: Qcow2Header;
   readonly clusterSize: number;
   /** The numbers of the clusters that hold tables: no guest data may be written there. */
@@ -22,6 +24,11 @@ export class Qcow2Image {
     this.file = file;
     this.header = header;
     this.clusterSize = 2 ** header.clusterBits;
+  }
+
+  /** L2 entries say of each 32nd part of a cluster whether it is there. */
+  get extended(): boolean {
+    return (this.header.incompatible & incompatible.EXTENDED_L2) !== 0;
   }
 
   /** Others may read the data file as a raw image. */
@@ -75,6 +82,21 @@ export class Qcow2Image {
     } catch {
       // The image is out of use in any case.
     }
+  }
+
+  /** What was never written in the file reads as zeroes to the guest. */
+  get holesAreZero(): boolean {
+    return this.data === undefined && this.cipher === undefined;
+  }
+
+  /** Reads guest data that lies at `host`. */
+  readData(host: number, bytes: number, iov: IoVector, at: number): Pending {
+    return (this.data ?? this.file).readv(host, bytes, iov, at);
+  }
+
+  /** Writes guest data to where it is to lie. */
+  writeData(host: number, bytes: number, iov: IoVector, at: number): Pending {
+    return (this.data ?? this.file).writev(host, bytes, iov, at);
   }
 
   *read(offset: number, bytes: number): Task<Uint8Array> {

@@ -46,7 +46,7 @@ function* shrink(node: Qcow2Node, size: number, before: number, tables: number):
   const { clusterSize } = image;
   const keep = Math.ceil(size / clusterSize) * clusterSize;
   const end = Math.ceil(before / clusterSize) * clusterSize;
-  yield* node.discardClusters(keep, end - keep, true, 'request');
+  yield* node.clearing.discard(keep, end - keep, true, 'request');
   yield* node.exclusively(dropTables(node, tables));
   // The rest of the last cluster must be zero if the image grows again.
   if (size % clusterSize !== 0) {
@@ -97,7 +97,7 @@ export function* preallocate(node: Qcow2Node, from: number, end: number, mode: P
   const start = from - (from % clusterSize);
   let last = 0;
   for (let at = start; at < end; ) {
-    const { host, bytes } = yield* node.exclusively(node.preallocateSome(at, end - at));
+    const { host, bytes } = yield* node.exclusively(node.writer.preallocate(at, end - at));
     if (mode === 'full' && bytes > 0) yield* writeZeroes(node, host, bytes);
     last = Math.max(last, host + bytes);
     at += Math.max(bytes, clusterSize);

@@ -246,7 +246,7 @@ export class Snapshots {
       for (let at = 0; at < clusterSize; at += map.cache.entrySize) {
         // A copy, since what follows may push the slice out of memory.
         const view = new DataView((yield* map.cache.get(table + at)).bytes.slice().buffer);
-        for (let entry = 0; entry < view.byteLength; entry += 8) {
+        for (let entry = 0; entry < view.byteLength; entry += map.entryBytes) {
           const found = map.decode(view.getUint32(entry), view.getUint32(entry + 4));
           if (found.kind === kind.COMPRESSED) {
             const first = Math.floor(found.host / clusterSize);
@@ -270,13 +270,13 @@ export class Snapshots {
       if (table === 0) continue;
       const own = (yield* refcounts.get(table / clusterSize)) === 1;
       for (let at = 0; at < clusterSize; at += map.cache.entrySize) {
-        const entries = map.cache.entrySize / 8;
+        const entries = map.cache.entrySize / map.entryBytes;
         const flags = new Uint8Array(entries);
         const before = new DataView((yield* map.cache.get(table + at)).bytes.slice().buffer);
         let changed = false;
         for (let entry = 0; entry < entries; entry++) {
-          const high = before.getUint32(entry * 8);
-          const found = map.decode(high, before.getUint32(entry * 8 + 4));
+          const high = before.getUint32(entry * map.entryBytes);
+          const found = map.decode(high, before.getUint32(entry * map.entryBytes + 4));
           if (found.kind !== kind.NORMAL && found.kind !== kind.ZERO_ALLOCATED) continue;
           const copied = (yield* refcounts.get(found.host / clusterSize)) === 1;
           flags[entry] = copied ? 1 : 2;
@@ -286,8 +286,9 @@ export class Snapshots {
         const slice = yield* map.cache.get(table + at);
         for (const [entry, flag] of flags.entries()) {
           if (flag === 0) continue;
-          const high = slice.view.getUint32(entry * 8) & ~COPIED;
-          slice.view.setUint32(entry * 8, (flag === 1 ? high | COPIED : high) >>> 0);
+          const at = entry * map.entryBytes;
+          const high = slice.view.getUint32(at) & ~COPIED;
+          slice.view.setUint32(at, (flag === 1 ? high | COPIED : high) >>> 0);
         }
         map.cache.markDirty(slice);
       }

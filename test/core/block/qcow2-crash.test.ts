@@ -7,10 +7,11 @@ import { start, startFor } from '../../../core/block/pending.ts';
 import { checkImage } from '../../../core/block/qcow2/driver.ts';
 import { Qcow2Node } from '../../../core/block/qcow2/node.ts';
 import { CrashDisk } from './crash-disk.ts';
-import { imageFolder, noQemuImg, openQcow2, qemuCheck, qemuImg, quietGraph, randomNumbers } from './images.ts';
+import { imageFolder, noQemuImg, noZstd, openQcow2, qemuCheck, qemuImg, quietGraph, randomNumbers } from './images.ts';
 
 const folder = imageFolder();
 t.teardown(() => folder.remove());
+t.setTimeout(300_000);
 
 const SIZE = 2 << 20;
 const SETTINGS = {
@@ -55,8 +56,11 @@ for (const variant of [
   'cluster_size=512,refcount_bits=8',
   'lazy_refcounts=on,cluster_size=4k',
   'cluster_size=64k',
+  'extended_l2=on,cluster_size=16k',
+  'compression_type=zstd,cluster_size=4k',
 ]) {
-  t.test(`the power may fail at any moment: ${variant}`, { skip: noQemuImg }, async t => {
+  const skip = noQemuImg || (variant.includes('zstd') && noZstd);
+  t.test(`the power may fail at any moment: ${variant}`, { skip }, async t => {
     const file = folder.file('crash.qcow2');
     qemuImg('create', '-q', '-f', 'qcow2', '-o', variant, file, String(SIZE));
     const { graph } = quietGraph();
@@ -90,6 +94,13 @@ for (const variant of [
         } else if (what < 11) {
           expected.write(offset, bytes, 0);
           batch.push(node.writeZeroes(offset, bytes, random(2) === 0 ? writeFlag.MAY_UNMAP : 0));
+        } else {
+          const { clusterSize } = node;
+          const cluster = offset - (offset % clusterSize);
+          expected.write(cluster, clusterSize, value);
+          batch.push(
+            node.writev(cluster, clusterSize, IoVector.of(Buffer.alloc(clusterSize, value)), 0, writeFlag.COMPRESSED),
+          );
         }
       }
       await Promise.all(batch);
@@ -116,7 +127,7 @@ for (const variant of [
     }
     let lost = 0;
     let damaged = 0;
-    for (let crash = 0; crash < 40; crash++) {
+    for (let crash = 0; crash < 30; crash++) {
       const end = 2 + random(disk.log.length - 2);
       fs.writeFileSync(file, disk.after(end, random));
       const lazy = variant.startsWith('lazy');

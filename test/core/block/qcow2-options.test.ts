@@ -38,6 +38,13 @@ const VARIANTS: readonly string[] = [
   'data_file,lazy_refcounts=on,backing',
   'data_file,data_file_raw=on',
   'data_file,data_file_raw=on,preallocation=metadata',
+  'extended_l2=on',
+  'extended_l2=on,cluster_size=16k',
+  'extended_l2=on,cluster_size=2M,lazy_refcounts=on',
+  'extended_l2=on,cluster_size=128k,compression_type=zstd,backing',
+  'extended_l2=on,backing,preallocation=metadata',
+  'extended_l2=on,data_file,backing,cluster_size=32k',
+  'extended_l2=on,data_file,data_file_raw=on',
 ];
 
 /** An image of that variant, and what is in it. */

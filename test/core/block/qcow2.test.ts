@@ -78,81 +78,83 @@ t.test('compressed clusters of ours are read by qemu-img', { skip: noQemuImg }, 
   await graph.close();
 });
 
-t.test('internal snapshots: made, applied, deleted, ours and theirs', { skip: noQemuImg }, async t => {
-  const file = folder.file('snap.qcow2');
-  qemuImg('create', '-q', '-f', 'qcow2', file, '8M');
-  const { graph } = quietGraph();
-  const node = await openQcow2(graph, file);
-  const write = (offset: number, value: number): Promise<void> =>
-    Promise.resolve(node.writev(offset, 100_000, IoVector.of(Buffer.alloc(100_000, value))));
-  const first = async (): Promise<number> => {
-    const byte = Buffer.alloc(1);
-    await node.readv(70_000, 1, IoVector.of(byte));
-    return byte[0] ?? -1;
-  };
-  await write(0, 1);
-  const when = { dateSeconds: 1_700_000_000, dateNanoseconds: 5, vmClockNs: 123 };
-  const vmState = Buffer.alloc(200_000, 0x5a);
-  await node.writeVmState(0, IoVector.of(vmState));
-  await startFor(node.exclusively(node.snapshots.create({ name: 'one', vmStateSize: vmState.length, ...when })));
-  await start(node.discardClusters(node.vmStateOffset, vmState.length, true, 'other'));
-  await write(0, 2);
-  await write(3 << 20, 3);
-  await startFor(node.exclusively(node.snapshots.create({ name: 'two', vmStateSize: 0, ...when })));
-  await write(0, 4);
-  t.match(await checkImage(node, false), { corruptions: 0, leaks: 0 });
-  const one = node.snapshots.find('one');
-  const two = node.snapshots.find('2');
-  if (one === undefined || two === undefined) throw new Error('a snapshot is missing');
-  await start(node.exclusively(node.snapshots.apply(one)));
-  t.equal(await first(), 1);
-  const restored = Buffer.alloc(vmState.length);
-  await node.readVmState(0, IoVector.of(restored));
-  t.equal(restored.compare(vmState), 0, 'with the state of the machine');
-  await start(node.exclusively(node.snapshots.apply(two)));
-  t.equal(await first(), 2);
-  await start(node.exclusively(node.snapshots.remove(one)));
-  t.match(await checkImage(node, false), { corruptions: 0, leaks: 0 });
-  await graph.released(node);
-  t.equal(qemuCheck(file).status, 0);
-  t.match(qemuImg('snapshot', '-l', file), /2\s+two/);
-  qemuImg('snapshot', '-c', 'three', file);
-  qemuImg('snapshot', '-d', 'two', file);
-  const again = await openQcow2(graph, file);
-  t.same(
-    again.snapshots.list.map(({ name }) => name),
-    ['three'],
-  );
-  await graph.released(again);
-  await graph.close();
-});
+for (const options of ['cluster_size=64k', 'extended_l2=on', 'extended_l2=on,cluster_size=16k'])
+  t.test(`internal snapshots: made, applied, deleted, ours and theirs: ${options}`, { skip: noQemuImg }, async t => {
+    const file = folder.file('snap.qcow2');
+    qemuImg('create', '-q', '-f', 'qcow2', '-o', options, file, '8M');
+    const { graph } = quietGraph();
+    const node = await openQcow2(graph, file);
+    const write = (offset: number, value: number): Promise<void> =>
+      Promise.resolve(node.writev(offset, 100_000, IoVector.of(Buffer.alloc(100_000, value))));
+    const first = async (): Promise<number> => {
+      const byte = Buffer.alloc(1);
+      await node.readv(70_000, 1, IoVector.of(byte));
+      return byte[0] ?? -1;
+    };
+    await write(0, 1);
+    const when = { dateSeconds: 1_700_000_000, dateNanoseconds: 5, vmClockNs: 123 };
+    const vmState = Buffer.alloc(200_000, 0x5a);
+    await node.writeVmState(0, IoVector.of(vmState));
+    await startFor(node.exclusively(node.snapshots.create({ name: 'one', vmStateSize: vmState.length, ...when })));
+    await start(node.clearing.discard(node.vmStateOffset, vmState.length, true, 'other'));
+    await write(0, 2);
+    await write(3 << 20, 3);
+    await startFor(node.exclusively(node.snapshots.create({ name: 'two', vmStateSize: 0, ...when })));
+    await write(0, 4);
+    t.match(await checkImage(node, false), { corruptions: 0, leaks: 0 });
+    const one = node.snapshots.find('one');
+    const two = node.snapshots.find('2');
+    if (one === undefined || two === undefined) throw new Error('a snapshot is missing');
+    await start(node.exclusively(node.snapshots.apply(one)));
+    t.equal(await first(), 1);
+    const restored = Buffer.alloc(vmState.length);
+    await node.readVmState(0, IoVector.of(restored));
+    t.equal(restored.compare(vmState), 0, 'with the state of the machine');
+    await start(node.exclusively(node.snapshots.apply(two)));
+    t.equal(await first(), 2);
+    await start(node.exclusively(node.snapshots.remove(one)));
+    t.match(await checkImage(node, false), { corruptions: 0, leaks: 0 });
+    await graph.released(node);
+    t.equal(qemuCheck(file).status, 0);
+    t.match(qemuImg('snapshot', '-l', file), /2\s+two/);
+    qemuImg('snapshot', '-c', 'three', file);
+    qemuImg('snapshot', '-d', 'two', file);
+    const again = await openQcow2(graph, file);
+    t.same(
+      again.snapshots.list.map(({ name }) => name),
+      ['three'],
+    );
+    await graph.released(again);
+    await graph.close();
+  });
 
-t.test('longer, shorter, and longer again', { skip: noQemuImg }, async t => {
-  const file = folder.file('size.qcow2');
-  qemuImg('create', '-q', '-f', 'qcow2', '-o', 'cluster_size=512', file, '1M');
-  const { graph } = quietGraph();
-  const node = await openQcow2(graph, file);
-  await node.writev(0, 1 << 20, IoVector.of(Buffer.alloc(1 << 20, 9)));
-  await node.truncate(64 << 20);
-  await node.writev(63 << 20, 512, IoVector.of(Buffer.alloc(512, 8)));
-  await node.truncate(100 << 10);
-  await node.truncate(1 << 20, { preallocation: 'metadata' });
-  const data = Buffer.alloc(1 << 20, 1);
-  await node.readv(0, data.length, IoVector.of(data));
-  t.equal(
-    data.subarray(0, 100 << 10).every(byte => byte === 9),
-    true,
-  );
-  t.equal(
-    data.subarray(100 << 10).every(byte => byte === 0),
-    true,
-    'what was cut off does not come back',
-  );
-  t.match(await checkImage(node, false), { corruptions: 0, leaks: 0 });
-  await graph.released(node);
-  t.equal(qemuCheck(file).status, 0);
-  await graph.close();
-});
+for (const options of ['cluster_size=512', 'extended_l2=on,cluster_size=16k'])
+  t.test(`longer, shorter, and longer again: ${options}`, { skip: noQemuImg }, async t => {
+    const file = folder.file('size.qcow2');
+    qemuImg('create', '-q', '-f', 'qcow2', '-o', options, file, '1M');
+    const { graph } = quietGraph();
+    const node = await openQcow2(graph, file);
+    await node.writev(0, 1 << 20, IoVector.of(Buffer.alloc(1 << 20, 9)));
+    await node.truncate(64 << 20);
+    await node.writev(63 << 20, 512, IoVector.of(Buffer.alloc(512, 8)));
+    await node.truncate(100 << 10);
+    await node.truncate(1 << 20, { preallocation: 'metadata' });
+    const data = Buffer.alloc(1 << 20, 1);
+    await node.readv(0, data.length, IoVector.of(data));
+    t.equal(
+      data.subarray(0, 100 << 10).every(byte => byte === 9),
+      true,
+    );
+    t.equal(
+      data.subarray(100 << 10).every(byte => byte === 0),
+      true,
+      'what was cut off does not come back',
+    );
+    t.match(await checkImage(node, false), { corruptions: 0, leaks: 0 });
+    await graph.released(node);
+    t.equal(qemuCheck(file).status, 0);
+    await graph.close();
+  });
 
 t.test('images of our own making', { skip: noQemuImg }, async t => {
   const { graph } = quietGraph();
@@ -162,6 +164,8 @@ t.test('images of our own making', { skip: noQemuImg }, async t => {
     { 'cluster-size': 4096, 'refcount-bits': 1 },
     { preallocation: 'full' },
     { 'lazy-refcounts': true },
+    { 'extended-l2': true },
+    { 'extended-l2': true, 'cluster-size': 16384, preallocation: 'metadata' },
   ]) {
     const file = folder.file('made.qcow2');
     await graph.driver('file').create?.(
@@ -216,6 +220,25 @@ t.test('damage is found, said and contained', { skip: noQemuImg }, async t => {
   t.equal(reader.readOnly, true, 'but can be read');
   await graph.released(reader);
   t.same(graph.nodes(), [], 'nothing stays open');
+  await graph.close();
+});
+
+t.test('subclusters that are there and zero at once are damage', { skip: noQemuImg }, async t => {
+  const file = folder.file('both.qcow2');
+  qemuImg('create', '-q', '-f', 'qcow2', '-o', 'extended_l2=on', file, '8M');
+  const { graph, warnings } = quietGraph();
+  let node = await openQcow2(graph, file);
+  await node.writev(0, 4096, IoVector.of(Buffer.alloc(4096, 1)));
+  const l2 = node.map.l1[0] ?? 0;
+  await graph.released(node);
+  const fd = fs.openSync(file, 'r+');
+  fs.writeSync(fd, Buffer.from([0, 0, 0, 1, 0, 0, 0, 3]), 0, 8, l2 + 8);
+  fs.closeSync(fd);
+  t.equal(qemuCheck(file).status, 2, 'qemu-img says so too');
+  node = await openQcow2(graph, file);
+  t.match(await checkImage(node, false), { corruptions: 1 });
+  await t.rejects(async () => node.readv(0, 512, IoVector.of(Buffer.alloc(512))), { code: 'ERR_BLOCK_EIO' });
+  t.match(warnings.at(-1), /Invalid subcluster allocation/);
   await graph.close();
 });
 
