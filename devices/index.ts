@@ -31,6 +31,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['am53c974', () => import('./esp/am53c974.ts')],
   ['dc390', () => import('./esp/dc390.ts')],
   ['ioapic', () => import('./ioapic.ts')],
+  ['ivshmem-plain ivshmem-doorbell', () => import('./ivshmem/ivshmem.ts')],
   ['isa-debug-exit', () => import('./isa-debug-exit.ts')],
   ['isa-debugcon', () => import('./debugcon.ts')],
   ['isa-i8259', () => import('./i8259.ts')],

@@ -1,4 +1,5 @@
 import { openSync } from 'node:fs';
+import { SouthbridgeError } from '../errors.ts';
 import { hostPath } from '../host/fd-sets.ts';
 import { writeFully } from '../host/files.ts';
 
@@ -43,6 +44,7 @@ export abstract class Chardev {
   #user: CharUser | undefined;
   #userOpen = false;
   #held: Buffer = Buffer.alloc(0);
+  #delivered = 0;
   #open = false;
   #pumping = false;
   #closedBehindInput = false;
@@ -142,12 +144,38 @@ export abstract class Chardev {
       if (room <= 0) break;
       const piece = this.#held.subarray(0, room);
       this.#held = this.#held.subarray(piece.length);
+      this.#delivered += piece.length;
       this.#user.receive(piece);
     }
     this.#pumping = false;
     if (this.#held.length > 0) return;
     if (this.#closedBehindInput) this.closed();
     else this.resumeInput();
+  }
+
+  /**
+   * Fills `target` before it returns, without the event loop: for a device that cannot be made before its peer has spoken. Only
+   * while there is no user.
+   * @throws SouthbridgeError ERR_CHARDEV where there is no peer, or it goes or stays silent
+   */
+  receiveNow(target: Uint8Array): void {
+    for (let filled = 0; filled < target.length; ) {
+      if (this.#held.length === 0) this.pull();
+      const piece = this.#held.subarray(0, target.length - filled);
+      target.set(piece, filled);
+      filled += piece.length;
+      this.#held = this.#held.subarray(piece.length);
+      this.#delivered += piece.length;
+    }
+  }
+
+  /** For subclasses: waits for input and pushes it. @throws SouthbridgeError ERR_CHARDEV where none can come */
+  protected pull(): void {
+    throw new SouthbridgeError(
+      'ERR_CHARDEV',
+      `chardev '${this.label}' has nobody to wait for`,
+      'this device needs a chardev that is a unix socket',
+    );
   }
 
   /** Where a real port is behind it. Others ignore it. */
@@ -171,7 +199,7 @@ export abstract class Chardev {
     return this.inUse && this.#userOpen;
   }
 
-  /** Takes the file descriptors that came with the bytes last received. */
+  /** Takes the file descriptors that came with the bytes received so far. */
   takeFds(): number[] {
     return [];
   }
@@ -187,6 +215,11 @@ export abstract class Chardev {
     if (this.#held.length > 0) this.pauseInput();
   }
 
+  /** For subclasses: how many bytes of the present peer's input have been taken. */
+  protected get delivered(): number {
+    return this.#delivered;
+  }
+
   /** For subclasses: whether input waits for the user. */
   protected get holdsInput(): boolean {
     return this.#held.length > 0;
@@ -195,6 +228,7 @@ export abstract class Chardev {
   protected opened(): void {
     if (this.#open) return;
     this.#open = true;
+    this.#delivered = 0;
     this.emit('opened');
   }
 

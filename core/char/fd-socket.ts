@@ -6,6 +6,15 @@ import { duplicate } from '../host/process.ts';
 import { recvFds, sendFds } from '../host/sockets.ts';
 
 const CHUNK = 65536;
+/** How long somebody who cannot go on without the peer waits for it. */
+const PATIENCE_MS = 10_000;
+const pause = new Int32Array(new SharedArrayBuffer(4));
+
+/** A descriptor, and how many bytes had come by the end of what it came with. */
+interface ReceivedFd {
+  readonly fd: number;
+  readonly position: number;
+}
 
 /** Takes the descriptor out of a Node socket, which reads no more. Undefined where Node does not show it. */
 function takeDescriptor(socket: Socket): number | undefined {
@@ -25,7 +34,8 @@ export class FdSocket extends Duplex {
   readonly #buffer = Buffer.alloc(CHUNK);
   #reading = false;
   #waiting: (() => void) | undefined;
-  #fds: number[] = [];
+  #received = 0;
+  #fds: ReceivedFd[] = [];
 
   /** From an accepted or connected socket that nothing has been read from; undefined where that cannot be. */
   static adopt(socket: Socket): FdSocket | undefined {
@@ -39,9 +49,25 @@ export class FdSocket extends Duplex {
     this.#watcher = new FdWatcher(fd, events => this.#ready(events));
   }
 
-  /** The descriptors that came since the last call; now the caller's to close. */
-  takeFds(): number[] {
-    return this.#fds.splice(0);
+  /** The descriptors that came with the first `bytes` bytes and have not been taken; now the caller's to close. */
+  takeFds(bytes: number): number[] {
+    const later = this.#fds.findIndex(({ position }) => position > bytes);
+    return this.#fds.splice(0, later < 0 ? this.#fds.length : later).map(({ fd }) => fd);
+  }
+
+  /** Waits, without the event loop, until there is more to read. False where the peer has gone or stays silent. */
+  receiveNow(): boolean {
+    for (let waited = 0; waited < PATIENCE_MS && !this.destroyed; waited++) {
+      const before = this.#received;
+      if (this.readableLength === 0 && !this.#receive()) return false;
+      if (this.readableLength > 0 || this.#received > before) {
+        // To the listeners, who have it already unless they had paused.
+        this.read();
+        return true;
+      }
+      Atomics.wait(pause, 0, 0, 1);
+    }
+    return false;
   }
 
   override _read(): void {
@@ -68,7 +94,7 @@ export class FdSocket extends Duplex {
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
     this.#watcher.close();
     closeSync(this.#fd);
-    for (const fd of this.takeFds()) closeSync(fd);
+    for (const fd of this.takeFds(Number.POSITIVE_INFINITY)) closeSync(fd);
     done(error);
   }
 
@@ -92,18 +118,23 @@ export class FdSocket extends Duplex {
     this.#watch();
   }
 
-  #receive(): void {
+  /** Reads what has come. False where nothing more can come. */
+  #receive(): boolean {
     let received: ReturnType<typeof recvFds>;
     try {
       received = recvFds(this.#fd, this.#buffer);
     } catch {
       this.destroy();
-      return;
+      return false;
     }
-    this.#fds.push(...received.fds);
+    this.#received += Math.max(0, received.length);
+    for (const fd of received.fds) this.#fds.push({ fd, position: this.#received });
     if (received.length === 0) {
       this.#reading = false;
       this.push(null);
-    } else if (received.length > 0) this.#reading = this.push(Buffer.from(this.#buffer.subarray(0, received.length)));
+      return false;
+    }
+    if (received.length > 0) this.#reading = this.push(Buffer.from(this.#buffer.subarray(0, received.length)));
+    return true;
   }
 }

@@ -24,7 +24,10 @@ type Addresses = {
 
 /** A stream that file descriptors can come over. */
 export interface FdReceiver {
-  takeFds(): number[];
+  /** The descriptors that came with the first `bytes` bytes; now the caller's to close. */
+  takeFds(bytes: number): number[];
+  /** Waits until there is more to read, without the event loop. False where nothing comes. */
+  receiveNow(): boolean;
 }
 
 const isFdReceiver = (value: unknown): value is FdReceiver =>
@@ -181,7 +184,14 @@ export class SocketChardev extends StreamChardev {
 
   override takeFds(): number[] {
     const socket: unknown = this.#socket;
-    return isFdReceiver(socket) ? socket.takeFds() : [];
+    return isFdReceiver(socket) ? socket.takeFds(this.delivered) : [];
+  }
+
+  protected override pull(): void {
+    const socket: unknown = this.#socket;
+    if (!isFdReceiver(socket)) super.pull();
+    else if (!socket.receiveNow())
+      throw new SouthbridgeError('ERR_CHARDEV', `the peer of chardev '${this.label}' has gone or says nothing`);
   }
 
   async #connectOnce(): Promise<void> {

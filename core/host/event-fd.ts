@@ -32,14 +32,23 @@ export class FdWatcher {
 
 /** A counter in the kernel that can be waited for: eventfd(2). */
 export class EventFd {
-  readonly fd: number = hostCalls().eventfd();
+  readonly fd: number;
   readonly #buffer = Buffer.alloc(8);
   #watcher: FdWatcher | undefined;
 
-  /** Adds one. */
+  /** @param fd one that somebody else has made, which is this object's from now on */
+  constructor(fd: number = hostCalls().eventfd()) {
+    this.fd = fd;
+  }
+
+  /** Adds one. A counter that is full says the same without it. */
   signal(): void {
     this.#buffer.writeBigUInt64LE(1n);
-    writeSync(this.fd, this.#buffer);
+    try {
+      writeSync(this.fd, this.#buffer);
+    } catch (error) {
+      if (!isSystemError(error) || error.code !== 'EAGAIN') throw error;
+    }
   }
 
   /** Takes the count, which is 0 where nobody has signalled; exact to 2^53. */

@@ -21,11 +21,13 @@ const NEEDED: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   'virtio-9p-pci-non-transitional': SHARED,
   'virtio-9p-device': SHARED,
   'cfi.pflash01': { 'sector-length': 4096, 'num-blocks': 16, width: 1, name: 'flash' },
+  'ivshmem-plain': { master: 'on' },
   nvme: { serial: 'contract', pmrdev: undefined },
 };
 
 /** What no bench can give. */
 const ELSEWHERE: Readonly<Record<string, string>> = {
+  'ivshmem-doorbell': 'it speaks to a server of its own',
   'nvme-ns': 'its bus is that of a controller, which needs a serial number',
   'pc-dimm': 'its bus is the memory slots of a machine',
   'scsi-block': 'it passes commands on to a SCSI device of the host',
