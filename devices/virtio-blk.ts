@@ -282,6 +282,7 @@ class VirtioBlk extends VirtioDevice<typeof properties> {
 
   protected override virtioReset(): void {
     this.#epoch++;
+    for (const { element } of this.#underWay) element.revoke();
     this.#underWay.clear();
     this.#stopped.length = 0;
     if (this.#backend !== undefined) this.#backend.writeCache = this.#originalCache;
@@ -290,14 +291,20 @@ class VirtioBlk extends VirtioDevice<typeof properties> {
   // Requests (section 5.2.6)
 
   #serve(queue: Virtqueue): void {
+    const backend = this.#blk;
     let completed = false;
-    do {
-      queue.setNotification(false);
-      for (let element = queue.pop(); element !== undefined; element = queue.pop()) {
-        if (this.#start(queue, element)) completed = true;
-      }
-      queue.setNotification(true);
-    } while (!queue.empty);
+    backend.plug();
+    try {
+      do {
+        queue.setNotification(false);
+        for (let element = queue.pop(); element !== undefined; element = queue.pop()) {
+          if (this.#start(queue, element)) completed = true;
+        }
+        queue.setNotification(true);
+      } while (!queue.empty);
+    } finally {
+      backend.unplug();
+    }
     if (completed) queue.notify();
   }
 
@@ -336,40 +343,12 @@ class VirtioBlk extends VirtioDevice<typeof properties> {
     const bytes = write ? element.out.length - HEADER : element.in.length - 1;
     if (!this.#inRange(sector, bytes)) return this.#complete(queue, element, S.IOERR);
     const offset = sector * SECTOR;
-    if (element.movable) return this.#transferAside(queue, element, type, offset, bytes);
     return this.#await(
       queue,
       element,
       type,
       write ? this.#blk.writev(offset, element.out, bytes, HEADER) : this.#blk.readv(offset, element.in, bytes),
     );
-  }
-
-  /** Where RAM may move while the request is under way, the data goes through a buffer. */
-  #transferAside(queue: Virtqueue, element: VirtqueueElement, type: number, offset: number, bytes: number): boolean {
-    const aside = new Uint8Array(bytes);
-    const vector = IoVector.of(aside);
-    if ((type & T.OUT) !== 0) {
-      element.out.gather(HEADER, aside, 0, bytes);
-      return this.#await(queue, element, type, this.#blk.writev(offset, vector));
-    }
-    const arrived = (error: number): number => {
-      if (error === 0 && element.refresh(this.dma)) element.in.scatter(0, aside, 0, bytes);
-      return error;
-    };
-    const result = this.#blk.readv(offset, vector);
-    return this.#await(
-      queue,
-      element,
-      type,
-      typeof result === 'number' ? arrived(result) : result.then(this.#ifCurrent(arrived)),
-    );
-  }
-
-  /** A step of a request that must not be taken any more once the device has been reset. */
-  #ifCurrent(step: (error: number) => number): (error: number) => number {
-    const epoch = this.#epoch;
-    return error => (epoch === this.#epoch ? step(error) : error);
   }
 
   #inRange(sector: number, bytes: number): boolean {
@@ -438,14 +417,12 @@ class VirtioBlk extends VirtioDevice<typeof properties> {
     if (this.#stopped.length === 0) return;
     this.#blk.resetIoStatus();
     for (const { queue, element } of this.#stopped.splice(0)) {
-      element.refresh(this.dma);
       if (this.#start(queue, element)) queue.notify();
     }
   }
 
   /** The last byte of the driver's buffer is the status. */
   #complete(queue: Virtqueue, element: VirtqueueElement, status: number): true {
-    element.refresh(this.dma);
     const { length } = element.in;
     this.#statusByte[0] = status;
     element.in.scatter(length - 1, this.#statusByte, 0, 1);

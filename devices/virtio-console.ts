@@ -108,7 +108,6 @@ abstract class VirtPort extends Device<typeof properties> implements SerialPort,
       const element = this.#element;
       if (element === undefined) break;
       this.#saved.held = queue.keyOf(element);
-      if (this.#saved.sent > 0) element.refresh(this.#serial.dma);
       this.#send(element);
       if (this.#throttled) break;
       this.#element = undefined;

@@ -14,11 +14,13 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("Scheduler", southbridge::Scheduler::Define(env));
   southbridge::DefineFiles(env, exports);
   southbridge::DefineTree(env, exports);
+  southbridge::DefineTransfers(env, exports);
   southbridge::DefineTerminals(env, exports);
   southbridge::DefineSockets(env, exports);
   southbridge::DefineProcess(env, exports);
   southbridge::DefineZstd(env, exports);
   exports.Set("FdPoll", southbridge::DefineFdPoll(env));
+  exports.Set("IoRing", southbridge::DefineIoRing(env));
   exports.Set("StandInThread", southbridge::DefineStandInThread(env));
   exports.Set("SlirpStack", southbridge::DefineSlirp(env));
   return exports;

@@ -2,6 +2,7 @@ import { performance } from 'node:perf_hooks';
 import { Accounting, type AccountKind, FLUSH, READ, UNMAP, WRITE } from './accounting.ts';
 import type { ErrorAction } from './events.ts';
 import type { BlockGraph, Drainable } from './graph.ts';
+import { hostTransfers } from './host-transfer.ts';
 import { BlockError, errno, errnoOf, errnoText } from './io-error.ts';
 import type { IoVector } from './io-vector.ts';
 import { type BlockNode, writeFlag } from './node.ts';
@@ -194,6 +195,18 @@ export class BlockBackend implements EdgeParent, Drainable {
     this.setPermissions({ perm: 0, shared: PERM_ALL });
     // A -drive goes with the device that it was made for, and so does what was made for a node's device.
     if (this.legacy !== undefined || this.name === '') void this.close();
+  }
+
+  /**
+   * Several requests follow: those that the host is to carry out beside the guest go to it together, at {@link unplug}. Pairs
+   * may nest; no waiting in between.
+   */
+  plug(): void {
+    hostTransfers().plug();
+  }
+
+  unplug(): void {
+    hostTransfers().unplug();
   }
 
   /** Reads `bytes` bytes from `offset` on into `iov` from its byte `at` on. */

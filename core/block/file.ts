@@ -136,7 +136,11 @@ export class FileNode extends BlockNode {
 
   /** Opens the file anew with other settings. */
   reopen(settings: NodeSettings): void {
-    const host = HostFile.open(this.#host.path, { writable: !settings.readOnly, direct: settings.direct });
+    const host = HostFile.open(this.#host.path, {
+      writable: !settings.readOnly,
+      direct: settings.direct,
+      threads: this.#host.threads,
+    });
     const before = this.#host;
     this.#host = host;
     Object.assign(this.settings, settings);
@@ -165,7 +169,7 @@ async function open(context: OpenContext): Promise<BlockNode> {
   const filename = options.string('filename');
   if (filename === undefined) throw new BlockError(`The '${driver.name}' block driver requires a file name`);
   const locking = options.choice('locking', ['auto', 'on', 'off']) ?? 'auto';
-  options.choice('aio', ['threads', 'native', 'io_uring']);
+  const threads = options.choice('aio', ['threads', 'native', 'io_uring']) === 'threads';
   options.number('aio-max-batch');
   options.string('pr-manager');
   options.bool('drop-cache');
@@ -173,7 +177,7 @@ async function open(context: OpenContext): Promise<BlockNode> {
   const path = filename;
   let host: HostFile;
   try {
-    host = openHost(path, settings);
+    host = openHost(path, settings, threads);
   } catch (error) {
     throw new BlockError(`Could not open '${path}': ${reason(error)}`, { cause: error, code: codeOf(error) });
   }
@@ -191,18 +195,18 @@ async function open(context: OpenContext): Promise<BlockNode> {
   return new FileNode(context.graph, driver, settings, host, locking !== 'off');
 }
 
-function openHost(path: string, settings: NodeSettings): HostFile {
+function openHost(path: string, settings: NodeSettings, threads: boolean): HostFile {
   const { direct } = settings;
   const passed = /^\/dev\/fdset\//.test(path);
   if (passed) throw new IoError(errno.EOPNOTSUPP);
   try {
-    return HostFile.open(path, { writable: !settings.readOnly, direct });
+    return HostFile.open(path, { writable: !settings.readOnly, direct, threads });
   } catch (error) {
     const number = errnoOf(error);
     const denied = number === errno.EACCES || number === errno.EPERM || number === errno.EROFS;
     if (settings.readOnly || !settings.autoReadOnly || !denied) throw error;
     settings.readOnly = true;
-    return HostFile.open(path, { writable: false, direct });
+    return HostFile.open(path, { writable: false, direct, threads });
   }
 }
 

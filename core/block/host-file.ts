@@ -1,47 +1,50 @@
 import fs from 'node:fs';
-import { performance } from 'node:perf_hooks';
 import { hostPath } from '../host/fd-sets.ts';
+import { giveBounce, isPageBuffer, takeBounce } from './bounce.ts';
 import { fallocateMode, hostCalls } from './host-calls.ts';
+import { CANNOT_TELL, type HostTransfers, hostTransfers, transferKind } from './host-transfer.ts';
 import { errno, errnoOf, hostError, IoError } from './io-error.ts';
 import { IoVector } from './io-vector.ts';
 import type { Pending } from './pending.ts';
 
-/** The most that one readv(2) or writev(2) takes. */
-const IOV_MAX = 1024;
+const { READ_CACHED, READ, WRITE } = transferKind;
 
-/** Requests up to this size may be served without the thread pool. */
+/** Requests up to this size may be served in place. */
 const IMMEDIATE_LIMIT = 256 * 1024;
 
-/** A call that takes longer than this did not come from the page cache, in milliseconds. */
-const SLOW_MS = 0.2;
-
-/** How many calls go to the pool after the first slow one. */
+/** How many calls go aside after the first that waited for the disk. */
 const FIRST_PENALTY = 2;
 
 /**
  * Chooses between a host call in place (1 µs from the page cache, but it blocks the guest where the disk must be asked)
- * and one in the thread pool (30 µs and an event loop turn, but others go on). It starts in place; each call that was
- * slow sends the next ones to the pool, twice as many for each slow one in a row.
+ * and one beside it (30 µs and an event loop turn, but others go on). It starts in place; each call that waited for the disk
+ * sends the next ones aside, twice as many for each such one in a row.
  */
 class Pace {
-  #pooled = 0;
+  #aside = 0;
   #penalty = FIRST_PENALTY;
 
   inPlace(): boolean {
-    if (this.#pooled === 0) return true;
-    this.#pooled--;
+    if (this.#aside === 0) return true;
+    this.#aside--;
     return false;
   }
 
-  took(ms: number): void {
-    if (ms > SLOW_MS) {
-      this.#pooled = this.#penalty;
+  took(slept: boolean): void {
+    if (slept) {
+      this.#aside = this.#penalty;
       this.#penalty = Math.min(this.#penalty * 2, 1024);
     } else {
-      // One slow call among fast ones was the host's scheduler, not its disk.
       this.#penalty = FIRST_PENALTY;
     }
   }
+}
+
+export interface HostFileOptions {
+  /** O_DIRECT. */
+  readonly direct: boolean;
+  /** What has to wait does so in the thread pool, even where the kernel could do without. */
+  readonly threads?: boolean;
 }
 
 /** An open file or block device of the host. */
@@ -51,24 +54,36 @@ export class HostFile {
   #fd: number;
   #size: number;
   readonly #isDevice: boolean;
+  readonly #transfers: HostTransfers;
+  /** The page cache can be asked for what it has. */
+  #readsCached: boolean;
   readonly #reads = new Pace();
   readonly #writes = new Pace();
 
-  private constructor(path: string, fd: number, size: number, isDevice: boolean, direct: boolean) {
+  private constructor(
+    path: string,
+    fd: number,
+    size: number,
+    isDevice: boolean,
+    direct: boolean,
+    transfers: HostTransfers,
+  ) {
     this.path = path;
     this.#fd = fd;
     this.#size = size;
     this.#isDevice = isDevice;
     this.direct = direct;
+    this.#transfers = transfers;
+    this.#readsCached = transfers.readsCached;
   }
 
   /** @throws IoError with the host's error number */
-  static open(path: string, options: { readonly writable: boolean; readonly direct: boolean }): HostFile {
+  static open(path: string, options: HostFileOptions & { readonly writable: boolean }): HostFile {
     const { O_RDONLY, O_RDWR, O_DIRECT } = fs.constants;
     let fd: number | undefined;
     try {
       fd = fs.openSync(hostPath(path), (options.writable ? O_RDWR : O_RDONLY) | (options.direct ? O_DIRECT : 0));
-      return HostFile.adopt(path, fd, options.direct);
+      return HostFile.adopt(path, fd, options);
     } catch (error) {
       if (fd !== undefined) fs.closeSync(fd);
       throw hostError(error);
@@ -76,15 +91,21 @@ export class HostFile {
   }
 
   /** Takes over a file descriptor that is open already. */
-  static adopt(path: string, fd: number, direct = false): HostFile {
+  static adopt(path: string, fd: number, { direct, threads }: HostFileOptions = { direct: false }): HostFile {
     try {
       const stat = fs.fstatSync(fd);
       if (stat.isDirectory()) throw new IoError(errno.EISDIR);
       const isDevice = stat.isBlockDevice();
-      return new HostFile(path, fd, isDevice ? deviceSize(stat.rdev) : stat.size, isDevice, direct);
+      const size = isDevice ? deviceSize(stat.rdev) : stat.size;
+      return new HostFile(path, fd, size, isDevice, direct, hostTransfers(threads));
     } catch (error) {
       throw hostError(error);
     }
+  }
+
+  /** See {@link HostFileOptions.threads}. */
+  get threads(): boolean {
+    return this.#transfers === hostTransfers(true);
   }
 
   get fd(): number {
@@ -110,9 +131,10 @@ export class HostFile {
   /** What O_DIRECT wants requests to be multiples of, in bytes: found by asking for less. */
   directAlignment(): number {
     if (!this.direct) return 1;
+    const probe = takeBounce(2048);
     for (const bytes of [512, 1024, 2048]) {
       try {
-        fs.readSync(this.#fd, pageBuffer(bytes), 0, bytes, bytes);
+        fs.readSync(this.#fd, probe, 0, bytes, bytes);
         return bytes;
       } catch {
         // More, then.
@@ -129,37 +151,35 @@ export class HostFile {
 
   /** Reads; what lies behind the end of the file is 0. */
   read(offset: number, bytes: number, iov: IoVector, at: number): Pending {
-    if (!this.direct && bytes <= IMMEDIATE_LIMIT && this.#reads.inPlace()) {
-      const started = performance.now();
-      this.#readInPlace(offset, bytes, iov, at);
-      this.#reads.took(performance.now() - started);
-      return undefined;
-    }
-    return this.#readPooled(offset, bytes, iov, at);
+    if (this.direct || bytes > IMMEDIATE_LIMIT) return this.#readLater(offset, bytes, iov, at);
+    const done = this.#readNow(offset, bytes, iov, at);
+    return done === bytes ? undefined : this.#readLater(offset + done, bytes - done, iov, at + done);
   }
 
   write(offset: number, bytes: number, iov: IoVector, at: number): Pending {
-    if (!this.direct && bytes <= IMMEDIATE_LIMIT && this.#writes.inPlace()) {
-      const started = performance.now();
-      try {
-        this.#writeInPlace(offset, bytes, iov, at);
-      } catch (error) {
-        // A part may have been written, and that may have made the file longer.
-        this.refreshSize();
-        throw error;
-      }
-      this.#writes.took(performance.now() - started);
-      this.#size = Math.max(this.#size, offset + bytes);
-      return undefined;
+    if (this.direct || bytes > IMMEDIATE_LIMIT || !this.#writes.inPlace()) {
+      return this.#writeLater(offset, bytes, iov, at);
     }
-    return this.#writePooled(offset, bytes, iov, at);
+    try {
+      for (let done = 0; done < bytes; ) {
+        const put = this.#transfers.now(WRITE, this.#fd, offset + done, bytes - done, iov, at + done);
+        this.#writes.took(this.#transfers.slept);
+        if (put < 0) return this.#writeLater(offset + done, bytes - done, iov, at + done);
+        if (put === 0) throw new IoError(errno.ENOSPC);
+        done += put;
+      }
+    } catch (error) {
+      // A part may have been written, and that may have made the file longer.
+      this.refreshSize();
+      throw error;
+    }
+    this.#size = Math.max(this.#size, offset + bytes);
+    return undefined;
   }
 
   /** All that was written is on the disk when this is done. */
   sync(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      fs.fdatasync(this.#fd, error => (error === null ? resolve() : reject(hostError(error))));
-    });
+    return this.#transfers.sync(this.#fd);
   }
 
   truncate(size: number): Promise<void> {
@@ -234,59 +254,28 @@ export class HostFile {
     this.#fd = -1;
   }
 
-  #readInPlace(offset: number, bytes: number, iov: IoVector, at: number): void {
-    try {
-      if (iov.locate(at, bytes)) {
-        const { base, start } = iov;
-        let done = 0;
-        while (done < bytes) {
-          const got = fs.readSync(this.#fd, base, start + done, bytes - done, offset + done);
-          if (got === 0) break;
-          done += got;
-        }
-        if (done < bytes) base.fill(0, start + done, start + bytes);
-        return;
-      }
-      for (let done = 0; done < bytes; ) {
-        const views = iov.views(at + done, bytes - done);
-        const got = fs.readvSync(this.#fd, views.length > IOV_MAX ? views.slice(0, IOV_MAX) : views, offset + done);
-        if (got === 0) {
-          iov.fill(at + done, bytes - done, 0);
-          return;
-        }
-        done += got;
-      }
-    } catch (error) {
-      throw hostError(error);
+  /** Reads what needs no waiting. Returns how many bytes that were. */
+  #readNow(offset: number, bytes: number, iov: IoVector, at: number): number {
+    if (this.#readsCached) {
+      const got = this.#transfers.now(READ_CACHED, this.#fd, offset, bytes, iov, at);
+      if (got !== CANNOT_TELL) return Math.max(0, got);
+      this.#readsCached = false;
     }
-  }
-
-  #writeInPlace(offset: number, bytes: number, iov: IoVector, at: number): void {
-    try {
-      if (iov.locate(at, bytes)) {
-        const { base, start } = iov;
-        for (let done = 0; done < bytes; ) {
-          const put = fs.writeSync(this.#fd, base, start + done, bytes - done, offset + done);
-          if (put === 0) throw new IoError(errno.ENOSPC);
-          done += put;
-        }
-        return;
-      }
-      for (let done = 0; done < bytes; ) {
-        const views = iov.views(at + done, bytes - done);
-        const put = fs.writevSync(this.#fd, views.length > IOV_MAX ? views.slice(0, IOV_MAX) : views, offset + done);
-        if (put === 0) throw new IoError(errno.ENOSPC);
-        done += put;
-      }
-    } catch (error) {
-      throw hostError(error);
-    }
-  }
-
-  async #readPooled(offset: number, bytes: number, iov: IoVector, at: number): Promise<void> {
-    if (this.direct && !aligned(iov, at, bytes)) return this.#bounced('read', offset, bytes, iov, at);
+    if (!this.#reads.inPlace()) return 0;
     for (let done = 0; done < bytes; ) {
-      const got = await this.#transfer(fs.readv, offset + done, iov.views(at + done, bytes - done));
+      const got = this.#transfers.now(READ, this.#fd, offset + done, bytes - done, iov, at + done);
+      this.#reads.took(this.#transfers.slept);
+      if (got < 0) return done;
+      if (got === 0) iov.fill(at + done, bytes - done, 0);
+      done = got === 0 ? bytes : done + got;
+    }
+    return bytes;
+  }
+
+  async #readLater(offset: number, bytes: number, iov: IoVector, at: number): Promise<void> {
+    if (!iov.stays || (this.direct && !aligned(iov, at, bytes))) return this.#bounced('read', offset, bytes, iov, at);
+    for (let done = 0; done < bytes; ) {
+      const got = await this.#transfers.later(false, this.#fd, offset + done, bytes - done, iov, at + done);
       if (got === 0) {
         iov.fill(at + done, bytes - done, 0);
         return;
@@ -295,11 +284,11 @@ export class HostFile {
     }
   }
 
-  async #writePooled(offset: number, bytes: number, iov: IoVector, at: number): Promise<void> {
-    if (this.direct && !aligned(iov, at, bytes)) return this.#bounced('write', offset, bytes, iov, at);
+  async #writeLater(offset: number, bytes: number, iov: IoVector, at: number): Promise<void> {
+    if (!iov.stays || (this.direct && !aligned(iov, at, bytes))) return this.#bounced('write', offset, bytes, iov, at);
     try {
       for (let done = 0; done < bytes; ) {
-        const put = await this.#transfer(fs.writev, offset + done, iov.views(at + done, bytes - done));
+        const put = await this.#transfers.later(true, this.#fd, offset + done, bytes - done, iov, at + done);
         if (put === 0) throw new IoError(errno.ENOSPC);
         done += put;
       }
@@ -310,42 +299,29 @@ export class HostFile {
     this.#size = Math.max(this.#size, offset + bytes);
   }
 
-  #transfer(call: typeof fs.readv | typeof fs.writev, offset: number, views: Uint8Array[]): Promise<number> {
-    return new Promise((resolve, reject) => {
-      call(this.#fd, views.length > IOV_MAX ? views.slice(0, IOV_MAX) : views, offset, (error, count) =>
-        error === null ? resolve(count) : reject(hostError(error)),
-      );
-    });
-  }
-
-  /** O_DIRECT through memory that is aligned as the host wants it. */
+  /** By memory that stays where it is, and is aligned as O_DIRECT wants it. */
   async #bounced(op: 'read' | 'write', offset: number, bytes: number, iov: IoVector, at: number): Promise<void> {
-    const bounce = pageBuffer(bytes);
-    const flat = IoVector.of(bounce);
-    if (op === 'read') {
-      await this.#readPooled(offset, bytes, flat, 0);
-      iov.scatter(at, bounce, 0, bytes);
-    } else {
-      iov.gather(at, bounce, 0, bytes);
-      await this.#writePooled(offset, bytes, flat, 0);
+    const bounce = takeBounce(bytes);
+    const flat = IoVector.of(bounce, 0, bytes);
+    try {
+      if (op === 'read') {
+        await this.#readLater(offset, bytes, flat, 0);
+        iov.scatter(at, bounce, 0, bytes);
+      } else {
+        iov.gather(at, bounce, 0, bytes);
+        await this.#writeLater(offset, bytes, flat, 0);
+      }
+    } finally {
+      giveBounce(bounce);
     }
   }
-}
-
-/** Memory of our own that begins on a page. */
-const pages = new WeakSet<ArrayBufferLike>();
-
-function pageBuffer(bytes: number): Uint8Array {
-  const { buffer } = new WebAssembly.Memory({ initial: Math.ceil(bytes / 0x1_0000) });
-  pages.add(buffer);
-  return new Uint8Array(buffer, 0, bytes);
 }
 
 /** Whether every piece begins on a page of 4 KiB: guest RAM does, as a whole, and what others bring may not. */
 function aligned(iov: IoVector, at: number, bytes: number): boolean {
   let fits = true;
   iov.forEach(at, bytes, (base, start, length) => {
-    const whole = base.buffer instanceof SharedArrayBuffer || pages.has(base.buffer);
+    const whole = base.buffer instanceof SharedArrayBuffer || isPageBuffer(base);
     fits &&= whole && (base.byteOffset + start) % 4096 === 0 && length % 512 === 0;
   });
   return fits;

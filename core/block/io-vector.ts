@@ -1,18 +1,23 @@
 const ZEROES = Buffer.alloc(0x1_0000);
 const EMPTY = new Uint8Array(0);
 
+/** Memory that its owner may move while a request waits (guest RAM of the wasm accelerator does), and who knows where it is. */
+export interface MovableMemory {
+  readonly bytes: Uint8Array;
+}
+
 /**
- * The memory of a request: pieces of guest RAM or of buffers, in order. A piece is named by its array, where it begins in
- * it and how long it is, so that no view is made for it; a vector is reused from request to request.
+ * The memory of a request: pieces of guest RAM or of buffers, in order. A piece is named by its memory, where it begins in
+ * it and how long it is, so that no view is made for it, and none becomes stale; a vector is reused from request to request.
  */
 export class IoVector {
-  readonly bases: Uint8Array[] = [];
+  readonly bases: (Uint8Array | MovableMemory)[] = [];
   readonly starts: number[] = [];
   readonly lengths: number[] = [];
   count = 0;
   /** Bytes of all pieces. */
   length = 0;
-  /** What {@link locate} found. */
+  /** What {@link locate} found; good until the guest runs. */
   base: Uint8Array = EMPTY;
   start = 0;
 
@@ -27,7 +32,7 @@ export class IoVector {
   }
 
   /** Appends `length` bytes of `base` from `start`; joins them with the last piece where they follow it in memory. */
-  add(base: Uint8Array, start: number, length: number): this {
+  add(base: Uint8Array | MovableMemory, start: number, length: number): this {
     if (length === 0) return this;
     const last = this.count - 1;
     if (last >= 0 && this.bases[last] === base && at(this.starts, last) + at(this.lengths, last) === start) {
@@ -40,6 +45,32 @@ export class IoVector {
     }
     this.length += length;
     return this;
+  }
+
+  /** Appends `length` bytes of another vector from its byte `from` on. */
+  append(other: IoVector, from: number, length: number): this {
+    for (let index = 0, done = 0; index < other.count && done < length; index++) {
+      const size = at(other.lengths, index);
+      if (from < size) {
+        const part = Math.min(size - from, length - done);
+        const base = other.bases[index];
+        if (base !== undefined) this.add(base, at(other.starts, index) + from, part);
+        done += part;
+        from = 0;
+      } else {
+        from -= size;
+      }
+    }
+    return this;
+  }
+
+  /** Whether all of the memory stays where it is, so that the host may use it while the guest runs. */
+  get stays(): boolean {
+    for (let index = 0; index < this.count; index++) {
+      const base = this.bases[index];
+      if (!(base instanceof Uint8Array) && base?.bytes.buffer instanceof ArrayBuffer) return false;
+    }
+    return true;
   }
 
   /**
@@ -61,7 +92,7 @@ export class IoVector {
       const base = this.bases[index];
       if (base === undefined) return;
       const part = Math.min(size - from, length - done);
-      visit(base, at(this.starts, index) + from, part, done);
+      visit(current(base), at(this.starts, index) + from, part, done);
       done += part;
       from = 0;
     }
@@ -72,13 +103,41 @@ export class IoVector {
     for (let index = 0; index < this.count; index++) {
       const size = at(this.lengths, index);
       if (from < size) {
-        this.base = this.bases[index] ?? EMPTY;
+        this.base = current(this.bases[index] ?? EMPTY);
         this.start = at(this.starts, index) + from;
         return from + length <= size;
       }
       from -= size;
     }
     return false;
+  }
+
+  /**
+   * The `length` bytes from `from` as stretches of one memory, which is then `base`: their starts and lengths in turn go to
+   * `table`, which keeps room for one number more. Returns how many; 0 where they are of several memories, or too many.
+   */
+  spans(from: number, length: number, table: Float64Array): number {
+    let found: Uint8Array | MovableMemory | undefined;
+    let count = 0;
+    for (let index = 0; index < this.count && length > 0; index++) {
+      const size = at(this.lengths, index);
+      if (from >= size) {
+        from -= size;
+        continue;
+      }
+      const base = this.bases[index];
+      if (base === undefined || (found !== undefined && base !== found) || 2 * count + 2 >= table.length) return 0;
+      const part = Math.min(size - from, length);
+      table[2 * count] = at(this.starts, index) + from;
+      table[2 * count + 1] = part;
+      found = base;
+      length -= part;
+      from = 0;
+      count++;
+    }
+    if (found === undefined) return 0;
+    this.base = current(found);
+    return count;
   }
 
   /** Views of the `length` bytes from `from`, for host calls that take several. */
@@ -117,6 +176,10 @@ export class IoVector {
     });
     return zero;
   }
+}
+
+function current(base: Uint8Array | MovableMemory): Uint8Array {
+  return base instanceof Uint8Array ? base : base.bytes;
 }
 
 /** Whether `length` bytes are all 0. */

@@ -42,6 +42,8 @@ export interface HostCalls {
   treeFileSystem(root: number, result: Float64Array): number;
   readFolder(fd: number, positionLow: number, positionHigh: number, buffer: Uint8Array): number;
   fileGeneration(fd: number): number;
+  /** Bytes moved, or a negative error number. */
+  transferNow(kind: number, fd: number, memory: Uint8Array, spans: Float64Array, count: number, offset: number): number;
   openPty(): [master: number, slave: number, path: string];
   getTerminal(fd: number): Uint8Array;
   setTerminal(fd: number, attributes: Uint8Array): void;
@@ -73,6 +75,7 @@ export interface HostCalls {
     guestError: (message: string) => void,
   ) => NativeSlirp;
   readonly FdPoll: new (fd: number, ready: (events: number) => void) => NativeFdPoll;
+  readonly IoRing: new (slots: number, done: Int32Array) => NativeIoRing;
   readonly StandInThread: new (name: string) => NativeStandInThread;
 }
 
@@ -84,6 +87,24 @@ export interface NativeSlirp {
   removeHostForward(udp: boolean, hostAddress: string, hostPort: number): boolean;
   addGuestForward(kind: 'unix' | 'command', target: string, guestAddress: string, guestPort: number): boolean;
   connectionInfo(): string;
+  close(): void;
+}
+
+export interface NativeIoRing {
+  readonly fd: number;
+  submit(
+    op: number,
+    slot: number,
+    fd: number,
+    memory: Uint8Array,
+    spans: Float64Array,
+    count: number,
+    offset: number,
+  ): boolean;
+  /** 0, or a negative error number. */
+  enter(): number;
+  /** How many have finished: slot and result of each are in `done`. */
+  reap(): number;
   close(): void;
 }
 

@@ -42,7 +42,15 @@ export class VirtqueueElement {
 
   /** Adds a stretch of bus addresses to either side. False where it is not all RAM. */
   map(dma: Dma, address: number, length: number, writable: boolean): boolean {
-    if (!append(dma, writable ? this.in : this.out, address, length, writable)) return false;
+    const vector = writable ? this.in : this.out;
+    for (let at = address, left = length; left > 0; ) {
+      const ram = dma.ramAt(at, left, writable);
+      if (ram === undefined) return false;
+      const stretch = dma.ramLength;
+      vector.add(ram, dma.ramOffset, stretch);
+      left -= stretch;
+      at += stretch;
+    }
     if (writable) {
       this.#inAddresses[this.inCount] = address;
       this.#inLengths[this.inCount] = length;
@@ -55,28 +63,9 @@ export class VirtqueueElement {
     return true;
   }
 
-  /**
-   * Whether the views in `out` and `in` may become useless when the guest runs: an accelerator that owns the RAM may move it
-   * (wasm). Whoever keeps such an element must not let others use the views, and {@link refresh} before using them again.
-   */
-  get movable(): boolean {
-    const base = this.in.count > 0 ? this.in.bases[0] : this.out.bases[0];
-    return base !== undefined && base.buffer instanceof ArrayBuffer;
-  }
-
-  /** Finds the RAM again after the guest has run. False where it is no longer there. */
-  refresh(dma: Dma): boolean {
-    if (!this.movable) return true;
-    this.out.clear();
+  /** The driver has taken the buffer back: what is still to come from the host goes nowhere. */
+  revoke(): void {
     this.in.clear();
-    let complete = true;
-    for (let index = 0; index < this.outCount && complete; index++) {
-      complete = append(dma, this.out, this.#outAddresses[index] ?? 0, this.#outLengths[index] ?? 0, false);
-    }
-    for (let index = 0; index < this.inCount && complete; index++) {
-      complete = append(dma, this.in, this.#inAddresses[index] ?? 0, this.#inLengths[index] ?? 0, true);
-    }
-    return complete;
   }
 
   /** The device has written the first `length` bytes of `in`. */
@@ -101,17 +90,4 @@ export class VirtqueueElement {
     this.in.scatter(to, source, start, room);
     return room;
   }
-}
-
-function append(dma: Dma, vector: IoVector, address: number, length: number, writable: boolean): boolean {
-  let at = address;
-  for (let left = length; left > 0; ) {
-    const ram = dma.ramAt(at, left, writable);
-    if (ram === undefined) return false;
-    const stretch = dma.ramLength;
-    vector.add(ram.bytes, dma.ramOffset, stretch);
-    left -= stretch;
-    at += stretch;
-  }
-  return true;
 }

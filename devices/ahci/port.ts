@@ -346,11 +346,17 @@ export class AhciPort implements AtaTransport, QueueOwner {
   settled(): void {
     if (this.#looking) return;
     this.#looking = true;
-    while (this.#look) {
-      this.#look = false;
-      this.#fetchCommands();
+    const backend = this.#unit.medium?.backend;
+    backend?.plug();
+    try {
+      while (this.#look) {
+        this.#look = false;
+        this.#fetchCommands();
+      }
+    } finally {
+      backend?.unplug();
+      this.#looking = false;
     }
-    this.#looking = false;
   }
 
   #fetchCommands(): void {

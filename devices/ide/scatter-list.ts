@@ -6,9 +6,8 @@ const NOTHING = new Uint8Array(0);
 const KEEP_LIMIT = 1 << 20;
 
 /**
- * The memory of one DMA transfer: stretches of bus addresses in order. RAM that stays where it is goes to the backend
- * without a copy; for all else (RAM that an accelerator may move, registers, addresses with nothing behind them) there is a
- * bounce buffer.
+ * The memory of one DMA transfer: stretches of bus addresses in order. RAM goes to the backend without a copy; for all else
+ * (registers, addresses with nothing behind them) there is a bounce buffer.
  */
 export class ScatterList {
   readonly #dma: Dma;
@@ -90,17 +89,18 @@ export class ScatterList {
     return done;
   }
 
-  /** Whether all of it is RAM that stays where it is: a view of memory that an accelerator grows would become stale. */
+  /** Whether all of it is RAM. */
   #map(vector: IoVector, write: boolean): boolean {
     for (let index = 0; index < this.#count; index++) {
       let address = this.#addresses[index] ?? 0;
       let left = this.#lengths[index] ?? 0;
       while (left > 0) {
-        const window = this.#dma.window(address, left, write);
-        if (window === undefined || !(window.bytes.buffer instanceof SharedArrayBuffer)) return false;
-        vector.add(window.bytes, window.offset, window.length);
-        address += window.length;
-        left -= window.length;
+        const ram = this.#dma.ramAt(address, left, write);
+        if (ram === undefined) return false;
+        const stretch = this.#dma.ramLength;
+        vector.add(ram, this.#dma.ramOffset, stretch);
+        address += stretch;
+        left -= stretch;
       }
     }
     return true;

@@ -31,7 +31,7 @@ export class Transfer {
   #direct = false;
   /** In bytes. */
   length = 0;
-  /** Where the disk reads and writes: memory itself, or a buffer where that may move or is not RAM. */
+  /** Where the disk reads and writes: memory itself, or a buffer where that is not RAM. */
   readonly vector = new IoVector();
 
   constructor(memory: ControllerMemory) {
@@ -205,7 +205,7 @@ export class Transfer {
     return true;
   }
 
-  /** Finds the pieces in RAM that stays where it is (an accelerator that owns the RAM may move it: wasm). */
+  /** Finds the pieces in RAM. False where they are not all there. */
   #resolve(write: boolean): boolean {
     const { vector } = this;
     vector.clear();
@@ -213,9 +213,9 @@ export class Transfer {
       let address = this.#addresses[piece] ?? 0;
       for (let left = this.#lengths[piece] ?? 0; left > 0; ) {
         const ram = this.#memory.ramAt(address, left, write);
-        if (ram === undefined || ram.bytes.buffer instanceof ArrayBuffer) return false;
+        if (ram === undefined) return false;
         const stretch = this.#memory.ramLength;
-        vector.add(ram.bytes, this.#memory.ramOffset, stretch);
+        vector.add(ram, this.#memory.ramOffset, stretch);
         address += stretch;
         left -= stretch;
       }

@@ -29,7 +29,7 @@ export class VirtioScsiCommand implements ScsiTask {
   /** A reset takes the command away, no task management function. */
   reset = false;
   /** The queue is gone: nobody waits for the result. */
-  abandoned = false;
+  #abandoned = false;
 
   constructor(
     device: VirtioScsi,
@@ -64,6 +64,12 @@ export class VirtioScsiCommand implements ScsiTask {
     return command.direction === this.direction && command.transfer <= this.#dataLength;
   }
 
+  /** The driver has taken its buffer back. */
+  abandon(): void {
+    this.#abandoned = true;
+    this.element.revoke();
+  }
+
   // As the device's task
 
   get vector(): IoVector {
@@ -74,18 +80,15 @@ export class VirtioScsiCommand implements ScsiTask {
     return this.#dataAt + this.moved;
   }
 
-  /** Where RAM may move while the request is under way, the data goes through a buffer. */
-  memory(): VirtioScsiCommand | undefined {
-    return this.element.movable ? undefined : this;
+  memory(): VirtioScsiCommand {
+    return this;
   }
 
   transfer(request: ScsiRequest, length: number): void {
     const { element } = this;
     const size = Math.min(length, this.#dataLength - this.moved);
-    if (element.refresh(this.device.dma)) {
-      if (this.direction === 'out') element.out.gather(this.start, request.buffer, 0, size);
-      else if (this.direction === 'in') element.in.scatter(this.start, request.buffer, 0, size);
-    }
+    if (this.direction === 'out') element.out.gather(this.start, request.buffer, 0, size);
+    else if (this.direction === 'in') element.in.scatter(this.start, request.buffer, 0, size);
     this.moved += size;
     request.continue();
   }
@@ -102,9 +105,7 @@ export class VirtioScsiCommand implements ScsiTask {
     const room = Math.min(SENSE_BYTES, this.#resultSize - RESULT.BYTES);
     const sense = request.takeSense();
     const length = request.sense === undefined ? 0 : putSense(senseData, room, sense);
-    if (!this.abandoned && this.element.refresh(this.device.dma)) {
-      this.element.in.scatter(RESULT.BYTES, senseData, 0, length);
-    }
+    if (!this.#abandoned) this.element.in.scatter(RESULT.BYTES, senseData, 0, length);
     return length;
   }
 
@@ -114,7 +115,7 @@ export class VirtioScsiCommand implements ScsiTask {
 
   /** Gives the driver its buffer back. */
   respond(response: number, status = 0, residual = 0, senseLength = 0): void {
-    if (this.abandoned) {
+    if (this.#abandoned) {
       this.device.forget(this);
       return;
     }
@@ -123,7 +124,7 @@ export class VirtioScsiCommand implements ScsiTask {
     resultView.setUint32(RESULT.RESIDUAL, residual, true);
     result[RESULT.STATUS] = status;
     result[RESULT.RESPONSE] = response;
-    if (this.element.refresh(this.device.dma)) this.element.in.scatter(0, result, 0, RESULT.BYTES);
+    this.element.in.scatter(0, result, 0, RESULT.BYTES);
     const data = this.direction === 'in' ? this.#dataLength : 0;
     this.device.finished(this, this.#resultSize + data);
   }

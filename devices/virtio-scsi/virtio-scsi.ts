@@ -155,7 +155,7 @@ export class VirtioScsi extends VirtioDevice<typeof properties> implements ScsiH
   /** Nobody waits for what is under way any more. */
   #abandonAll(): void {
     this.#epoch++;
-    for (const command of this.#commands) command.abandoned = true;
+    for (const command of this.#commands) command.abandon();
     this.#commands.clear();
   }
 
@@ -164,7 +164,7 @@ export class VirtioScsi extends VirtioDevice<typeof properties> implements ScsiH
       for (const request of [...unit.requests]) {
         const { task } = request;
         if (!(task instanceof VirtioScsiCommand) || task.queue !== queue) continue;
-        task.abandoned = true;
+        task.abandon();
         request.cancel();
       }
     }
@@ -298,7 +298,6 @@ export class VirtioScsi extends VirtioDevice<typeof properties> implements ScsiH
   }
 
   #answer(queue: Virtqueue, element: VirtqueueElement, length: number): void {
-    element.refresh(this.dma);
     element.in.scatter(0, this.#reply, 0, length);
     queue.push(element, length);
     queue.notify();

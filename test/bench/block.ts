@@ -1,6 +1,6 @@
 /**
  * What a request costs between the device and the host's file, one at a time and 32 at a time, beside `qemu-img bench` on
- * the same image: the block layers alone, without a guest.
+ * the same image: the block layers alone, without a guest. Then the same as a guest sees it: `guest-disks.ts`.
  *
  *   node dist/test/bench/block.js
  */
@@ -13,6 +13,7 @@ import { BlockBackend } from '../../core/block/backend.ts';
 import { blockGraph } from '../../core/block/block.ts';
 import { IoVector } from '../../core/block/io-vector.ts';
 import { BlockOptions } from '../../core/block/options.ts';
+import { benchGuestDisks } from './guest-disks.ts';
 
 const SIZE = 128 << 20;
 const PRIME = 7919;
@@ -82,6 +83,7 @@ function theirs({ format, write, bytes, depth, count }: Load): number | undefine
 try {
   writeFileSync(raw, Buffer.alloc(SIZE, 3));
   const converted = spawnSync('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', raw, qcow2]).status === 0;
+  console.log("The block layers alone; the ratio is ours as a share of QEMU's time, the less the better");
   console.log('format  op     bytes   depth    ours µs   qemu µs   ratio');
   for (const format of converted ? (['raw', 'qcow2'] as const) : (['raw'] as const)) {
     for (const write of [false, true]) {
@@ -104,6 +106,7 @@ try {
       }
     }
   }
+  await benchGuestDisks(folder);
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

@@ -26,6 +26,7 @@ const COMMON = [
   '-Wl,-n',
 ] as const;
 const KERNEL = ['start.S', 'vectors.S', 'guest.c'] as const;
+const DISKS = ['disks.c', 'virtio-disk.c', 'ahci-disk.c'] as const;
 const BITS_32 = ['-m32', '-march=i686', '-Wl,-T,guest.lds'] as const;
 const BITS_64 = ['-m64', '-mno-red-zone', '-Wl,-T,guest.lds'] as const;
 
@@ -47,6 +48,8 @@ export const GUESTS = {
     sources: [...KERNEL, 'bench.c'],
     flags: [...BITS_64, '-DRING3'],
   },
+  disks32: { summary: 'a load for a disk in 32-bit mode', sources: [...KERNEL, ...DISKS], flags: BITS_32 },
+  disks64: { summary: 'a load for a disk in 64-bit mode', sources: [...KERNEL, ...DISKS], flags: BITS_64 },
   real16: {
     summary: 'a boot sector that takes interrupts in real mode',
     sources: ['real16.S'],

@@ -190,11 +190,7 @@ export class ClusterWriter {
     const aroundIov = IoVector.of(around);
     if (!headZero) yield* node.read(from, head, aroundIov, 0);
     if (!tailZero) yield* node.read(offset + bytes, tail, aroundIov, head);
-    const whole = new IoVector().add(around, 0, head);
-    iov.forEach(at, bytes, (base, first, length) => {
-      whole.add(base, first, length);
-    });
-    whole.add(around, head, tail);
+    const whole = new IoVector().add(around, 0, head).append(iov, at, bytes).add(around, head, tail);
     const writing = image.writeData(place, whole.length, whole, 0);
     if (writing) yield writing;
     return true;
