@@ -136,10 +136,7 @@ class Virtio9p extends VirtioDevice<typeof properties> {
   #tryAgain(): void {
     const queue = this.queues[0];
     if (queue === undefined || this.disabled) return;
-    for (const { element } of this.#waiting.splice(0)) {
-      if (element.refresh(this.dma)) this.#serve(queue, element);
-      else this.#refuse(queue, element, 'a buffer that is gone');
-    }
+    for (const { element } of this.#waiting.splice(0)) this.#serve(queue, element);
     queue.notify();
   }
 
