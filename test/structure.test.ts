@@ -11,7 +11,6 @@ const LONGEST = 600;
 /** Longer with a reason. */
 const LONG: Readonly<Record<string, string>> = {
   'core/cpu/model-data.ts': 'a table: the CPU models',
-  'core/block/qcow2/node.ts': 'one node, whose requests share its cluster map and its allocation in flight',
   'devices/floppy/fdc.ts': 'one state machine: the 82077AA commands and their phases',
   'devices/ide/unit.ts': 'one state machine: the ATA command set',
 };

@@ -15,7 +15,7 @@ export async function handOver(graph: BlockGraph): Promise<void> {
     for (const { root } of graph.backends) if (root !== undefined && !root.readOnly) await root.flush();
     for (const node of graph.nodes()) {
       if (node instanceof Qcow2Node && !node.readOnly && !node.image.broken)
-        await start(node.exclusively(node.markClean()));
+        await start(node.exclusively(node.putDown()));
     }
     graph.inactive = true;
     settlePermissions(graph.nodes());

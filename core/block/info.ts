@@ -61,6 +61,7 @@ export function imageInfo(node: BlockNode, deep: boolean): Info {
         ...(node.compat === '1.1' && {
           'lazy-refcounts': node.hasLazyRefcounts,
           corrupt: (header.incompatible & 2) !== 0,
+          ...(node.bitmaps.listed.length > 0 && { bitmaps: node.bitmaps.listed }),
           'extended-l2': node.image.extended,
           ...(header.dataFile !== undefined && {
             'data-file': header.dataFile,

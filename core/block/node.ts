@@ -4,7 +4,7 @@ import type { BlockGraph } from './graph.ts';
 import { BlockError, errno, IoError, reason } from './io-error.ts';
 import { IoVector } from './io-vector.ts';
 import { all, type Maybe, type Pending, settle, start, type Task } from './pending.ts';
-import { Edge, type EdgeParent, type Permissions, perm, settlePermissions } from './permissions.ts';
+import { Edge, type EdgeParent, type Permissions, settlePermissions, usualNeeds } from './permissions.ts';
 import { TrackedRequests } from './tracked-requests.ts';
 
 /** Flags of a write. */
@@ -504,26 +504,24 @@ export abstract class BlockNode implements EdgeParent {
     return 512;
   }
 
+  /** @throws BlockError where the node has no place to keep a dirty bitmap in while it is closed */
+  checkPersistent(_bitmap: DirtyBitmap): void {
+    throw new BlockError(
+      `Can't store persistent bitmaps to ${this.deviceName || this.nodeName}: Operation not supported`,
+    );
+  }
+
+  /** A dirty bitmap that may be kept is removed. */
+  forgetBitmap(_name: string): Pending {
+    return undefined;
+  }
+
   /** Another node is the child `name` now. */
   childReplaced(_name: string, _node: BlockNode): void {}
 
   /** What this node needs of the child `name` when its own users need and share this. */
   childPermissions(name: string, needed: number, shared: number): Permissions {
-    if (this.driver.kind === 'filter') return { perm: needed, shared: shared | perm.WRITE_UNCHANGED };
-    if (name === 'backing') {
-      return {
-        perm: needed & perm.CONSISTENT_READ,
-        shared:
-          ((shared & perm.WRITE) !== 0 ? perm.WRITE | perm.RESIZE : 0) | perm.CONSISTENT_READ | perm.WRITE_UNCHANGED,
-      };
-    }
-    const writable = this.readOnly ? 0 : perm.WRITE | perm.RESIZE;
-    return {
-      perm: needed | perm.CONSISTENT_READ | writable,
-      shared: this.settings.forceShare
-        ? 15
-        : (shared & ~(perm.WRITE | perm.RESIZE)) | perm.CONSISTENT_READ | perm.WRITE_UNCHANGED,
-    };
+    return usualNeeds(this, name, needed, shared);
   }
 
   /** What the users of this node need now: the place for locks on a file. */

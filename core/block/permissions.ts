@@ -27,6 +27,25 @@ export function permNames(bits: number): string {
     .join(', ');
 }
 
+/** What a filter or an image format needs of its child `name` when its own users need and share this. */
+export function usualNeeds(node: BlockNode, name: string, needed: number, shared: number): Permissions {
+  if (node.driver.kind === 'filter') return { perm: needed, shared: shared | perm.WRITE_UNCHANGED };
+  if (name === 'backing') {
+    return {
+      perm: needed & perm.CONSISTENT_READ,
+      shared:
+        ((shared & perm.WRITE) !== 0 ? perm.WRITE | perm.RESIZE : 0) | perm.CONSISTENT_READ | perm.WRITE_UNCHANGED,
+    };
+  }
+  const writable = node.readOnly ? 0 : perm.WRITE | perm.RESIZE;
+  return {
+    perm: needed | perm.CONSISTENT_READ | writable,
+    shared: node.settings.forceShare
+      ? PERM_ALL
+      : (shared & ~(perm.WRITE | perm.RESIZE)) | perm.CONSISTENT_READ | perm.WRITE_UNCHANGED,
+  };
+}
+
 /** Who uses a node: another node, a device's backend, a job, an export. */
 export interface EdgeParent {
   /** `block device 'drive0'`, `node 'top'`, `the commit job 'job0'`. */

@@ -22,7 +22,7 @@ export async function reopen(node: BlockNode, changes: Partial<NodeSettings>): P
   const becomesWritable = !settings.readOnly && node.settings.readOnly;
   if (settings.readOnly && !node.settings.readOnly) {
     await node.flush();
-    if (node instanceof Qcow2Node) await start(node.exclusively(node.markClean()));
+    if (node instanceof Qcow2Node) await start(node.exclusively(node.putDown()));
   }
   if (becomesWritable && file !== undefined && file.readOnly) await reopen(file, { readOnly: false });
   const before = { ...node.settings };

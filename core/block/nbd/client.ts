@@ -36,7 +36,7 @@ interface Negotiated {
   readonly size: number;
   readonly flags: number;
   readonly structured: boolean;
-  /** The server's number for `base:allocation`. */
+  /** The server's number for `base:allocation`, or for the bitmap that is looked at in its place. */
   readonly context: number | undefined;
 }
 
@@ -249,7 +249,7 @@ class NbdNode extends BlockNode {
 }
 
 /** Agrees with the server on what is exported, and how. */
-async function negotiate(wire: Wire, name: string): Promise<Negotiated> {
+async function negotiate(wire: Wire, name: string, contextName: string): Promise<Negotiated> {
   const greeting = await wire.read(18);
   if (greeting.readBigUInt64BE(0) !== INIT_MAGIC) throw new BlockError('Bad initial magic received');
   if (greeting.readBigUInt64BE(8) !== OPTION_MAGIC) throw new BlockError('Bad server magic received');
@@ -263,7 +263,7 @@ async function negotiate(wire: Wire, name: string): Promise<Negotiated> {
   const bytes = Buffer.from(name);
   let context: number | undefined;
   if (structured) {
-    const wanted = Buffer.from(CONTEXT);
+    const wanted = Buffer.from(contextName);
     const data = Buffer.alloc(12 + bytes.length + wanted.length);
     data.writeUInt32BE(bytes.length, 0);
     bytes.copy(data, 4);
@@ -272,7 +272,7 @@ async function negotiate(wire: Wire, name: string): Promise<Negotiated> {
     wanted.copy(data, 12 + bytes.length);
     const answer = await ask(wire, option.SET_META_CONTEXT, data);
     for (const part of answer.parts) {
-      if (part.type === reply.META_CONTEXT && part.data.toString('utf8', 4) === CONTEXT)
+      if (part.type === reply.META_CONTEXT && part.data.toString('utf8', 4) === contextName)
         context = part.data.readUInt32BE(0);
     }
   }
@@ -368,13 +368,15 @@ async function open(context: OpenContext): Promise<BlockNode> {
   const name = options.string('export') ?? '';
   options.number('reconnect-delay');
   options.number('open-timeout');
-  options.string('x-dirty-bitmap');
+  const dirtyBitmap = options.string('x-dirty-bitmap');
   if (options.string('tls-creds') !== undefined || options.string('tls-hostname') !== undefined) {
     throw new BlockError('NBD over TLS is not supported', { code: 'ERR_NBD_TLS' });
   }
   const wire = new Wire(await connect(place));
   try {
-    const negotiated = await negotiate(wire, name);
+    const negotiated = await negotiate(wire, name, dirtyBitmap ?? CONTEXT);
+    if (dirtyBitmap !== undefined && negotiated.context === undefined)
+      throw new BlockError(`requested x-dirty-bitmap ${dirtyBitmap} not found`);
     if ((negotiated.flags & transmissionFlag.READ_ONLY) !== 0 && !settings.readOnly) {
       if (!settings.autoReadOnly) throw new BlockError('request on denied for write access: the export is read-only');
       settings.readOnly = true;

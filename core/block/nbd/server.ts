@@ -1,16 +1,17 @@
 import net from 'node:net';
 import { BlockBackend } from '../backend.ts';
+import type { DirtyBitmap } from '../dirty-bitmap.ts';
 import type { BlockGraph } from '../graph.ts';
 import { BlockError, errno, errnoOf, errnoText, reason } from '../io-error.ts';
 import { IoVector } from '../io-vector.ts';
 import { type BlockNode, writeFlag } from '../node.ts';
 import { PERM_ALL, perm } from '../permissions.ts';
+import { allocationDepth, baseAllocation, describe, dirtyBitmap, type MetaContext } from './meta-context.ts';
 import {
   CHUNK_DONE,
   chunk,
   command,
   commandFlag,
-  extent,
   handshakeFlag,
   INIT_MAGIC,
   info,
@@ -30,8 +31,6 @@ import {
 
 /** No client has more requests under way than this. */
 const MAX_REQUESTS = 16;
-/** The number that we give to the context `base:allocation`. */
-const BASE_ALLOCATION = 0;
 /** The most extents in one answer. */
 const MAX_EXTENTS = 4096;
 
@@ -42,6 +41,9 @@ export interface NbdExport {
   readonly description: string;
   readonly backend: BlockBackend;
   readonly writable: boolean;
+  /** What clients may ask about stretches of it. The index is the number that a context has on the wire. */
+  readonly contexts: readonly MetaContext[];
+  readonly bitmaps: readonly DirtyBitmap[];
 }
 
 export interface ExportOptions {
@@ -49,9 +51,13 @@ export interface ExportOptions {
   readonly name?: string | undefined;
   readonly description?: string | undefined;
   readonly writable?: boolean | undefined;
+  /** Dirty bitmaps of the node that clients may read; none of them may be in use. */
+  readonly bitmaps?: readonly DirtyBitmap[];
+  /** Clients may ask how deep in the chain of images a stretch lies. */
+  readonly allocationDepth?: boolean | undefined;
 }
 
-/** Serves nodes to NBD clients: fixed newstyle negotiation, structured replies, `base:allocation`. */
+/** Serves nodes to NBD clients: fixed newstyle negotiation, structured replies, metadata contexts. */
 export class NbdServer {
   readonly #graph: BlockGraph;
   readonly #server: net.Server;
@@ -98,6 +104,11 @@ export class NbdServer {
     if (this.exports.some(({ id }) => id === options.id))
       throw new BlockError(`Block export id '${options.id}' is already in use`);
     if (writable && node.readOnly) throw new BlockError('Cannot export read-only node as writable');
+    const bitmaps = options.bitmaps ?? [];
+    for (const bitmap of bitmaps) {
+      if (!writable && !node.readOnly && bitmap.enabled)
+        throw new BlockError(`Enabled bitmap '${bitmap.name}' incompatible with readonly export`);
+    }
     const backend = new BlockBackend(this.#graph, {
       perm: perm.CONSISTENT_READ | (writable ? perm.WRITE : 0),
       shared: PERM_ALL,
@@ -108,7 +119,21 @@ export class NbdServer {
       void backend.close();
       throw error;
     }
-    const added = { id: options.id, name, description: options.description ?? '', backend, writable };
+    for (const bitmap of bitmaps) bitmap.busy = true;
+    const contexts = [
+      baseAllocation(backend),
+      ...(options.allocationDepth === true ? [allocationDepth(backend)] : []),
+      ...bitmaps.map(bitmap => dirtyBitmap(bitmap)),
+    ];
+    const added = {
+      id: options.id,
+      name,
+      description: options.description ?? '',
+      backend,
+      writable,
+      contexts,
+      bitmaps,
+    };
     this.#exports.set(name, added);
     return added;
   }
@@ -127,6 +152,7 @@ export class NbdServer {
     }
     for (const client of users) client.close();
     this.#exports.delete(wanted.name);
+    for (const bitmap of wanted.bitmaps) bitmap.busy = false;
     await wanted.backend.close();
     this.#graph.emit({ event: 'BLOCK_EXPORT_DELETED', id: wanted.id });
   }
@@ -156,7 +182,8 @@ class Connection {
   readonly #wire: Wire;
   export: NbdExport | undefined;
   #structured = false;
-  #allocation = false;
+  /** The numbers of the contexts that the client wants to hear of. */
+  #contexts: readonly number[] = [];
   #noZeroes = false;
   #requests = 0;
   #wake: () => void = () => {};
@@ -328,26 +355,31 @@ class Connection {
       this.#refuse(code, reply.ERR_INVALID, 'the option is damaged');
       return;
     }
-    if (this.#server.find(name) === undefined) {
+    const exported = this.#server.find(name);
+    if (exported === undefined) {
       this.#refuse(code, reply.ERR_UNKNOWN, `export '${name}' not present`);
       return;
     }
     const queries = data.readUInt32BE(at);
     at += 4;
-    let wanted = !set && queries === 0;
-    for (let query = 0; query < queries; query++) {
-      const context = text();
-      if (context === undefined) {
+    const wanted = new Set<number>(!set && queries === 0 ? exported.contexts.keys() : []);
+    for (let left = queries; left > 0; left--) {
+      const query = text();
+      if (query === undefined) {
         this.#refuse(code, reply.ERR_INVALID, 'the option is damaged');
         return;
       }
-      wanted ||= context === 'base:allocation' || (!set && context === 'base:');
+      for (const [number, context] of exported.contexts.entries()) {
+        // A list may be asked for by a namespace, or by the first part of a name that has two.
+        const listed = !set && /^(base:|qemu:(dirty-bitmap:)?)$/.test(query) && context.name.startsWith(query);
+        if (query === context.name || listed) wanted.add(number);
+      }
     }
-    if (set) this.#allocation = wanted;
-    if (wanted) {
+    if (set) this.#contexts = [...wanted].sort((a, b) => a - b);
+    for (const number of [...wanted].sort((a, b) => a - b)) {
       const id = Buffer.alloc(4);
-      id.writeUInt32BE(BASE_ALLOCATION, 0);
-      this.#reply(code, reply.META_CONTEXT, Buffer.concat([id, Buffer.from('base:allocation')]));
+      id.writeUInt32BE(number, 0);
+      this.#reply(code, reply.META_CONTEXT, Buffer.concat([id, Buffer.from(exported.contexts[number]?.name ?? '')]));
     }
     this.#reply(code, reply.ACK);
   }
@@ -433,7 +465,7 @@ class Connection {
       case command.CACHE:
         break;
       case command.BLOCK_STATUS:
-        return this.#blockStatus(backend, cookie, flags, offset, length);
+        return this.#blockStatus(exported, cookie, flags, offset, length);
       default:
         return this.#fail(cookie, type, errno.EINVAL, `invalid request type (${type}) received`);
     }
@@ -442,41 +474,40 @@ class Connection {
     this.#succeed(cookie);
   }
 
+  /** Answers with a chunk for each context that was negotiated. */
   async #blockStatus(
-    backend: BlockBackend,
+    { contexts }: NbdExport,
     cookie: bigint,
     flags: number,
     offset: number,
     length: number,
   ): Promise<void> {
-    const { root } = backend;
-    if (length === 0 || !this.#allocation || root === undefined) {
+    const last = this.#contexts.at(-1);
+    if (length === 0 || last === undefined)
       return this.#fail(cookie, command.BLOCK_STATUS, errno.EINVAL, 'CMD_BLOCK_STATUS not negotiated');
-    }
-    const extents: number[] = [];
     const most = (flags & commandFlag.REQ_ONE) !== 0 ? 1 : MAX_EXTENTS;
+    const payloads: { readonly number: number; readonly payload: Buffer }[] = [];
     try {
-      for (let at = offset; at < offset + length && extents.length < most * 2; ) {
-        const found = await chainStatus(root, at, offset + length - at);
-        const state = (found.data ? 0 : extent.HOLE) | (found.zero ? extent.ZERO : 0);
-        const last = extents.length - 2;
-        if (last >= 0 && extents[last + 1] === state) extents[last] = (extents[last] ?? 0) + found.bytes;
-        else extents.push(found.bytes, state);
-        at += found.bytes;
+      for (const number of this.#contexts) {
+        const context = contexts[number];
+        if (context === undefined) continue;
+        const extents = await describe(context, offset, length, most);
+        const payload = Buffer.alloc(4 + extents.length * 4);
+        payload.writeUInt32BE(number, 0);
+        for (const [index, value] of extents.entries()) payload.writeUInt32BE(value, 4 + index * 4);
+        payloads.push({ number, payload });
       }
     } catch (error) {
       return this.#fail(cookie, command.BLOCK_STATUS, errnoOf(error), "can't get block status");
     }
-    const payload = Buffer.alloc(4 + extents.length * 4);
-    payload.writeUInt32BE(BASE_ALLOCATION, 0);
-    for (const [index, value] of extents.entries()) payload.writeUInt32BE(value, 4 + index * 4);
-    this.#wire.send(this.#chunkHeader(cookie, chunk.BLOCK_STATUS, payload.length), payload);
+    for (const { number, payload } of payloads)
+      this.#wire.send(this.#chunkHeader(cookie, chunk.BLOCK_STATUS, payload.length, number === last), payload);
   }
 
-  #chunkHeader(cookie: bigint, type: number, length: number): Buffer {
+  #chunkHeader(cookie: bigint, type: number, length: number, done = true): Buffer {
     const header = Buffer.alloc(20);
     header.writeUInt32BE(STRUCTURED_REPLY_MAGIC, 0);
-    header.writeUInt16BE(CHUNK_DONE, 4);
+    header.writeUInt16BE(done ? CHUNK_DONE : 0, 4);
     header.writeUInt16BE(type, 6);
     header.writeBigUInt64BE(cookie, 8);
     header.writeUInt32BE(length, 16);
@@ -521,21 +552,4 @@ class Connection {
     message.copy(payload, 6);
     this.#wire.send(this.#chunkHeader(cookie, chunk.ERROR, payload.length), payload);
   }
-}
-
-/** What a stretch is, wherever in the chain of images it comes from. */
-async function chainStatus(
-  node: BlockNode,
-  offset: number,
-  bytes: number,
-): Promise<{ bytes: number; data: boolean; zero: boolean }> {
-  let left = bytes;
-  for (let at: BlockNode | undefined = node; at !== undefined; at = at.backing) {
-    if (offset >= at.length) return { bytes: left, data: false, zero: true };
-    const status = await at.status(offset, Math.min(left, at.length - offset));
-    left = Math.min(left, status.bytes);
-    if (status.allocated || status.zero) return { bytes: left, data: status.data, zero: status.zero };
-    at = at.withoutFilters;
-  }
-  return { bytes: left, data: false, zero: true };
 }

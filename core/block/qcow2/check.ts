@@ -57,7 +57,7 @@ export function* check(node: Qcow2Node, fix: boolean): Task<CheckResult> {
     const { l1 } = parseL1(yield* image.read(snapshot.l1Offset, snapshot.l1Size * 8));
     yield* walk(node, l1, mark, result, false);
   }
-  if (header.bitmaps !== undefined) yield* walkBitmaps(node, mark);
+  yield* node.bitmaps.visit(mark);
 
   const highest = Math.max(uses.end, Math.ceil(image.file.length / clusterSize));
   if (fix) refcounts.startAt(highest);
@@ -134,29 +134,6 @@ function saneSubclusters(view: DataView, entry: number, found: ClusterKind): boo
   const allocated = view.getUint32(entry + 12);
   if (found === kind.COMPRESSED) return zero === 0 && allocated === 0;
   return (zero & allocated) === 0 && (allocated === 0 || found === kind.NORMAL);
-}
-
-/** The clusters of persistent bitmaps: a directory, for each bitmap a table, and what that points to. */
-function* walkBitmaps(node: Qcow2Node, mark: (offset: number, bytes: number) => void): Task {
-  const { image } = node;
-  const { bitmaps } = image.header;
-  if (bitmaps === undefined || bitmaps.directorySize > 64 << 20) return;
-  mark(bitmaps.directoryOffset, bitmaps.directorySize);
-  const directory = new DataView((yield* image.read(bitmaps.directoryOffset, bitmaps.directorySize)).buffer);
-  let at = 0;
-  for (let index = 0; index < bitmaps.count && at + 24 <= directory.byteLength; index++) {
-    const tableOffset = Number(directory.getBigUint64(at));
-    const tableSize = directory.getUint32(at + 8);
-    const length = 24 + directory.getUint16(at + 18) + directory.getUint32(at + 20);
-    at += Math.ceil(length / 8) * 8;
-    if (tableSize > 8 << 20) continue;
-    mark(tableOffset, tableSize * 8);
-    const table = new DataView((yield* image.read(tableOffset, tableSize * 8)).buffer);
-    for (let entry = 0; entry < tableSize; entry++) {
-      const offset = Number(table.getBigUint64(entry * 8) & 0x00ff_ffff_ffff_fe00n);
-      if (offset !== 0) mark(offset, image.clusterSize);
-    }
-  }
 }
 
 class Uses {

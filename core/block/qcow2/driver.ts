@@ -10,6 +10,7 @@ import { check } from './check.ts';
 import type { DiscardPolicy } from './clearing.ts';
 import { compressionOf } from './compression.ts';
 import {
+  autoclear,
   incompatible,
   isQcow2,
   MIN_EXTENDED_CLUSTER,
@@ -150,6 +151,7 @@ function* load(node: Qcow2Node): Task {
   yield* node.refcounts.load();
   yield* node.map.load();
   yield* node.snapshots.load();
+  if (!node.graph.inactive) yield* node.bitmaps.load();
 }
 
 /** What must be put right before anything is written. */
@@ -161,12 +163,14 @@ export function* prepareForWriting(node: Qcow2Node): Task {
     if (result.corruptions !== result.corruptionsFixed)
       throw new BlockError('Could not repair dirty image: Input/output error');
   }
-  const features = image.header.autoclear;
-  if (features !== 0) {
-    // We do not keep the bitmaps up to date, so nobody may believe them any more. Raw external data stays raw.
-    image.header.autoclear = features & ~1;
-    if (image.header.autoclear !== features) yield* image.writeHeader();
+  // What we do not know is not true any more once we have written.
+  const known = autoclear.DATA_FILE_RAW | (image.header.bitmaps === undefined ? 0 : autoclear.BITMAPS);
+  if ((image.header.autoclear & ~known) !== 0 || node.bitmaps.outdated) {
+    image.header.autoclear &= known;
+    yield* image.writeHeader();
+    node.bitmaps.outdated = false;
   }
+  yield* node.bitmaps.markInUse();
 }
 
 async function dataFile(context: OpenContext, header: Qcow2Header, file: BlockNode): Promise<BlockNode> {

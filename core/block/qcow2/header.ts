@@ -366,7 +366,6 @@ export function serializeHeader(header: Qcow2Header): Uint8Array {
     put(extensionType.BACKING_FORMAT, Buffer.from(header.backingFormat));
   }
   if (header.dataFile !== undefined) put(extensionType.DATA_FILE, Buffer.from(header.dataFile));
-  if (header.version === 3) put(extensionType.FEATURE_NAMES, featureNameTable());
   if (header.bitmaps !== undefined) {
     const data = new DataView(new ArrayBuffer(24));
     data.setUint32(0, header.bitmaps.count);
@@ -375,6 +374,12 @@ export function serializeHeader(header: Qcow2Header): Uint8Array {
     put(extensionType.BITMAPS, new Uint8Array(data.buffer));
   }
   for (const { type, data } of header.unknownExtensions) put(type, data);
+  if (header.version === 3) {
+    // Names are a courtesy: in a small cluster what is needed comes first.
+    const names = featureNameTable();
+    const rest = 16 + Buffer.byteLength(header.backingFile ?? '');
+    if (at + names.length + rest <= clusterSize) put(extensionType.FEATURE_NAMES, names);
+  }
   put(extensionType.END, new Uint8Array(0));
   if (header.backingFile !== undefined) {
     const name = Buffer.from(header.backingFile);

@@ -1,10 +1,12 @@
+import type { DirtyBitmap } from '../dirty-bitmap.ts';
 import type { BlockDriver } from '../driver.ts';
 import type { BlockGraph } from '../graph.ts';
-import { errno, errnoOf, IoError } from '../io-error.ts';
+import { errno, errnoOf, IoError, reason } from '../io-error.ts';
 import type { IoVector } from '../io-vector.ts';
 import { BlockNode, type BlockStatus, type NodeSettings, type TruncateOptions, writeFlag } from '../node.ts';
 import { all, type Maybe, Mutex, type Pending, settle, start, startFor, type Task } from '../pending.ts';
 import { type Permissions, perm } from '../permissions.ts';
+import { PersistentBitmaps } from './bitmaps.ts';
 import { Clearing, type DiscardPolicy } from './clearing.ts';
 import { ClusterMap, isEmpty, kind } from './cluster-map.ts';
 import { ClusterWriter } from './cluster-writer.ts';
@@ -28,6 +30,7 @@ export class Qcow2Node extends BlockNode {
   readonly refcounts: Refcounts;
   readonly map: ClusterMap;
   readonly snapshots: Snapshots;
+  readonly bitmaps: PersistentBitmaps;
   readonly writer: ClusterWriter;
   readonly clearing: Clearing;
   readonly lazyRefcounts: boolean;
@@ -58,6 +61,7 @@ export class Qcow2Node extends BlockNode {
       (image.header.incompatible & incompatible.DATA_FILE) !== 0,
     );
     this.snapshots = new Snapshots(this);
+    this.bitmaps = new PersistentBitmaps(this);
     this.#compression = compressionOf(image.header.compression);
     this.writer = new ClusterWriter(this, this.#compression);
     this.clearing = new Clearing(this, discardPolicy);
@@ -349,10 +353,28 @@ export class Qcow2Node extends BlockNode {
     yield* this.image.setIncompatible(incompatible.DIRTY, false);
   }
 
+  /** Writes what is only in memory, the dirty bitmaps too: others may have the image then. */
+  *putDown(): Task {
+    try {
+      yield* this.bitmaps.store();
+    } catch (error) {
+      this.graph.warn(`Lost persistent bitmaps during inactivation of node '${this.nodeName}': ${reason(error)}`);
+    }
+    yield* this.markClean();
+  }
+
+  override checkPersistent(bitmap: DirtyBitmap): void {
+    this.bitmaps.checkNew(bitmap);
+  }
+
+  override forgetBitmap(name: string): Pending {
+    return this.readOnly ? undefined : start(this.exclusively(this.bitmaps.remove(name)));
+  }
+
   protected override async pclose(): Promise<void> {
     if (this.readOnly || this.image.broken || this.graph.inactive || this.file === undefined) return;
     try {
-      await start(this.exclusively(this.markClean()));
+      await start(this.exclusively(this.putDown()));
     } catch (error) {
       this.graph.warn(`could not write the tables of '${this.filename}': errno ${errnoOf(error)}`);
     }

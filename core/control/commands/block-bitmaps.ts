@@ -8,6 +8,9 @@ import type * as schema from '../qapi/schema/block-jobs.ts';
 /** Takes back what an action of a transaction did. */
 export type Undo = () => void | Promise<void>;
 
+/** Bytes of a bitmap's name. */
+const MAX_NAME = 1023;
+
 const nothing: Undo = () => undefined;
 
 /** The node that a command calls `device`: a device's, or one by its own name. */
@@ -21,10 +24,37 @@ export function findBitmap(node: BlockNode, name: string): DirtyBitmap {
   return bitmap;
 }
 
-function usableBitmap(node: BlockNode, name: string): DirtyBitmap {
-  const bitmap = findBitmap(node, name);
+/** What a command bears with in a bitmap. */
+interface Tolerance {
+  readonly readonly?: boolean;
+  readonly inconsistent?: boolean;
+}
+
+/** @throws QmpError where the bitmap is in use or in a state that the command does not bear with */
+export function checkBitmap(bitmap: DirtyBitmap, tolerated: Tolerance = {}): DirtyBitmap {
+  const { name = '' } = bitmap;
   if (bitmap.busy) throw new QmpError(`Bitmap '${name}' is currently in use by another operation and cannot be used`);
+  if (bitmap.readonly && tolerated.readonly !== true)
+    throw new QmpError(`Bitmap '${name}' is readonly and cannot be modified`);
+  if (bitmap.inconsistent && tolerated.inconsistent !== true)
+    throw new QmpError(`Bitmap '${name}' is inconsistent and cannot be used`);
   return bitmap;
+}
+
+function bitmapNode(graph: BlockGraph, name: string): BlockNode {
+  try {
+    return rootNode(graph, name);
+  } catch {
+    throw new QmpError(`Node '${name}' not found`);
+  }
+}
+
+function usableBitmap(
+  graph: BlockGraph,
+  { node, name }: { readonly node: string; readonly name: string },
+  tolerated?: Tolerance,
+): DirtyBitmap {
+  return checkBitmap(findBitmap(bitmapNode(graph, node), name), tolerated);
 }
 
 export function addBitmap(graph: BlockGraph, args: Value<typeof schema.BlockDirtyBitmapAdd>): Undo {
@@ -35,10 +65,10 @@ export function addBitmap(graph: BlockGraph, args: Value<typeof schema.BlockDirt
     throw new QmpError('Granularity must be power of 2 and at least 512');
   }
   if (node.dirtyBitmaps.some(one => one.name === name)) throw new QmpError(`Bitmap already exists: ${name}`);
-  if (args.persistent === true) {
-    throw new QmpError(`Cannot store dirty bitmaps in '${node.nodeName}': persistent bitmaps are not supported`);
-  }
-  const bitmap = new DirtyBitmap(node.length, { name, granularity, disabled: args.disabled ?? false });
+  if (Buffer.byteLength(name) > MAX_NAME) throw new QmpError(`Bitmap name too long: ${name}`);
+  const { disabled = false, persistent = false } = args;
+  const bitmap = new DirtyBitmap(node.length, { name, granularity, disabled, persistent });
+  if (persistent) node.checkPersistent(bitmap);
   node.dirtyBitmaps.push(bitmap);
   return () => drop(node, bitmap);
 }
@@ -48,9 +78,10 @@ function drop(node: BlockNode, bitmap: DirtyBitmap): void {
   if (index >= 0) node.dirtyBitmaps.splice(index, 1);
 }
 
-export function removeBitmap(graph: BlockGraph, args: Value<typeof schema.BlockDirtyBitmap>): Undo {
-  const node = rootNode(graph, args.node);
-  const bitmap = usableBitmap(node, args.name);
+export async function removeBitmap(graph: BlockGraph, args: Value<typeof schema.BlockDirtyBitmap>): Promise<Undo> {
+  const bitmap = usableBitmap(graph, args, { inconsistent: true });
+  const node = bitmapNode(graph, args.node);
+  if (bitmap.persistent) await node.forgetBitmap(args.name);
   drop(node, bitmap);
   return () => {
     node.dirtyBitmaps.push(bitmap);
@@ -58,14 +89,14 @@ export function removeBitmap(graph: BlockGraph, args: Value<typeof schema.BlockD
 }
 
 export function clearBitmap(graph: BlockGraph, args: Value<typeof schema.BlockDirtyBitmap>): Undo {
-  const bitmap = usableBitmap(rootNode(graph, args.node), args.name);
+  const bitmap = usableBitmap(graph, args);
   const before = bitmap.snapshot();
   bitmap.clear();
   return () => bitmap.restore(before);
 }
 
 export function enableBitmap(graph: BlockGraph, args: Value<typeof schema.BlockDirtyBitmap>, enabled: boolean): Undo {
-  const bitmap = usableBitmap(rootNode(graph, args.node), args.name);
+  const bitmap = usableBitmap(graph, args, { readonly: true });
   const before = bitmap.enabled;
   bitmap.enabled = enabled;
   return () => {
@@ -74,11 +105,21 @@ export function enableBitmap(graph: BlockGraph, args: Value<typeof schema.BlockD
 }
 
 export function mergeBitmaps(graph: BlockGraph, args: Value<typeof schema.BlockDirtyBitmapMerge>): Undo {
-  const node = rootNode(graph, args.node);
-  const target = usableBitmap(node, args.target);
+  const target = findBitmap(bitmapNode(graph, args.node), args.target);
   const sources = args.bitmaps.map(source =>
-    typeof source === 'string' ? findBitmap(node, source) : findBitmap(rootNode(graph, source.node), source.name),
+    findBitmap(
+      bitmapNode(graph, typeof source === 'string' ? args.node : source.node),
+      typeof source === 'string' ? source : source.name,
+    ),
   );
+  for (const source of sources) {
+    checkBitmap(target);
+    checkBitmap(source, { readonly: true });
+    if (source.length === target.length) continue;
+    throw new QmpError(
+      `Bitmaps are of different sizes (destination size is ${target.length}, source size is ${source.length}) and can't be merged`,
+    );
+  }
   const before = target.snapshot();
   for (const source of sources) target.merge(source);
   return sources.length === 0 ? nothing : () => target.restore(before);

@@ -1,18 +1,29 @@
 import type { ListenOptions } from 'node:net';
+import type { DirtyBitmap } from '../../block/dirty-bitmap.ts';
 import { NbdServer } from '../../block/nbd/server.ts';
+import type { BlockNode } from '../../block/node.ts';
 import type { Program } from '../program.ts';
 import type { Args } from '../qapi/declare.ts';
 import { QmpError } from '../qapi/error.ts';
 import type { commands } from '../qapi/schema/block-export.ts';
 import type { Handlers } from '../qmp/catalog.ts';
 import type { QmpSession } from '../qmp/monitor.ts';
-import { rootNode } from './block-bitmaps.ts';
+import { checkBitmap, findBitmap, rootNode } from './block-bitmaps.ts';
 import { blockErrors } from './block-errors.ts';
 
 function listenOptions({ addr }: Args<(typeof commands)['nbd-server-start']>): ListenOptions {
   if (addr.type === 'unix') return { path: addr.data.path };
   if (addr.type === 'inet') return { host: addr.data.host, port: Number(addr.data.port) };
   throw new QmpError('An inherited socket cannot be listened on by the NBD server');
+}
+
+/** A bitmap of the node, or of what lies under it. */
+function exportedBitmap(top: BlockNode, name: string): DirtyBitmap {
+  for (let node: BlockNode | undefined = top; node !== undefined; node = node.filtered ?? node.backing) {
+    const found = node.dirtyBitmaps.find(one => one.name === name);
+    if (found !== undefined) return checkBitmap(found, { readonly: true });
+  }
+  throw new QmpError(`Bitmap '${name}' is not found`);
 }
 
 /** The NBD server, and what it exports. */
@@ -31,13 +42,14 @@ export function blockExportCommands(program: Program): Handlers<QmpSession> {
       server = started;
       program.resources.push({ dispose: () => void started.stop() });
     },
-    'nbd-server-add': async ({ device, name, description, writable }) => {
+    'nbd-server-add': async ({ device, name, description, writable, bitmap }) => {
       const node = rootNode((await program.blocks()).graph, device);
       running().add(node, {
         id: name ?? device,
         name: name ?? device,
         description,
         writable: writable === true && !node.readOnly,
+        bitmaps: bitmap === undefined ? [] : [exportedBitmap(node, bitmap)],
       });
     },
     'nbd-server-remove': async ({ name, mode = 'safe' }) => {
@@ -50,9 +62,16 @@ export function blockExportCommands(program: Program): Handlers<QmpSession> {
       server = undefined;
     },
     'block-export-add': async options => {
-      const node = (await program.blocks()).graph.lookupPair(undefined, options['node-name']);
+      const { graph } = await program.blocks();
+      const node = graph.lookupPair(undefined, options['node-name']);
       const { id, writable, name, description } = options;
-      running().add(node, { id, name, description, writable });
+      const bitmaps = (options.bitmaps ?? []).map(bitmap =>
+        typeof bitmap === 'string'
+          ? exportedBitmap(node, bitmap)
+          : checkBitmap(findBitmap(graph.lookupPair(undefined, bitmap.node), bitmap.name), { readonly: true }),
+      );
+      const allocationDepth = options['allocation-depth'];
+      running().add(node, { id, name, description, writable, bitmaps, allocationDepth });
     },
     'block-export-del': async ({ id, mode = 'safe' }) => {
       const found = server?.exports.find(one => one.id === id);

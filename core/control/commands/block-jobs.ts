@@ -176,7 +176,7 @@ export function blockJobCommands(program: Program): Handlers<QmpSession> {
       addBitmap((await program.blocks()).graph, args);
     },
     'block-dirty-bitmap-remove': async args => {
-      removeBitmap((await program.blocks()).graph, args);
+      await removeBitmap((await program.blocks()).graph, args);
     },
     'block-dirty-bitmap-clear': async args => {
       clearBitmap((await program.blocks()).graph, args);
