@@ -34,6 +34,8 @@ export interface SystemControl {
   guestPanicked(action: 'pause' | 'poweroff' | 'run', loaded: boolean): void;
   /** A watchdog has fired: `-watchdog-action` says what happens. */
   watchdogExpired(device: string): void;
+  /** What the power button does: the guest is asked to go down by itself. */
+  pressPowerButton(): void;
   /** Calls `listener` when the power button is pressed (QMP system_powerdown). Returns a function that removes it. */
   onPowerdown(listener: () => void): () => void;
   /** Calls `listener` each time the guest begins to run or goes on. Returns a function that removes it. */

@@ -23,12 +23,28 @@ export function dma8(channel: number): Aml {
   return Uint8Array.of(0x2a, 1 << channel, 0);
 }
 
-/** IO (6.4.2.5): `length` ports at a fixed base, all 16 address bits decoded. */
-export function io(base: number, length: number, alignment = 1): Aml {
-  return concat([0x47, 1], littleEndian(base, 2), littleEndian(base, 2), [alignment, length]);
+/** IO (6.4.2.5): `length` ports at a fixed base, or up to `last`, all 16 address bits decoded. */
+export function io(base: number, length: number, alignment = 1, last = base): Aml {
+  return concat([0x47, 1], littleEndian(base, 2), littleEndian(last, 2), [alignment, length]);
 }
 
 // 6.4.3 Large Resource Data Types
+
+const STANDARD_SPEED = 100_000;
+
+/** I2C Serial Bus Connection (6.4.3.8.2.1) to the 7-bit `address` on the bus of the controller `source`. */
+export function i2cSerialBus(address: number, source: string): Aml {
+  const data = concat(littleEndian(STANDARD_SPEED, 4), littleEndian(address, 2));
+  const body = concat(
+    [1, 0, 1, 0],
+    littleEndian(0, 2),
+    [1],
+    littleEndian(data.length, 2),
+    data,
+    Buffer.from(`${source}\0`),
+  );
+  return concat([0x8e], littleEndian(body.length, 2), body);
+}
 
 export type Writability = 'readOnly' | 'readWrite';
 

@@ -18,7 +18,7 @@ import {
   store,
   text,
 } from './aml.ts';
-import { dma8, io, irqNoFlags, resourceTemplate } from './aml-resources.ts';
+import { dma8, i2cSerialBus, io, irqNoFlags, resourceTemplate } from './aml-resources.ts';
 
 /** `_STA`: present, enabled, shown and working. */
 const WORKING = 0xf;
@@ -140,6 +140,33 @@ export function appleSmc(iobase: number): Aml {
     name('_HID', eisaId('APP0001')),
     name('_STA', HIDDEN),
     name('_CRS', resourceTemplate([io(iobase, 32), irqNoFlags(6)])),
+  ]);
+}
+
+/** How to reach a BMC (IPMI 2.0, appendix C3); SMBIOS knows the kinds by the same numbers. */
+export const IPMI_INTERFACE_TYPES = { kcs: 1, bt: 3, ssif: 4 } as const;
+const IPMI_VERSION_2_0 = 0x0200;
+
+export interface IpmiFacts {
+  /** Counts the machine's interfaces from 1. */
+  readonly uid: number;
+  readonly kind: keyof typeof IPMI_INTERFACE_TYPES;
+  /** A port, or an address on the SMBus. */
+  readonly base: number;
+  readonly length: number;
+  readonly irq: number;
+}
+
+/** An interface to a BMC, at ports or on the SMBus whose controller it is part of. */
+export function ipmiInterface({ uid, kind, base, length, irq }: IpmiFacts): Aml {
+  const place = kind === 'ssif' ? i2cSerialBus(base, '^') : io(base, length, 1, base + length - 1);
+  return device(`MI${uid}`, [
+    name('_HID', eisaId('IPI0001')),
+    name('_STR', text(`ipmi_${kind === 'ssif' ? 'smbus' : kind}`)),
+    name('_UID', uid),
+    name('_CRS', resourceTemplate(irq === 0 ? [place] : [place, irqNoFlags(irq)])),
+    name('_IFT', IPMI_INTERFACE_TYPES[kind]),
+    name('_SRV', IPMI_VERSION_2_0),
   ]);
 }
 

@@ -1,6 +1,7 @@
 /** SMBIOS structures (DMTF DSP0134 2.8 and 3.0) and their entry point, as the firmware takes them over fw_cfg. */
 import { SouthbridgeError } from '../errors.ts';
 import { concat, littleEndian, uuidBytes } from './aml.ts';
+import { IPMI_INTERFACE_TYPES } from './dsdt-isa.ts';
 import { ONBOARD_KINDS, type SmbiosOptions } from './smbios-options.ts';
 
 export const SMBIOS_TABLES_FILE = 'etc/smbios/smbios-tables';
@@ -21,8 +22,18 @@ export interface SmbiosFacts {
   readonly ramSize: number;
   /** Where RAM lies, from the E820 map. */
   readonly ramRanges: readonly { readonly base: number; readonly length: number }[];
+  /** Interfaces to BMCs, for type 38. */
+  readonly ipmi?: readonly SmbiosIpmi[];
   /** Finds a device on the root bus for type 41, as bus and devfn. */
   readonly findPci?: (id: string) => { readonly bus: number; readonly devfn: number } | undefined;
+}
+
+export interface SmbiosIpmi {
+  readonly kind: keyof typeof IPMI_INTERFACE_TYPES;
+  /** A port, or an address on the SMBus. */
+  readonly base: number;
+  readonly slaveAddress: number;
+  readonly irq: number;
 }
 
 const KIB = 1024;
@@ -120,6 +131,7 @@ export function smbiosFiles(facts: SmbiosFacts): { readonly tables: Uint8Array; 
     add(19, true, MAPPED_HANDLE + shift + index, () => mappedAddress(range));
   });
   add(32, true, 0x2000, () => new Structure().add(new Uint8Array(6), u8(0)));
+  for (const ipmi of facts.ipmi ?? []) add(38, true, 0x3000, () => ipmiDevice(ipmi));
   options.onboard.forEach((device, index) => {
     add(41, true, 0x2900 + index, () => onboardDevice(facts, device));
   });
@@ -304,6 +316,25 @@ function mappedAddress(range: { readonly base: number; readonly length: number }
     u8(1),
     u64(extended ? range.base : 0),
     u64(extended ? end : 0),
+  );
+}
+
+// 7.39 IPMI Device Information
+
+const IPMI_2_0 = 0x20;
+const IO_SPACE = 1;
+const LEVEL = 1;
+
+function ipmiDevice({ kind, base, slaveAddress, irq }: SmbiosIpmi): Structure {
+  const address = kind === 'ssif' ? base << 1 : base | IO_SPACE;
+  return new Structure().add(
+    u8(IPMI_INTERFACE_TYPES[kind]),
+    u8(IPMI_2_0),
+    u8(slaveAddress),
+    u8(0),
+    u64(address),
+    u8(LEVEL),
+    u8(irq),
   );
 }
 

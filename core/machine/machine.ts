@@ -120,7 +120,7 @@ export class Machine {
       hostClock,
       realtimeClock: this.clocks.realtime,
       trace: this.trace,
-      backends: parts.backends ?? NO_BACKENDS,
+      backends: withDevices(parts.backends ?? NO_BACKENDS, id => this.findDevice(id)),
       globals: type => globalProperties([...parts.type.globals, ...parts.config.globals], type),
       system: this.power,
       input: new InputHub(() => this.power.running || this.power.state === 'suspended'),
@@ -458,6 +458,18 @@ function backendSize(backends: BackendLookup, id: string): number | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Devices that refer to another device (kind `device`) find it in the machine, all else where it was. */
+function withDevices(backends: BackendLookup, find: (id: string) => Device | undefined): BackendLookup {
+  return {
+    find(kind, id) {
+      if (kind !== 'device') return backends.find(kind, id);
+      const device = find(id);
+      if (device === undefined) throw new SouthbridgeError('ERR_BACKEND', `Device '${id}' not found`);
+      return device;
+    },
+  };
 }
 
 const NO_BACKENDS: BackendLookup = {

@@ -1,11 +1,13 @@
 /** Reads off a machine what its DSDT says of devices. */
 import { IsaBus } from '../../core/bus/isa.ts';
+import type { Bus } from '../../core/device/bus.ts';
 import type { Device } from '../../core/device/device.ts';
 import type { Aml, Body } from '../../core/firmware/aml.ts';
 import {
   appleSmc,
   type FloppyDriveKind,
   floppyController,
+  ipmiInterface,
   keyboardAndMouse,
   parallelPort,
   pvpanic,
@@ -22,6 +24,7 @@ import {
 import type { AddressRange } from '../../core/firmware/ranges.ts';
 import type { PciBus } from '../../core/pci/pci-bus.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
+import { isDescribed } from '../../devices/ipmi/bmc.ts';
 
 function numberProp(device: Device, name: string, otherwise: number): number {
   const props: Readonly<Record<string, unknown>> = device.props;
@@ -81,11 +84,31 @@ function isaDevice(device: Device, sibling: number): Aml | undefined {
       });
     case 'pvpanic':
       return pvpanic(numberProp(device, 'ioport', 0x505));
+    case 'isa-ipmi-kcs':
+    case 'isa-ipmi-bt':
+      return ipmiBody(device);
     case 'isa-applesmc':
       return appleSmc(numberProp(device, 'iobase', 0x300));
     default:
       return undefined;
   }
+}
+
+/** All devices on a bus and behind it. */
+function* devicesBelow(bus: Bus): Generator<Device> {
+  for (const device of bus.devices) {
+    yield device;
+    for (const below of device.buses) yield* devicesBelow(below);
+  }
+}
+
+/** An interface to a BMC, numbered from 1 among all of the machine's. */
+function ipmiBody(device: Device): Aml | undefined {
+  if (!isDescribed(device)) return undefined;
+  let { bus } = device;
+  while (bus.owner !== undefined) bus = bus.owner.bus;
+  const number = [...devicesBelow(bus)].filter(isDescribed).findIndex(other => other === device);
+  return ipmiInterface({ ...device.ipmi, uid: number + 1 });
 }
 
 /** What the devices on an ISA bus say of themselves: those that the user added first, then the machine's own. */
@@ -114,7 +137,7 @@ function pciBody(device: PciDevice): Body | undefined {
       return ich9Bridge(isaBehind(device));
     case 'ICH9-SMB':
     case 'ICH9 SMB':
-      return [];
+      return device.buses.flatMap(bus => bus.devices.map(ipmiBody));
     case 'VGA':
     case 'secondary-vga':
       return vgaSleepStates();

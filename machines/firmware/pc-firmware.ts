@@ -35,6 +35,7 @@ import type { PciBus } from '../../core/pci/pci-bus.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
 import { acpiErst } from '../../devices/acpi-erst/acpi-erst.ts';
 import { MEMORY_HOTPLUG_BASE } from '../../devices/acpi-memory-hotplug.ts';
+import { isDescribed } from '../../devices/ipmi/bmc.ts';
 import { pvpanic } from '../../devices/pvpanic.ts';
 import { VmGenId } from '../../devices/vmgenid.ts';
 import { describeBus, type HotplugKnowledge, window64 } from './acpi-description.ts';
@@ -276,6 +277,7 @@ export class PcFirmware {
       cpuid,
       ramSize: config.ramSize,
       ramRanges: this.#memoryMap().filter(entry => entry.type === 'ram'),
+      ipmi: [...machine.devices()].filter(isDescribed).map(device => device.ipmi),
       findPci: id => {
         const device = machine.findDevice(id);
         return device instanceof PciDevice && device.pciBus === rootBus ? { bus: 0, devfn: device.devfn } : undefined;

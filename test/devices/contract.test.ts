@@ -27,6 +27,12 @@ const NEEDED: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
 
 /** What no bench can give. */
 const ELSEWHERE: Readonly<Record<string, string>> = {
+  ...Object.fromEntries(
+    ['isa-ipmi-bt', 'isa-ipmi-kcs', 'pci-ipmi-bt', 'pci-ipmi-kcs', 'smbus-ipmi'].map(type => [
+      type,
+      'it has a BMC behind it',
+    ]),
+  ),
   'ivshmem-doorbell': 'it speaks to a server of its own',
   'nvme-ns': 'its bus is that of a controller, which needs a serial number',
   'pc-dimm': 'its bus is the memory slots of a machine',

@@ -248,6 +248,7 @@ export class Socket {
       requestWakeup: nothing,
       guestPanicked: nothing,
       watchdogExpired: nothing,
+      pressPowerButton: nothing,
       onPowerdown: register,
       onRunning: register,
       onSuspend: register,
