@@ -117,6 +117,9 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ],
   ['intel-hda ich9-intel-hda', () => import('./intel-hda/intel-hda.ts')],
   ['hda-output hda-duplex hda-micro', () => import('./hda-codec/hda-codec.ts')],
+  ['AC97', () => import('./ac97/ac97.ts')],
+  ['sb16', () => import('./sb16/sb16.ts')],
+  ['ES1370', () => import('./es1370/es1370.ts')],
   ['vmgenid', () => import('./vmgenid.ts')],
 ];
 

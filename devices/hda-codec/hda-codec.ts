@@ -1,5 +1,6 @@
 import type { AudioBackend } from '../../core/audio/backend.ts';
 import type { AudioFormat } from '../../core/audio/format.ts';
+import { attenuate } from '../../core/audio/gain.ts';
 import { PlayedVoice, RecordedVoice } from '../../core/audio/voice.ts';
 import { HdaCodec, hdaProperties } from '../../core/bus/hda.ts';
 import { type DeviceContext, deviceType } from '../../core/device/device-type.ts';
@@ -187,14 +188,8 @@ abstract class AudioCodec extends HdaCodec<typeof properties> {
   /** Gains and mutes of the output amplifier, for samples of 16 bits. */
   #amplify(bytes: Uint8Array): void {
     const { gainLeft, gainRight, muteLeft, muteRight } = this.#converters.output;
-    const gains = [muteLeft ? 0 : gainLeft / AMPLIFIER_STEPS, muteRight ? 0 : gainRight / AMPLIFIER_STEPS];
-    const { format, channels } = this.#played.format;
-    if (format !== 's16' || gains.every(gain => gain === 1)) return;
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    for (let at = 0; at + 1 < bytes.length; at += 2) {
-      const gain = gains[channels === 1 ? 0 : (at >> 1) & 1] ?? 1;
-      view.setInt16(at, Math.round(view.getInt16(at, true) * Math.min(1, gain)), true);
-    }
+    const gain = (mute: boolean, steps: number): number => (mute ? 0 : Math.min(1, steps / AMPLIFIER_STEPS));
+    attenuate(bytes, this.#played.format, gain(muteLeft, gainLeft), gain(muteRight, gainRight));
   }
 }
 
