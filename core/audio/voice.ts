@@ -59,6 +59,21 @@ abstract class Voice {
     this.stopped();
   }
 
+  /** After a restore, which has put its timer back already: in the state that was saved. */
+  resume(format: AudioFormat, running: boolean): void {
+    if (this.#running) this.stopped();
+    this.#format = format;
+    this.#running = running;
+    this.#lastNs = this.#clock.now();
+    this.#remainder = 0;
+    if (!running) {
+      this.#timer.cancel();
+      return;
+    }
+    this.started();
+    if (!this.#timer.pending) this.#timer.arm(PERIOD_NS);
+  }
+
   protected started(): void {}
   protected stopped(): void {}
   /** Moves so many bytes, whole frames. */

@@ -74,8 +74,10 @@ class Ac97 extends PciDevice<typeof properties> {
   }
 
   protected override restored(): void {
-    this.#setRates();
-    for (let channel = 0; channel < CHANNELS; channel++) this.#follow(channel);
+    const { FRONT_DAC_RATE, ADC_RATE, MIC_ADC_RATE } = this.#mix;
+    const rates = [ADC_RATE.value, FRONT_DAC_RATE.value, MIC_ADC_RATE.value];
+    for (let channel = 0; channel < CHANNELS; channel++)
+      this.#voice(channel).resume(formatOf(rates[channel] ?? RATE), this.#regs.CR.at(channel).RPBM);
   }
 
   // The codec
@@ -85,7 +87,7 @@ class Ac97 extends PciDevice<typeof properties> {
     return {
       read: (offset, size) => {
         this.#regs.CAS.value = 0;
-        return size === 2 ? bank.read(offset, size) : 0xffff_ffff;
+        return size === 2 ? bank.read(offset, size) : size === 1 ? 0xff : 0xffff_ffff;
       },
       write: (offset, size, value) => {
         this.#regs.CAS.value = 0;
@@ -265,10 +267,11 @@ class Ac97 extends PciDevice<typeof properties> {
 }
 
 /** A rate of 0 is none: nothing moves. */
+const formatOf = (frequency: number): AudioFormat => ({ format: 's16', channels: 2, frequency });
+
 function setRate(voice: PlayedVoice | RecordedVoice, frequency: number): void {
-  if (voice.format.frequency === frequency && voice.format.channels === 2) return;
-  const format: AudioFormat = { format: 's16', channels: 2, frequency };
-  voice.format = format;
+  const now = voice.format;
+  if (now.frequency !== frequency || now.format !== 's16' || now.channels !== 2) voice.format = formatOf(frequency);
 }
 
 export const ac97 = deviceType({
@@ -284,7 +287,7 @@ export const ac97 = deviceType({
     pin: 'A',
   },
   bars: {
-    0: { size: 1024, space: 'io', access: { impl: { min: 1, max: 4 } } },
+    0: { size: 1024, space: 'io', map: mixerRegisters, access: { impl: { min: 1, max: 4 } } },
     1: { size: 256, space: 'io', map: busMasterRegisters, access: { impl: { min: 1, max: 4 } } },
   },
   create: Ac97,

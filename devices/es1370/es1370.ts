@@ -57,8 +57,7 @@ class Es1370 extends PciDevice<typeof properties> {
   }
 
   protected override restored(): void {
-    this.#setFormats();
-    this.#run();
+    for (const [channel, voice] of this.#voices.entries()) voice.resume(this.#formatOf(channel), this.#runs(channel));
   }
 
   #stopAll(): void {
@@ -139,10 +138,14 @@ class Es1370 extends PciDevice<typeof properties> {
 
   #run(): void {
     for (const [channel, voice] of this.#voices.entries()) {
-      const ended = this.#channels[channel]?.ended ?? false;
-      if (this.#enabled(channel) && !this.#paused(channel) && !ended) voice.start();
+      if (this.#runs(channel)) voice.start();
       else voice.stop();
     }
+  }
+
+  #runs(channel: number): boolean {
+    const ended = this.#channels[channel]?.ended ?? false;
+    return this.#enabled(channel) && !this.#paused(channel) && !ended;
   }
 
   // Frames and samples (sections 5.6, 5.7)

@@ -90,8 +90,8 @@ abstract class AudioCodec extends HdaCodec<typeof properties> {
   }
 
   protected override restored(): void {
-    this.#setFormats();
-    for (const direction of ['output', 'input'] as const) this.#follow(direction);
+    for (const direction of ['output', 'input'] as const)
+      this.#voice(direction).resume(audioFormat(this.#converters[direction].format), this.#runs(direction));
   }
 
   override command(id: number, data: number): void {
@@ -164,9 +164,13 @@ abstract class AudioCodec extends HdaCodec<typeof properties> {
 
   /** A converter works while the stream that it has been given runs. */
   #follow(direction: 'output' | 'input'): void {
-    const bit = this.#converters[direction].stream + (direction === 'output' ? STREAM_NUMBERS : 0);
-    if (((this.#running.bits >>> bit) & 1) !== 0) this.#voice(direction).start();
+    if (this.#runs(direction)) this.#voice(direction).start();
     else this.#voice(direction).stop();
+  }
+
+  #runs(direction: 'output' | 'input'): boolean {
+    const bit = this.#converters[direction].stream + (direction === 'output' ? STREAM_NUMBERS : 0);
+    return ((this.#running.bits >>> bit) & 1) !== 0;
   }
 
   #setFormats(): void {

@@ -109,7 +109,11 @@ class Sb16 extends IsaDevice<typeof properties> implements DspHost {
   }
 
   protected override restored(): void {
-    this.#follow();
+    const { active, paused, input } = this.#t;
+    this.#filled = 0;
+    this.#wanted = 0;
+    this.#played.resume(this.#format, active && !paused && !input);
+    this.#recorded.resume(this.#format, active && !paused && input);
   }
 
   // The DSP's ports (chapter 2)

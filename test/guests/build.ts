@@ -36,7 +36,7 @@ interface GuestRecipe {
   readonly flags: readonly string[];
 }
 
-/** Our own bare-metal guests. All but the boot sector are ELF executables with a PVH entry point. */
+/** Our own bare-metal guests: ELF executables with a PVH entry point, and a boot sector. And a program for a guest's Linux. */
 export const GUESTS = {
   demo32: { summary: 'the demo in 32-bit mode', sources: [...KERNEL, 'demo.c'], flags: BITS_32 },
   demo64: { summary: 'the demo in 64-bit mode', sources: [...KERNEL, 'demo.c'], flags: BITS_64 },
@@ -50,6 +50,11 @@ export const GUESTS = {
   },
   disks32: { summary: 'a load for a disk in 32-bit mode', sources: [...KERNEL, ...DISKS], flags: BITS_32 },
   disks64: { summary: 'a load for a disk in 64-bit mode', sources: [...KERNEL, ...DISKS], flags: BITS_64 },
+  volumes: {
+    summary: 'a program for Linux that turns OSS volumes up',
+    sources: ['volumes.c'],
+    flags: ['-m32', '-march=i686'],
+  },
   real16: {
     summary: 'a boot sector that takes interrupts in real mode',
     sources: ['real16.S'],
