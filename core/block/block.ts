@@ -2,6 +2,7 @@ import { blkdebugDriver } from './blkdebug.ts';
 import { fileDriver, hostDeviceDriver } from './file.ts';
 import { copyOnReadDriver, throttleDriver } from './filters.ts';
 import { BlockGraph } from './graph.ts';
+import { luksDriver } from './luks/luks.ts';
 import { nbdDriver } from './nbd/client.ts';
 import { nullAioDriver, nullCoDriver } from './null.ts';
 import { qcow2Driver } from './qcow2/driver.ts';
@@ -16,6 +17,7 @@ export function blockGraph(): BlockGraph {
     nullAioDriver,
     nbdDriver,
     qcow2Driver,
+    luksDriver,
     rawDriver,
     blkdebugDriver,
     throttleDriver,

@@ -49,6 +49,10 @@ export class BlockGraph {
   endJobs: () => Promise<void> = async () => {};
   /** The limits of the object `throttle-group` of that name; whoever has such objects sets it. */
   groupLimits: (name: string) => Promise<ThrottleConfig | undefined> = async () => undefined;
+  /** The bytes of the object `secret` of that name; whoever has such objects sets it. */
+  secret: (name: string) => Promise<Uint8Array> = async name => {
+    throw new BlockError(`No secret with id '${name}'`);
+  };
   /** There is a node that listens to debug events. */
   debugging = false;
   /**
@@ -203,13 +207,14 @@ export class BlockGraph {
       const name = options.string('filename');
       if (name !== undefined) driver.parseFilename(name, options);
     }
-    let guessedRaw = false;
-    if (driver === undefined) {
-      const probed = await this.#probe(filename, options, settings);
-      ({ driver, guessedRaw } = probed);
-      filename = undefined;
+    if (driver !== undefined) return this.#openNode(driver, filename, options, settings, nodeName, false);
+    const probed = await this.#probe(filename, options, settings);
+    try {
+      return await this.#openNode(probed.driver, undefined, options, settings, nodeName, probed.guessedRaw);
+    } catch (error) {
+      await this.released(probed.file);
+      throw error;
     }
-    return this.#openNode(driver, filename, options, settings, nodeName, guessedRaw);
   }
 
   async #openNode(
@@ -310,7 +315,7 @@ export class BlockGraph {
     filename: string | undefined,
     options: BlockOptions,
     settings: NodeSettings,
-  ): Promise<{ driver: BlockDriver; guessedRaw: boolean }> {
+  ): Promise<{ driver: BlockDriver; guessedRaw: boolean; file: BlockNode }> {
     const reference = options.string('file');
     const childOptions = options.child('file');
     if (reference === undefined && filename === undefined && childOptions.size === 0) {
@@ -334,7 +339,7 @@ export class BlockGraph {
         }
       }
       if (best === undefined) throw new BlockError('Could not determine image format: No compatible driver found');
-      return { driver: best, guessedRaw: best.name === 'raw' && reference === undefined };
+      return { driver: best, guessedRaw: best.name === 'raw' && reference === undefined, file };
     } catch (error) {
       await this.released(file);
       if (error instanceof IoError) {

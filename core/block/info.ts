@@ -3,6 +3,7 @@ import { Accounting } from './accounting.ts';
 import type { BlockBackend } from './backend.ts';
 import { FileNode } from './file.ts';
 import type { BlockGraph } from './graph.ts';
+import { LuksNode, luksInfo } from './luks/luks.ts';
 import type { BlockNode } from './node.ts';
 import { relativeTo } from './qcow2/driver.ts';
 import { Qcow2Node } from './qcow2/node.ts';
@@ -61,6 +62,7 @@ export function imageInfo(node: BlockNode, deep: boolean): Info {
         ...(node.compat === '1.1' && {
           'lazy-refcounts': node.hasLazyRefcounts,
           corrupt: (header.incompatible & 2) !== 0,
+          ...(node.image.luks !== undefined && { encrypt: luksInfo(node.image.luks) }),
           ...(node.bitmaps.listed.length > 0 && { bitmaps: node.bitmaps.listed }),
           'extended-l2': node.image.extended,
           ...(header.dataFile !== undefined && {
@@ -70,7 +72,13 @@ export function imageInfo(node: BlockNode, deep: boolean): Info {
         }),
       },
     };
+    if (header.encryption !== undefined) info['encrypted'] = true;
     if (node.snapshots.list.length > 0) info['snapshots'] = node.snapshots.list.map(snapshotInfo);
+  }
+  if (node instanceof LuksNode) {
+    const { format: _, ...data } = luksInfo(node.header);
+    info['encrypted'] = true;
+    info['format-specific'] = { type: 'luks', data };
   }
   if (node.backingFileName !== undefined) {
     info['backing-filename'] = node.backingFileName;
@@ -110,7 +118,7 @@ export function nodeInfo(node: BlockNode, backend: BlockBackend | undefined, fla
     drv: node.driver.name,
     ...(node.backingFileName !== undefined && node.backing !== undefined && { backing_file: node.backing.filename }),
     backing_file_depth: backingDepth(node),
-    encrypted: false,
+    encrypted: node instanceof LuksNode || (node instanceof Qcow2Node && node.image.header.encryption !== undefined),
     detect_zeroes: settings.detectZeroes,
     ...limitsInfo(backend),
     image: imageInfo(node, !flat),

@@ -58,6 +58,7 @@ export function* check(node: Qcow2Node, fix: boolean): Task<CheckResult> {
     yield* walk(node, l1, mark, result, false);
   }
   yield* node.bitmaps.visit(mark);
+  if (header.encryption !== undefined) mark(header.encryption.offset, header.encryption.length);
 
   const highest = Math.max(uses.end, Math.ceil(image.file.length / clusterSize));
   if (fix) refcounts.startAt(highest);

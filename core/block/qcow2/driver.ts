@@ -3,6 +3,8 @@ import type { BlockDriver, OpenContext } from '../driver.ts';
 import type { BlockGraph } from '../graph.ts';
 import { BlockError, errnoText, IoError, reason } from '../io-error.ts';
 import { IoVector } from '../io-vector.ts';
+import { SECTOR } from '../luks/cipher.ts';
+import { createVolume, openVolume } from '../luks/luks.ts';
 import type { BlockNode } from '../node.ts';
 import { BlockOptions } from '../options.ts';
 import { start, startFor, type Task } from '../pending.ts';
@@ -80,6 +82,7 @@ async function open(context: OpenContext): Promise<BlockNode> {
     throw new BlockError('qcow2: Image is corrupt; cannot be opened read/write', { code: 'ERR_QCOW2_CORRUPT' });
   }
   const image = new Qcow2Image(file, header);
+  await openEncryption(context, image);
   if ((header.incompatible & incompatible.DATA_FILE) !== 0) image.data = await dataFile(context, header, file);
   else if (options.hasChild('data-file'))
     throw new BlockError("'data-file' can only be set for images with an external data file");
@@ -126,6 +129,23 @@ async function open(context: OpenContext): Promise<BlockNode> {
   return node;
 }
 
+/** Takes `encrypt.*`; where the image is enciphered they name the secret that opens it. */
+async function openEncryption({ graph, options }: OpenContext, image: Qcow2Image): Promise<void> {
+  const encrypt = options.child('encrypt');
+  const format = encrypt.choice('format', ['aes', 'luks']);
+  const secret = encrypt.string('key-secret');
+  const { encryption } = image.header;
+  if (encryption === undefined) {
+    if (format === undefined) return;
+    throw new BlockError(`No encryption in image header, but options specified format '${format}'`);
+  }
+  if (format !== undefined && format !== 'luks')
+    throw new BlockError(`Header reported 'luks' encryption format but options specify '${format}'`);
+  const { header, cipher } = await openVolume(graph, image.file, encryption.offset, secret, 'encrypt.');
+  image.luks = header;
+  image.cipher = cipher;
+}
+
 function* readHeader(file: BlockNode): Task<Qcow2Header> {
   // More than 64 KiB of extensions cannot be kept.
   const head = new Uint8Array(Math.min(HEAD_BYTES, Math.max(512, file.length)));
@@ -150,6 +170,8 @@ export function* reload(node: Qcow2Node): Task {
 function* load(node: Qcow2Node): Task {
   yield* node.refcounts.load();
   yield* node.map.load();
+  const { encryption } = node.image.header;
+  if (encryption !== undefined) node.image.claim('encryption header', encryption.offset, encryption.length);
   yield* node.snapshots.load();
   if (!node.graph.inactive) yield* node.bitmaps.load();
 }
@@ -237,6 +259,8 @@ interface CreateOptions {
   readonly backingFormat: string | undefined;
   readonly dataFile: string | undefined;
   readonly dataFileRaw: boolean;
+  /** Options of the LUKS volume; empty where the image is not to be encrypted. */
+  readonly encrypt: BlockOptions;
 }
 
 function takeCreateOptions(options: BlockOptions): CreateOptions {
@@ -282,8 +306,14 @@ function takeCreateOptions(options: BlockOptions): CreateOptions {
       `Extended L2 entries are only supported with cluster sizes of at least ${MIN_EXTENDED_CLUSTER} bytes`,
     );
   }
-  if (options.hasChild('encrypt') || options.has('encryption'))
-    throw new BlockError('Encrypted qcow2 images are not supported');
+  const encrypt = options.child('encrypt');
+  if (options.bool('encryption') === true || encrypt.peek('format') === 'qcow' || encrypt.peek('format') === 'aes') {
+    throw new BlockError('Images with AES-CBC encryption are not made any more', {
+      hint: 'use encrypt.format=luks',
+      code: 'ERR_QCOW2_ENCRYPTED',
+    });
+  }
+  encrypt.choice('format', ['luks']);
   const backingFile = text('backing-file', 'backing_file');
   const backingFormat = text('backing-fmt', 'backing_fmt');
   if (backingFormat !== undefined && backingFile === undefined)
@@ -317,13 +347,18 @@ function takeCreateOptions(options: BlockOptions): CreateOptions {
     backingFormat,
     dataFile: dataFileName,
     dataFileRaw,
+    encrypt,
   };
 }
 
 /** Makes an image in the node `file`. */
 async function create(graph: BlockGraph, options: BlockOptions): Promise<void> {
   const file = graph.lookup(options.string('file') ?? '');
+  const encrypted = options.hasChild('encrypt');
   const wanted = takeCreateOptions(options);
+  const volume = encrypted ? await createVolume(graph, wanted.encrypt, 'encrypt.') : undefined;
+  const [strange] = wanted.encrypt.keys();
+  if (strange !== undefined) throw new BlockError(`Parameter 'encrypt.${strange}' is unexpected`);
   compressionOf(wanted.compression);
   const dataNode = wanted.dataFile === undefined ? undefined : graph.node(wanted.dataFile);
   const clusterSize = 2 ** wanted.clusterBits;
@@ -345,6 +380,7 @@ async function create(graph: BlockGraph, options: BlockOptions): Promise<void> {
     autoclear: wanted.dataFileRaw ? 2 : 0,
     refcountOrder: wanted.refcountOrder,
     compression: wanted.compression,
+    encryption: undefined,
     backingFile: wanted.backingFile,
     backingFormat: wanted.backingFormat,
     dataFile: dataNode?.filename ?? wanted.dataFile,
@@ -362,6 +398,7 @@ async function create(graph: BlockGraph, options: BlockOptions): Promise<void> {
   if (dataNode !== undefined) opening.set('data-file', dataNode.nodeName);
   const node = await graph.openTree(undefined, opening, { noFlush: true }, false);
   try {
+    if (volume !== undefined && node instanceof Qcow2Node) await start(node.exclusively(encipher(node, volume)));
     await node.truncate(wanted.size, { preallocation: wanted.preallocation });
   } catch (error) {
     throw error instanceof IoError
@@ -370,6 +407,20 @@ async function create(graph: BlockGraph, options: BlockOptions): Promise<void> {
   } finally {
     await graph.released(node);
   }
+}
+
+/** Gives an empty image a LUKS header: what is written from now on is enciphered. */
+function* encipher(node: Qcow2Node, volume: Awaited<ReturnType<typeof createVolume>>): Task {
+  const { image, refcounts } = node;
+  const offset = yield* refcounts.allocate(Math.ceil(volume.area.length / image.clusterSize));
+  yield* image.write(offset, volume.area);
+  yield* refcounts.cache.flush();
+  image.header.encryption = { offset, length: volume.area.length };
+  yield* image.writeHeader();
+  yield* image.flush();
+  image.luks = volume.header;
+  image.cipher = volume.cipher;
+  node.requestAlignment = SECTOR;
 }
 
 function* writeEmpty(file: BlockNode, header: Qcow2Header): Task {

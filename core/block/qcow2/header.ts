@@ -37,6 +37,9 @@ const extensionType = {
   DATA_FILE: 0x44415441,
 } as const;
 
+/** crypt_method: of AES-CBC nobody should make an image any more. */
+const crypt = { NONE: 0, AES: 1, LUKS: 2 } as const;
+
 export const V2_HEADER = 72;
 export const V3_HEADER = 112;
 
@@ -128,6 +131,8 @@ export interface Qcow2Header {
   /** Refcounts have 2^order bits. */
   refcountOrder: number;
   compression: 'zlib' | 'zstd';
+  /** Where the LUKS header lies of an image whose guest data is enciphered. */
+  encryption: EncryptionExtension | undefined;
   backingFile: string | undefined;
   backingFormat: string | undefined;
   dataFile: string | undefined;
@@ -140,6 +145,11 @@ export interface BitmapsExtension {
   readonly count: number;
   readonly directorySize: number;
   readonly directoryOffset: number;
+}
+
+export interface EncryptionExtension {
+  readonly offset: number;
+  readonly length: number;
 }
 
 /** Whether an image may be a qcow2 one. */
@@ -188,16 +198,7 @@ export function parseHeader(head: Uint8Array): Qcow2Header {
     );
   }
   if (v3.refcountOrder > 6) throw new BlockError('Reference count entry width too large; may not exceed 64 bits');
-  if (fields.cryptMethod !== 0) {
-    throw new BlockError(
-      fields.cryptMethod === 2
-        ? 'LUKS encryption of qcow2 images is not supported'
-        : fields.cryptMethod === 1
-          ? 'Use of AES-CBC encrypted qcow2 images is no longer supported in system emulators'
-          : `Unsupported encryption method ${fields.cryptMethod}`,
-      { hint: 'decrypt it with qemu-img convert first', code: 'ERR_QCOW2_ENCRYPTED' },
-    );
-  }
+  checkEncryption(fields.cryptMethod, extensions.encryption, clusterSize);
   const checked: Qcow2Header = {
     version,
     clusterBits,
@@ -213,6 +214,7 @@ export function parseHeader(head: Uint8Array): Qcow2Header {
     autoclear: Number(v3.autoclear & 0xffff_ffffn),
     refcountOrder: v3.refcountOrder,
     compression: compressionByte === 1 ? 'zstd' : 'zlib',
+    encryption: extensions.encryption,
     backingFile: backingName(head, fields, clusterSize),
     backingFormat: extensions.backingFormat,
     dataFile: extensions.dataFile,
@@ -221,6 +223,25 @@ export function parseHeader(head: Uint8Array): Qcow2Header {
   };
   checkTables(checked);
   return checked;
+}
+
+function checkEncryption(method: number, extension: EncryptionExtension | undefined, clusterSize: number): void {
+  if (method === crypt.AES) {
+    throw new BlockError('Use of AES-CBC encrypted qcow2 images is no longer supported in system emulators', {
+      hint: 'convert it with qemu-img, to encrypt.format=luks',
+      code: 'ERR_QCOW2_ENCRYPTED',
+    });
+  }
+  if (method > crypt.LUKS) throw new BlockError(`Unsupported encryption method ${method}`);
+  if (method === crypt.LUKS && extension === undefined)
+    throw new BlockError(`Missing CRYPTO header for crypt method ${method}`);
+  if (extension === undefined) return;
+  if (method !== crypt.LUKS) throw new BlockError('CRYPTO header extension only expected with LUKS encryption method');
+  if (extension.offset % clusterSize !== 0 || !Number.isSafeInteger(extension.offset + extension.length)) {
+    throw new BlockError(
+      `Encryption header offset '${extension.offset}' is not a multiple of cluster size '${clusterSize}'`,
+    );
+  }
 }
 
 function checkFeatures(features: bigint, names: ReadonlyMap<string, string>): void {
@@ -280,6 +301,7 @@ interface Extensions {
   backingFormat: string | undefined;
   dataFile: string | undefined;
   bitmaps: BitmapsExtension | undefined;
+  encryption: EncryptionExtension | undefined;
   readonly featureNames: Map<string, string>;
   readonly unknown: { readonly type: number; readonly data: Uint8Array }[];
 }
@@ -290,6 +312,7 @@ function parseExtensions(head: Uint8Array, from: number, end: number, _features:
     backingFormat: undefined,
     dataFile: undefined,
     bitmaps: undefined,
+    encryption: undefined,
     featureNames: new Map(),
     unknown: [],
   };
@@ -312,7 +335,13 @@ function parseExtensions(head: Uint8Array, from: number, end: number, _features:
         directorySize: Number(view.getBigUint64(at + 8)),
         directoryOffset: Number(view.getBigUint64(at + 16)),
       };
-    } else if (type !== extensionType.ENCRYPTION && found.unknown.length < 64) {
+    } else if (type === extensionType.ENCRYPTION) {
+      if (length !== 16) throw new BlockError(`CRYPTO header extension size ${length}, but expected size 16`);
+      found.encryption = {
+        offset: Number(view.getBigUint64(at)),
+        length: Number(view.getBigUint64(at + 8)),
+      };
+    } else if (found.unknown.length < 64) {
       found.unknown.push({ type, data });
     }
     at += Math.ceil(length / 8) * 8;
@@ -348,6 +377,7 @@ export function serializeHeader(header: Qcow2Header): Uint8Array {
   view.setUint32(4, header.version);
   view.setUint32(20, header.clusterBits);
   view.setBigUint64(headerOffset.SIZE, BigInt(header.size));
+  view.setUint32(32, header.encryption === undefined ? crypt.NONE : crypt.LUKS);
   view.setUint32(headerOffset.L1_SIZE, header.l1Size);
   view.setBigUint64(headerOffset.L1_TABLE, BigInt(header.l1Offset));
   view.setBigUint64(headerOffset.REFCOUNT_TABLE, BigInt(header.refcountTableOffset));
@@ -366,6 +396,12 @@ export function serializeHeader(header: Qcow2Header): Uint8Array {
     put(extensionType.BACKING_FORMAT, Buffer.from(header.backingFormat));
   }
   if (header.dataFile !== undefined) put(extensionType.DATA_FILE, Buffer.from(header.dataFile));
+  if (header.encryption !== undefined) {
+    const data = new DataView(new ArrayBuffer(16));
+    data.setBigUint64(0, BigInt(header.encryption.offset));
+    data.setBigUint64(8, BigInt(header.encryption.length));
+    put(extensionType.ENCRYPTION, new Uint8Array(data.buffer));
+  }
   if (header.bitmaps !== undefined) {
     const data = new DataView(new ArrayBuffer(24));
     data.setUint32(0, header.bitmaps.count);

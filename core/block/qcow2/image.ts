@@ -1,7 +1,10 @@
 import { errno, IoError } from '../io-error.ts';
 import { IoVector } from '../io-vector.ts';
+import { SECTOR, type SectorCipher } from '../luks/cipher.ts';
+import type { LuksHeader } from '../luks/header.ts';
+import { readEnciphered, writeEnciphered } from '../luks/luks.ts';
 import type { BlockNode } from '../node.ts';
-import type { Pending, Task } from '../pending.ts';
+import { type Pending, start, type Task } from '../pending.ts';
 import { autoclear, headerOffset, incompatible, type Qcow2Header, serializeHeader } from './header.ts';
 
 /** What all parts of an open image share: its file, its header, and the knowledge of where its tables lie. */
@@ -9,8 +12,10 @@ export class Qcow2Image {
   file: BlockNode;
   /** Where guest data lies if that is not `file`. */
   data: BlockNode | undefined;
-  /** What guest data is enciphered with. */
-  cipher: undefined;
+  /** What guest data is enciphered with: a sector's number is that of its place in the file. */
+  cipher: SectorCipher | undefined;
+  /** The header that `cipher` comes from. */
+  luks: LuksHeader | undefined;
   readonly header: Qcow2Header;
   readonly clusterSize: number;
   /** The numbers of the clusters that hold tables: no guest data may be written there. */
@@ -91,12 +96,16 @@ export class Qcow2Image {
 
   /** Reads guest data that lies at `host`. */
   readData(host: number, bytes: number, iov: IoVector, at: number): Pending {
-    return (this.data ?? this.file).readv(host, bytes, iov, at);
+    const below = this.data ?? this.file;
+    if (this.cipher === undefined) return below.readv(host, bytes, iov, at);
+    return start(readEnciphered(below, this.cipher, host, host / SECTOR, bytes, iov, at));
   }
 
   /** Writes guest data to where it is to lie. */
   writeData(host: number, bytes: number, iov: IoVector, at: number): Pending {
-    return (this.data ?? this.file).writev(host, bytes, iov, at);
+    const below = this.data ?? this.file;
+    if (this.cipher === undefined) return below.writev(host, bytes, iov, at);
+    return writeEnciphered(below, this.cipher, host, host / SECTOR, bytes, iov, at);
   }
 
   *read(offset: number, bytes: number): Task<Uint8Array> {

@@ -2,7 +2,8 @@ import type { DirtyBitmap } from '../dirty-bitmap.ts';
 import type { BlockDriver } from '../driver.ts';
 import type { BlockGraph } from '../graph.ts';
 import { errno, errnoOf, IoError, reason } from '../io-error.ts';
-import type { IoVector } from '../io-vector.ts';
+import { IoVector } from '../io-vector.ts';
+import { SECTOR } from '../luks/cipher.ts';
 import { BlockNode, type BlockStatus, type NodeSettings, type TruncateOptions, writeFlag } from '../node.ts';
 import { all, type Maybe, Mutex, type Pending, settle, start, startFor, type Task } from '../pending.ts';
 import { type Permissions, perm } from '../permissions.ts';
@@ -52,6 +53,7 @@ export class Qcow2Node extends BlockNode {
     super(graph, driver, settings);
     this.image = image;
     this.lazyRefcounts = lazyRefcounts;
+    if (image.header.encryption !== undefined) this.requestAlignment = SECTOR;
     this.refcounts = new Refcounts(image, caches.refcount);
     this.map = new ClusterMap(
       image,
@@ -268,6 +270,8 @@ export class Qcow2Node extends BlockNode {
           yield* this.#lookup(offset + next, bytes - next);
           if (map.kind !== kind.NORMAL || map.host !== host + next) break;
         }
+        // What is enciphered does not lie in the file as it is.
+        if (this.image.cipher !== undefined) return { bytes: length, allocated: true, data: true, zero: false };
         return { bytes: length, allocated: true, data: true, zero: false, offset: host, file: this.data };
       case kind.COMPRESSED:
         return { bytes: length, allocated: true, data: true, zero: false, compressed: true };
@@ -305,11 +309,35 @@ export class Qcow2Node extends BlockNode {
   /** Writes a part of the virtual machine's state; the next snapshot takes it. */
   writeVmState(position: number, iov: IoVector): Pending {
     this.writes++;
-    return start(this.writer.write(this.vmStateOffset + position, iov.length, iov, 0));
+    return start(this.#writeVmState(position, iov));
+  }
+
+  *#writeVmState(position: number, iov: IoVector): Task {
+    const align = this.requestAlignment;
+    const from = position - (position % align);
+    const end = Math.ceil((position + iov.length) / align) * align;
+    let whole = iov;
+    if (end - from !== iov.length) {
+      const bytes = new Uint8Array(end - from);
+      whole = IoVector.of(bytes);
+      yield* this.#readVmState(from, whole);
+      iov.gather(0, bytes, position - from, iov.length);
+    }
+    yield* this.writer.write(this.vmStateOffset + from, whole.length, whole, 0);
   }
 
   readVmState(position: number, iov: IoVector): Pending {
-    return start(this.#readVmState(position, iov));
+    const align = this.requestAlignment;
+    if (position % align === 0 && iov.length % align === 0) return start(this.#readVmState(position, iov));
+    return start(this.#readVmStatePart(position, iov));
+  }
+
+  *#readVmStatePart(position: number, iov: IoVector): Task {
+    const align = this.requestAlignment;
+    const from = position - (position % align);
+    const bytes = new Uint8Array(Math.ceil((position + iov.length) / align) * align - from);
+    yield* this.#readVmState(from, IoVector.of(bytes));
+    iov.scatter(0, bytes, position - from, iov.length);
   }
 
   *#readVmState(position: number, iov: IoVector): Task {

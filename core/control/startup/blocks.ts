@@ -3,6 +3,7 @@ import { blockGraph } from '../../block/block.ts';
 import { type Drive, type DriveInterface, Drives } from '../../block/drives.ts';
 import type { BlockEvent } from '../../block/events.ts';
 import type { BlockGraph } from '../../block/graph.ts';
+import { BlockError } from '../../block/io-error.ts';
 import { IoVector } from '../../block/io-vector.ts';
 import { Jobs } from '../../block/jobs/job.ts';
 import { BlockOptions, type OptionScalar } from '../../block/options.ts';
@@ -14,6 +15,7 @@ import type { JsonObject } from '../json/value.ts';
 import { OptionError, type Opts } from '../options/opts.ts';
 import type { Program } from '../program.ts';
 import { deviceNotFound, QmpError } from '../qapi/error.ts';
+import { secretBytes } from './objects.ts';
 
 /** Erase blocks of the system's flash, in bytes. */
 const FLASH_BLOCK = 4096;
@@ -38,6 +40,7 @@ export class Blocks {
     this.drives = new Drives(this.graph);
     this.jobs = new Jobs(this.graph);
     this.graph.groupLimits = name => this.#groupLimits(name);
+    this.graph.secret = id => this.#secret(id);
     for (const kind of ['drive', 'block']) program.backends.provide(kind, id => this.backend(id));
     // For a device with a removable medium that no drive was given to: the monitor inserts one by the device's id.
     program.backends.provide('empty-drive', () => new BlockBackend(this.graph));
@@ -52,6 +55,12 @@ export class Blocks {
       if (typeof value === 'number' || typeof value === 'bigint') limits.set(key.replace(/^x-/, ''), value);
     }
     return takeLimits(limits);
+  }
+
+  async #secret(id: string): Promise<Uint8Array> {
+    const object = (await this.#program.objects()).get(id);
+    if (object === undefined) throw new BlockError(`No secret with id '${id}'`);
+    return secretBytes(object);
   }
 
   /** `-drive`; an empty one is a drive without a medium. */

@@ -14,6 +14,7 @@ import {
   uint64,
   union,
 } from '../types.ts';
+import { QCryptoBlockInfoLUKS } from './crypto.ts';
 
 export const BlockdevDetectZeroesOptions = enumeration('BlockdevDetectZeroesOptions', ['off', 'on', 'unmap']);
 export const SnapshotInfo = struct('SnapshotInfo', {
@@ -26,7 +27,7 @@ export const SnapshotInfo = struct('SnapshotInfo', {
   'vm-clock-nsec': int,
   icount: opt(int),
 });
-export const ImageInfoSpecificKind = enumeration('ImageInfoSpecificKind', ['qcow2']);
+export const ImageInfoSpecificKind = enumeration('ImageInfoSpecificKind', ['qcow2', 'luks']);
 export const Qcow2BitmapInfoFlags = enumeration('Qcow2BitmapInfoFlags', ['in-use', 'auto']);
 export const Qcow2BitmapInfo = struct('Qcow2BitmapInfo', {
   name: str,
@@ -34,6 +35,13 @@ export const Qcow2BitmapInfo = struct('Qcow2BitmapInfo', {
   flags: array(Qcow2BitmapInfoFlags),
 });
 export const Qcow2CompressionType = enumeration('Qcow2CompressionType', ['zlib', 'zstd']);
+export const BlockdevQcow2EncryptionFormat = enumeration('BlockdevQcow2EncryptionFormat', ['aes', 'luks']);
+export const ImageInfoSpecificQCow2Encryption = union(
+  'ImageInfoSpecificQCow2Encryption',
+  { format: BlockdevQcow2EncryptionFormat },
+  'format',
+  { luks: QCryptoBlockInfoLUKS },
+);
 export const ImageInfoSpecificQCow2 = struct('ImageInfoSpecificQCow2', {
   compat: str,
   'data-file': opt(str),
@@ -42,12 +50,15 @@ export const ImageInfoSpecificQCow2 = struct('ImageInfoSpecificQCow2', {
   'lazy-refcounts': opt(bool),
   corrupt: opt(bool),
   'refcount-bits': int,
+  encrypt: opt(ImageInfoSpecificQCow2Encryption),
   bitmaps: opt(array(Qcow2BitmapInfo)),
   'compression-type': Qcow2CompressionType,
 });
 export const ImageInfoSpecificQCow2Wrapper = struct('ImageInfoSpecificQCow2Wrapper', { data: ImageInfoSpecificQCow2 });
+export const ImageInfoSpecificLUKSWrapper = struct('ImageInfoSpecificLUKSWrapper', { data: QCryptoBlockInfoLUKS });
 export const ImageInfoSpecific = union('ImageInfoSpecific', { type: ImageInfoSpecificKind }, 'type', {
   qcow2: ImageInfoSpecificQCow2Wrapper,
+  luks: ImageInfoSpecificLUKSWrapper,
 });
 export const ImageInfo = struct('ImageInfo', {
   filename: str,
@@ -175,6 +186,7 @@ export const BlockdevDriver = enumeration('BlockdevDriver', [
   'copy-on-read',
   'file',
   'host_device',
+  'luks',
   'nbd',
   'null-aio',
   'null-co',

@@ -17,10 +17,21 @@ import {
   uint64,
   union,
 } from '../types.ts';
-import { BlockdevDetectZeroesOptions, BlockdevDriver, Qcow2CompressionType, SnapshotInfo } from './block-info.ts';
+import {
+  BlockdevDetectZeroesOptions,
+  BlockdevDriver,
+  BlockdevQcow2EncryptionFormat,
+  Qcow2CompressionType,
+  SnapshotInfo,
+} from './block-info.ts';
 import { BlockdevSnapshot, BlockdevSnapshotInternal, BlockdevSnapshotSync, BlockErrorAction } from './block-jobs.ts';
 import { IoOperationType, OnOffAuto } from './common.ts';
-import { QCryptoBlockCreateOptions } from './crypto.ts';
+import {
+  QCryptoBlockCreateOptions,
+  QCryptoBlockCreateOptionsLUKS,
+  QCryptoBlockOptionsLUKS,
+  QCryptoBlockOptionsQCow,
+} from './crypto.ts';
 import { SocketAddress } from './sockets.ts';
 
 export const BlockdevDiscardOptions = enumeration('BlockdevDiscardOptions', ['ignore', 'unmap']);
@@ -181,6 +192,17 @@ export const Qcow2OverlapChecks = alternate('Qcow2OverlapChecks', {
   flags: Qcow2OverlapCheckFlags,
   mode: Qcow2OverlapCheckMode,
 });
+export const BlockdevQcow2Encryption = union(
+  'BlockdevQcow2Encryption',
+  { format: BlockdevQcow2EncryptionFormat },
+  'format',
+  { aes: QCryptoBlockOptionsQCow, luks: QCryptoBlockOptionsLUKS },
+);
+export const BlockdevOptionsLUKS = struct(
+  'BlockdevOptionsLUKS',
+  { 'key-secret': opt(str) },
+  { base: BlockdevOptionsGenericFormat },
+);
 export const BlockdevOptionsQcow2 = struct(
   'BlockdevOptionsQcow2',
   {
@@ -194,6 +216,7 @@ export const BlockdevOptionsQcow2 = struct(
     'l2-cache-entry-size': opt(int),
     'refcount-cache-size': opt(int),
     'cache-clean-interval': opt(int),
+    encrypt: opt(BlockdevQcow2Encryption),
     'data-file': opt(BlockdevRef),
   },
   { base: BlockdevOptionsGenericCOWFormat },
@@ -222,6 +245,7 @@ export const BlockdevOptions = union(
     'copy-on-read': BlockdevOptionsCor,
     file: BlockdevOptionsFile,
     host_device: BlockdevOptionsFile,
+    luks: BlockdevOptionsLUKS,
     nbd: BlockdevOptionsNbd,
     'null-aio': BlockdevOptionsNull,
     'null-co': BlockdevOptionsNull,
@@ -241,6 +265,11 @@ export const BlockdevCreateOptionsFile = struct('BlockdevCreateOptionsFile', {
   nocow: opt(bool),
   'extent-size-hint': opt(size),
 });
+export const BlockdevCreateOptionsLUKS = struct(
+  'BlockdevCreateOptionsLUKS',
+  { file: BlockdevRef, size: size, preallocation: opt(PreallocMode) },
+  { base: QCryptoBlockCreateOptionsLUKS },
+);
 export const BlockdevQcow2Version = enumeration('BlockdevQcow2Version', ['v2', 'v3']);
 export const BlockdevCreateOptionsQcow2 = struct('BlockdevCreateOptionsQcow2', {
   file: BlockdevRef,
@@ -300,6 +329,7 @@ export const BlockdevCreateOptionsVpc = struct('BlockdevCreateOptionsVpc', {
 });
 export const BlockdevCreateOptions = union('BlockdevCreateOptions', { driver: BlockdevDriver }, 'driver', {
   file: BlockdevCreateOptionsFile,
+  luks: BlockdevCreateOptionsLUKS,
   qcow2: BlockdevCreateOptionsQcow2,
   vhdx: BlockdevCreateOptionsVhdx,
   vmdk: BlockdevCreateOptionsVmdk,

@@ -1,4 +1,4 @@
-import { bool, enumeration, int, opt, str, struct, union } from '../types.ts';
+import { array, bool, enumeration, int, opt, str, struct, union } from '../types.ts';
 
 export const QCryptoSecretFormat = enumeration('QCryptoSecretFormat', ['raw', 'base64']);
 export const SecretCommonProperties = struct('SecretCommonProperties', {
@@ -56,4 +56,21 @@ export const QCryptoBlockCreateOptionsLUKS = struct(
 export const QCryptoBlockCreateOptions = union('QCryptoBlockCreateOptions', { format: QCryptoBlockFormat }, 'format', {
   qcow: QCryptoBlockOptionsQCow,
   luks: QCryptoBlockCreateOptionsLUKS,
+});
+export const QCryptoBlockInfoLUKSSlot = struct('QCryptoBlockInfoLUKSSlot', {
+  active: bool,
+  iters: opt(int),
+  stripes: opt(int),
+  'key-offset': int,
+});
+export const QCryptoBlockInfoLUKS = struct('QCryptoBlockInfoLUKS', {
+  'cipher-alg': QCryptoCipherAlgorithm,
+  'cipher-mode': QCryptoCipherMode,
+  'ivgen-alg': QCryptoIVGenAlgorithm,
+  'ivgen-hash-alg': opt(QCryptoHashAlgorithm),
+  'hash-alg': QCryptoHashAlgorithm,
+  'payload-offset': int,
+  'master-key-iters': int,
+  uuid: str,
+  slots: array(QCryptoBlockInfoLUKSSlot),
 });
