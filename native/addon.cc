@@ -17,6 +17,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   southbridge::DefineTransfers(env, exports);
   southbridge::DefineTerminals(env, exports);
   southbridge::DefineSockets(env, exports);
+  southbridge::DefineDatagrams(env, exports);
   southbridge::DefineProcess(env, exports);
   southbridge::DefineZstd(env, exports);
   exports.Set("FdPoll", southbridge::DefineFdPoll(env));

@@ -9,6 +9,7 @@ void DefineTree(Napi::Env env, Napi::Object exports);
 void DefineTransfers(Napi::Env env, Napi::Object exports);
 void DefineTerminals(Napi::Env env, Napi::Object exports);
 void DefineSockets(Napi::Env env, Napi::Object exports);
+void DefineDatagrams(Napi::Env env, Napi::Object exports);
 void DefineProcess(Napi::Env env, Napi::Object exports);
 void DefineZstd(Napi::Env env, Napi::Object exports);
 Napi::Function DefineFdPoll(Napi::Env env);

@@ -123,21 +123,6 @@ Napi::Value BindDatagrams(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, fd);
 }
 
-// sendDatagram(socket, bytes, length, path): whether it went; false where the other side's queue is full
-Napi::Value SendDatagram(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  const Bytes bytes = BytesOf(info[1], "the datagram");
-  const double length = info[2].As<Napi::Number>().DoubleValue();
-  if (length < 0 || length > static_cast<double>(bytes.length)) throw Napi::RangeError::New(env, "the length is beyond the datagram");
-  sockaddr_un address;
-  if (!UnixAddress(info[3].As<Napi::String>(), &address)) throw SystemError(env, "sendto", ENAMETOOLONG);
-  const ssize_t sent = sendto(Fd(info), bytes.data, static_cast<size_t>(length), MSG_NOSIGNAL | MSG_DONTWAIT,
-                              reinterpret_cast<const sockaddr*>(&address), sizeof address);
-  if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return Napi::Boolean::New(env, false);
-  if (sent < 0) throw SystemError(env, "sendto", errno);
-  return Napi::Boolean::New(env, true);
-}
-
 // openTap(name or '', vnetHeader, multiQueue): [fd, name]
 Napi::Value OpenTap(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -195,7 +180,6 @@ void DefineSockets(Napi::Env env, Napi::Object exports) {
   exports.Set("recvFds", Napi::Function::New<RecvFds>(env, "recvFds"));
   exports.Set("socketPair", Napi::Function::New<SocketPair>(env, "socketPair"));
   exports.Set("bindDatagrams", Napi::Function::New<BindDatagrams>(env, "bindDatagrams"));
-  exports.Set("sendDatagram", Napi::Function::New<SendDatagram>(env, "sendDatagram"));
   exports.Set("openTap", Napi::Function::New<OpenTap>(env, "openTap"));
   exports.Set("tapOffload", Napi::Function::New<TapOffload>(env, "tapOffload"));
   exports.Set("tapQueue", Napi::Function::New<TapQueue>(env, "tapQueue"));

@@ -1,3 +1,5 @@
+import { copyFromRam, copyToRam } from '../memory/copy.ts';
+
 const ZEROES = Buffer.alloc(0x1_0000);
 const EMPTY = new Uint8Array(0);
 
@@ -151,16 +153,30 @@ export class IoVector {
 
   /** Copies `length` bytes from `from` to a buffer. */
   gather(from: number, target: Uint8Array, targetStart: number, length: number): void {
-    this.forEach(from, length, (base, start, size, done) => {
-      target.set(base.subarray(start, start + size), targetStart + done);
-    });
+    for (let index = 0, skip = from, done = 0; index < this.count && done < length; index++) {
+      const size = at(this.lengths, index);
+      const base = this.bases[index];
+      if (base !== undefined && skip < size) {
+        const part = Math.min(size - skip, length - done);
+        copyFromRam(current(base), at(this.starts, index) + skip, target, targetStart + done, part);
+        done += part;
+      }
+      skip = Math.max(0, skip - size);
+    }
   }
 
   /** Copies `length` bytes of a buffer to `to`. */
   scatter(to: number, source: Uint8Array, sourceStart: number, length: number): void {
-    this.forEach(to, length, (base, start, size, done) => {
-      base.set(source.subarray(sourceStart + done, sourceStart + done + size), start);
-    });
+    for (let index = 0, skip = to, done = 0; index < this.count && done < length; index++) {
+      const size = at(this.lengths, index);
+      const base = this.bases[index];
+      if (base !== undefined && skip < size) {
+        const part = Math.min(size - skip, length - done);
+        copyToRam(source, sourceStart + done, current(base), at(this.starts, index) + skip, part);
+        done += part;
+      }
+      skip = Math.max(0, skip - size);
+    }
   }
 
   fill(from: number, length: number, value: number): void {

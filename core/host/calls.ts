@@ -55,7 +55,9 @@ export interface HostCalls {
   recvFds(socket: number, bytes: Uint8Array): [length: number, fds: number[]];
   socketPair(packets: boolean): [number, number];
   bindDatagrams(path: string): number;
-  sendDatagram(socket: number, bytes: Uint8Array, length: number, path: string): boolean;
+  bindUdp(address: string, port: number): number;
+  sendFrames(socket: number, bytes: Uint8Array, lengths: Int32Array, count: number, to: Uint8Array): number;
+  receiveFrames(socket: number, bytes: Uint8Array, room: number, lengths: Int32Array): number;
   openTap(name: string, vnetHeader: boolean, multiQueue: boolean): [fd: number, name: string];
   tapOffload(fd: number, flags: number, headerSize: number): void;
   tapQueue(fd: number, attach: boolean): void;

@@ -23,7 +23,3 @@ export const socketPair = (options: { packets?: boolean } = {}): [number, number
 
 /** A unix socket of datagrams at `path`, which never waits. @throws the host's error */
 export const bindDatagrams = (path: string): number => hostCalls().bindDatagrams(path);
-
-/** Sends the first `length` bytes of `bytes` to the datagram socket at `path`. Returns false while its queue is full. */
-export const sendDatagram = (socket: number, bytes: Uint8Array, length: number, path: string): boolean =>
-  hostCalls().sendDatagram(socket, bytes, length, path);

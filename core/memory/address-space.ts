@@ -1,3 +1,4 @@
+import { copyFromRam, copyToRam } from './copy.ts';
 import { type FlatRange, FlatView } from './flat-view.ts';
 import type { GuestRam } from './guest-ram.ts';
 import type { MemoryRegion } from './memory-region.ts';
@@ -124,7 +125,7 @@ export class AddressSpace {
       const offset = here - range.start + range.offset;
       const { region } = range;
       if (region.readsDirectly && region.ram !== undefined) {
-        target.set(region.ram.bytes.subarray(offset, offset + step), at + done);
+        copyFromRam(region.ram.bytes, offset, target, at + done, step);
       } else {
         for (let index = 0; index < step; ) {
           const size = pieceSize(here + index, step - index);
@@ -156,7 +157,7 @@ export class AddressSpace {
       if (region.ram !== undefined && region.kind !== 'rom-device') {
         if (range.readonly) complete = false;
         else {
-          region.ram.bytes.set(source.subarray(at + done, at + done + step), offset);
+          copyToRam(source, at + done, region.ram.bytes, offset, step);
           this.ramWritten?.(here, step);
         }
       } else {

@@ -27,6 +27,8 @@ export class Dma {
   ramOffset = 0;
   ramLength = 0;
   #active = false;
+  /** For words that are not all in one stretch of RAM. */
+  #bytes = new Uint8Array(0);
   static #nesting = 0;
 
   constructor(space: AddressSpace) {
@@ -70,6 +72,23 @@ export class Dma {
     } finally {
       this.#leave();
     }
+  }
+
+  /** Reads `target.length` 32-bit words: a descriptor, copied once before it is looked at. */
+  readWords(address: number, target: Uint32Array): boolean {
+    const size = target.length * 4;
+    const ram = this.#active ? undefined : this.ramAt(address, size, false);
+    if (ram !== undefined && this.ramLength === size) {
+      const { view } = ram;
+      for (let index = 0, at = this.ramOffset; index < target.length; index++, at += 4)
+        target[index] = view.getUint32(at, true);
+      return true;
+    }
+    this.#bytes = this.#bytes.length < size ? new Uint8Array(size) : this.#bytes;
+    if (!this.read(address, this.#bytes, 0, size)) return false;
+    const view = new DataView(this.#bytes.buffer);
+    for (let index = 0; index < target.length; index++) target[index] = view.getUint32(index * 4, true);
+    return true;
   }
 
   /** Writes `length` bytes of `source` from `at` to memory. */

@@ -1,11 +1,10 @@
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { closeSync, readSync, rmSync, writeSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { SouthbridgeError } from '../errors.ts';
-import { FdWatcher, READABLE } from '../host/event-fd.ts';
-import { isSystemError } from '../host/native.ts';
-import { bindDatagrams, sendDatagram } from '../host/sockets.ts';
-import { LARGEST_FRAME } from './frame-stream.ts';
+import { bindUdp, unixAddress } from '../host/datagrams.ts';
+import { bindDatagrams } from '../host/sockets.ts';
+import { Datagrams, type DatagramTarget, ipv4Of, udpTarget } from './datagrams.ts';
 import { parseIpv4 } from './ipv4.ts';
 import { type NetBackend, NetClient, type NetReceiver } from './net-client.ts';
 import type { NetAddress } from './stream.ts';
@@ -20,7 +19,6 @@ type Inet = Extract<NetAddress, { type: 'inet' }>;
 
 /** 224.0.0.0/4 (RFC 5771). */
 const MULTICAST = 0xe;
-const BURST = 64;
 const PATH_LENGTH = 108;
 
 const refuse = (message: string): never => {
@@ -30,7 +28,9 @@ const refuse = (message: string): never => {
 /** What carries datagrams, one of them a frame. */
 interface Carrier {
   readonly description: string;
+  readonly ready: boolean;
   send(frame: Uint8Array, length: number): void;
+  burst?(lasts: boolean): void;
   close(): void;
 }
 
@@ -59,12 +59,16 @@ export class DgramNet implements NetBackend, NetReceiver {
   }
 
   canReceive(): boolean {
-    return true;
+    return this.#carrier?.ready ?? true;
   }
 
   receive(frame: Uint8Array, length: number): boolean {
     this.#carrier?.send(frame, length);
     return true;
+  }
+
+  burst(lasts: boolean): void {
+    this.#carrier?.burst?.(lasts);
   }
 
   dispose(): void {
@@ -83,7 +87,7 @@ async function carrierFor(
   if (local === undefined) return refuse('dgram requires local= parameter');
   if (local.type === 'fd') {
     if (remote !== undefined) refuse("don't set remote with local.fd");
-    return new FdCarrier(client, local.fd, `fd=${local.fd}`, undefined, undefined);
+    return new SocketCarrier(client, local.fd, { waits: true }, `fd=${local.fd}`);
   }
   if (remote === undefined) return refuse('type=inet or type=unix requires remote parameter');
   if (local.type === 'inet' && remote.type === 'inet') return udp(client, local, remote);
@@ -103,15 +107,14 @@ async function multicast(client: NetClient, group: Inet, local: NetAddress | und
   socket.addMembership(group.host, from);
   socket.setMulticastLoopback(true);
   if (from !== undefined) socket.setMulticastInterface(from);
-  return new UdpCarrier(client, socket, group, `mcast=${group.host}:${group.port}`);
+  return new GroupCarrier(client, socket, group, `mcast=${group.host}:${group.port}`);
 }
 
 async function udp(client: NetClient, local: Inet, remote: Inet): Promise<Carrier> {
-  const socket = createSocket({ type: 'udp4', reuseAddr: true });
-  socket.bind(Number(local.port), local.host === '' ? '0.0.0.0' : local.host);
-  await once(socket, 'listening');
   const text = `udp=${local.host}:${local.port}/${remote.host}:${remote.port}`;
-  return new UdpCarrier(client, socket, remote, text);
+  const to = await udpTarget(remote.host, Number(remote.port));
+  const fd = bindUdp(await ipv4Of(local.host, '0.0.0.0'), Number(local.port));
+  return new SocketCarrier(client, fd, { to, waits: true }, text);
 }
 
 function unix(client: NetClient, local: string, remote: string): Carrier {
@@ -119,11 +122,14 @@ function unix(client: NetClient, local: string, remote: string): Carrier {
     if (Buffer.byteLength(path) >= PATH_LENGTH) refuse(`UNIX socket path '${path}' is too long`);
   }
   rmSync(local, { force: true });
-  return new FdCarrier(client, bindDatagrams(local), `udp=${local}:${remote}`, remote, local);
+  const target = { to: unixAddress(remote), waits: false };
+  return new SocketCarrier(client, bindDatagrams(local), target, `udp=${local}:${remote}`, local);
 }
 
-class UdpCarrier implements Carrier {
+/** A multicast group, which others on this host may be in as well. */
+class GroupCarrier implements Carrier {
   readonly description: string;
+  readonly ready = true;
   readonly #socket: UdpSocket;
   readonly #host: string;
   readonly #port: number;
@@ -147,57 +153,19 @@ class UdpCarrier implements Carrier {
   }
 }
 
-/** A descriptor that is read and written; with `to`, datagrams go to the unix socket of that path. */
-class FdCarrier implements Carrier {
+/** A socket; a unix socket's path goes with it. */
+class SocketCarrier extends Datagrams implements Carrier {
   readonly description: string;
-  readonly #client: NetClient;
-  readonly #fd: number;
-  readonly #to: string | undefined;
   readonly #path: string | undefined;
-  readonly #watcher: FdWatcher;
-  readonly #buffer = new Uint8Array(LARGEST_FRAME);
-  #closed = false;
 
-  constructor(client: NetClient, fd: number, description: string, to: string | undefined, path: string | undefined) {
+  constructor(client: NetClient, fd: number, target: DatagramTarget, description: string, path?: string) {
+    super(client, fd, target);
     this.description = description;
-    this.#client = client;
-    this.#fd = fd;
-    this.#to = to;
     this.#path = path;
-    this.#watcher = new FdWatcher(fd, () => this.#readable());
-    this.#watcher.setRef(false);
-    this.#watcher.watch(READABLE);
   }
 
-  send(frame: Uint8Array, length: number): void {
-    try {
-      if (this.#to === undefined) writeSync(this.#fd, frame, 0, length);
-      else sendDatagram(this.#fd, frame, length, this.#to);
-    } catch (error) {
-      // Nobody there, or no room: the frame is lost, as on a wire.
-      if (!isSystemError(error)) throw error;
-    }
-  }
-
-  close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#watcher.close();
-    closeSync(this.#fd);
+  override close(): void {
+    super.close();
     if (this.#path !== undefined) rmSync(this.#path, { force: true });
-  }
-
-  #readable(): void {
-    for (let count = 0; count < BURST && !this.#closed; count++) {
-      let length: number;
-      try {
-        length = readSync(this.#fd, this.#buffer);
-      } catch (error) {
-        if (!isSystemError(error)) throw error;
-        if (error.code !== 'EAGAIN') this.#watcher.watch(0);
-        return;
-      }
-      if (length > 0) this.#client.send(this.#buffer, length);
-    }
   }
 }

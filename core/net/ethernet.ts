@@ -83,3 +83,8 @@ export function put32(bytes: Uint8Array, at: number, value: number): void {
 export function padFrame(frame: Uint8Array, length: number, padded: Uint8Array): void {
   for (let at = 0; at < padded.length; at++) padded[at] = at < length ? (frame[at] ?? 0) : 0;
 }
+
+/** Copies `length` bytes between buffers of frames. */
+export function copyFrame(from: Uint8Array, start: number, to: Uint8Array, at: number, length: number): void {
+  to.set(start === 0 && length === from.length ? from : from.subarray(start, start + length), at);
+}

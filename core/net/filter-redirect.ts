@@ -97,8 +97,9 @@ export class RedirectorFilter extends NetFilter {
     return true;
   }
 
-  #inject(frame: Uint8Array, length: number): void {
+  #inject(frame: Uint8Array, length: number): boolean {
     if (this.queue !== 'rx') this.client.passOn(this, 'tx', frame, length);
     if (this.queue !== 'tx') this.client.passOn(this, 'rx', frame, length);
+    return true;
   }
 }

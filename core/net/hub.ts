@@ -26,6 +26,10 @@ export class Hub {
   repeat(from: HubPort, frame: Uint8Array, length: number): void {
     for (const port of this.#ports) if (port !== from) port.client.send(frame, length);
   }
+
+  burst(from: HubPort, lasts: boolean): void {
+    for (const port of this.#ports) if (port !== from) port.client.burst(lasts);
+  }
 }
 
 /** `-netdev hubport`. */
@@ -48,6 +52,10 @@ export class HubPort implements NetBackend, NetReceiver {
   receive(frame: Uint8Array, length: number): boolean {
     this.hub.repeat(this, frame, length);
     return true;
+  }
+
+  burst(lasts: boolean): void {
+    this.hub.burst(this, lasts);
   }
 
   dispose(): void {

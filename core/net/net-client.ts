@@ -10,6 +10,11 @@ export interface NetReceiver {
    * the frame is then kept until {@link NetClient.receiverReady}.
    */
   receive(frame: Uint8Array, length: number): boolean;
+  /**
+   * More frames follow at once, or no more do: what `receive` takes in between may wait for each other, to go over in one.
+   * Whoever begins a burst ends it before it returns.
+   */
+  burst?(lasts: boolean): void;
   /** The link went up or down. */
   linkChanged?(up: boolean): void;
 }
@@ -144,6 +149,12 @@ export class NetClient {
     if (this.filters.length > 0 && this.#takenOutward(0, frame, length)) return true;
     if (peer.filters.length > 0 && peer.#takenInward(peer.filters.length - 1, frame, length)) return true;
     return peer.#deliver(frame, length);
+  }
+
+  /** Says that several frames are about to be sent, and when they have been: see {@link NetReceiver.burst}. */
+  burst(lasts: boolean): void {
+    const peer = this.#peer;
+    if (peer !== undefined) peer.#receiver.burst?.(lasts);
   }
 
   /** Sends a frame on its way from behind `filter`, one of this end's: what the filter took earlier, or made. */

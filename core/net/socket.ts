@@ -2,6 +2,8 @@ import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect, createServer, type Server, Socket } from 'node:net';
 import { SouthbridgeError } from '../errors.ts';
+import { bindUdp } from '../host/datagrams.ts';
+import { Datagrams, ipv4Of, udpTarget } from './datagrams.ts';
 import { FrameChannel } from './frame-channel.ts';
 import { type NetBackend, NetClient, type NetReceiver } from './net-client.ts';
 
@@ -41,8 +43,9 @@ export class SocketNet implements NetBackend, NetReceiver {
   readonly client: NetClient;
   #server: Server | undefined;
   #channel: FrameChannel | undefined;
-  #udp: UdpSocket | undefined;
-  #peer: HostPort | undefined;
+  #datagrams: Datagrams | undefined;
+  #group: UdpSocket | undefined;
+  #groupAt: HostPort | undefined;
 
   private constructor(id: string) {
     this.id = id;
@@ -66,7 +69,7 @@ export class SocketNet implements NetBackend, NetReceiver {
       else if (mcast !== undefined) await net.#joinGroup(parseHostPort(mcast), localaddr);
       else if (udp !== undefined) {
         if (localaddr === undefined) throw new SouthbridgeError('ERR_NETDEV', 'localaddr= is mandatory with udp=');
-        await net.#datagrams(parseHostPort(udp), parseHostPort(localaddr));
+        await net.#openDatagrams(parseHostPort(udp), parseHostPort(localaddr));
       }
       return net;
     } catch (cause) {
@@ -79,25 +82,33 @@ export class SocketNet implements NetBackend, NetReceiver {
   }
 
   canReceive(): boolean {
-    return this.#channel?.ready ?? true;
+    return this.#channel?.ready ?? this.#datagrams?.ready ?? true;
   }
 
   receive(frame: Uint8Array, length: number): boolean {
     if (this.#channel !== undefined) this.#channel.send(frame, length);
-    else if (this.#udp !== undefined && this.#peer !== undefined) {
-      this.#udp.send(Buffer.from(frame.subarray(0, length)), this.#peer.port, this.#peer.host, () => {});
+    else if (this.#datagrams !== undefined) this.#datagrams.send(frame, length);
+    else if (this.#group !== undefined && this.#groupAt !== undefined) {
+      this.#group.send(Buffer.from(frame.subarray(0, length)), this.#groupAt.port, this.#groupAt.host, () => {});
     }
     return true;
+  }
+
+  burst(lasts: boolean): void {
+    this.#channel?.burst(lasts);
+    this.#datagrams?.burst(lasts);
   }
 
   dispose(): void {
     this.client.disconnect();
     this.#server?.close();
     this.#channel?.close();
-    this.#udp?.close();
+    this.#datagrams?.close();
+    this.#group?.close();
     this.#server = undefined;
     this.#channel = undefined;
-    this.#udp = undefined;
+    this.#datagrams = undefined;
+    this.#group = undefined;
   }
 
   async #listen(at: HostPort): Promise<void> {
@@ -136,29 +147,23 @@ export class SocketNet implements NetBackend, NetReceiver {
 
   async #joinGroup(group: HostPort, localAddress: string | undefined): Promise<void> {
     const udp = createSocket({ type: 'udp4', reuseAddr: true });
-    this.#udp = udp;
+    this.#group = udp;
+    this.#groupAt = group;
     udp.bind(group.port, group.host);
     await once(udp, 'listening');
     udp.addMembership(group.host, localAddress);
     udp.setMulticastLoopback(true);
     if (localAddress !== undefined) udp.setMulticastInterface(localAddress);
-    this.#takeDatagrams(udp, group);
-    this.client.description = `mcast=${group.host}:${group.port}`;
-  }
-
-  async #datagrams(peer: HostPort, local: HostPort): Promise<void> {
-    const udp = createSocket({ type: 'udp4', reuseAddr: true });
-    this.#udp = udp;
-    udp.bind(local.port, local.host === '' ? '0.0.0.0' : local.host);
-    await once(udp, 'listening');
-    this.#takeDatagrams(udp, peer);
-    this.client.description = `udp=${peer.host}:${peer.port}`;
-  }
-
-  #takeDatagrams(udp: UdpSocket, peer: HostPort): void {
-    this.#peer = peer;
     udp.unref();
     udp.on('error', () => {});
     udp.on('message', message => this.client.send(message, message.length));
+    this.client.description = `mcast=${group.host}:${group.port}`;
+  }
+
+  async #openDatagrams(peer: HostPort, local: HostPort): Promise<void> {
+    const to = await udpTarget(peer.host, peer.port);
+    const fd = bindUdp(await ipv4Of(local.host, '0.0.0.0'), local.port);
+    this.#datagrams = new Datagrams(this.client, fd, { to, waits: true });
+    this.client.description = `udp=${peer.host}:${peer.port}`;
   }
 }

@@ -60,6 +60,10 @@ export class StreamNet implements NetBackend, NetReceiver {
     return true;
   }
 
+  burst(lasts: boolean): void {
+    this.#channel?.burst(lasts);
+  }
+
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;

@@ -3,7 +3,10 @@ import type { Field, Register } from './declare.ts';
 import { fieldMask, type LaidOut, type RegisterMap } from './map.ts';
 import type { Registers } from './views.ts';
 
-/** One register element of one bank. The accessors are on the prototype, made once per register of a map. */
+/**
+ * One register element of one bank. The accessors are on the prototype, made once per register of a map; all registers of a
+ * width without fields share theirs, so that code which takes any of them (a counter's, a ring's) meets one class.
+ */
 interface View {
   readonly words: Uint32Array;
   readonly slot: number;
@@ -16,6 +19,7 @@ interface Accessor {
 }
 
 const classes = new WeakMap<Register, ViewClass>();
+const plainClasses = new Map<number, ViewClass>();
 
 /** The model's view of a bank: it sees and sets what is stored, whatever the guest may do. */
 export function modelView<M extends RegisterMap>(map: M, words: Uint32Array): Registers<M> {
@@ -50,7 +54,8 @@ class ViewArray<V> {
 }
 
 function viewClass(register: Register): ViewClass {
-  const known = classes.get(register);
+  const plain = Object.keys(register.fields).length === 0;
+  const known = plain ? plainClasses.get(register.width) : classes.get(register);
   if (known !== undefined) return known;
   const Class = class implements View {
     declare readonly words: Uint32Array;
@@ -74,7 +79,8 @@ function viewClass(register: Register): ViewClass {
   }
   for (const [name, field] of Object.entries(register.fields))
     if (field.kind !== 'tag') define(name, fieldAccessor(name, field));
-  classes.set(register, Class);
+  if (plain) plainClasses.set(register.width, Class);
+  else classes.set(register, Class);
   return Class;
 }
 

@@ -86,8 +86,7 @@ export class E1000 extends PciDevice<Properties> implements CardReceiver, Transm
   readonly #transmitter = new Transmitter(this.state(1, transmitState, { name: 'transmit' }), this);
   readonly #negotiation = this.clock.timer('autonegotiation', () => this.#negotiated());
   readonly #mitigation = this.clock.timer('mitigation', () => this.#mitigated());
-  readonly #descriptor = new Uint8Array(DESCRIPTOR);
-  readonly #descriptorView = new DataView(this.#descriptor.buffer);
+  readonly #descriptor = new Uint32Array(DESCRIPTOR / 4);
   readonly #padded = new Uint8Array(MIN_FRAME);
   readonly #untagged = new Uint8Array(LARGEST_FRAME);
   readonly #statistics = new Statistics(this.#regs);
@@ -268,6 +267,7 @@ export class E1000 extends PciDevice<Properties> implements CardReceiver, Transm
     const start = TDH.value;
     let causes: number = INT.TXQE;
     let moved = false;
+    this.#net.burst(true);
     while (TDH.value !== TDT.value) {
       const wanted = this.#transmitter.process(base + TDH.value * DESCRIPTOR);
       moved = true;
@@ -277,6 +277,7 @@ export class E1000 extends PciDevice<Properties> implements CardReceiver, Transm
       // A tail beyond the ring would go round for ever.
       if (TDH.value === start || start >= ring) break;
     }
+    this.#net.burst(false);
     this.#transmitting = false;
     if (moved) this.#raise(causes);
   }
@@ -373,22 +374,15 @@ export class E1000 extends PciDevice<Properties> implements CardReceiver, Transm
     const room = this.#bufferSize;
     for (let done = 0; done < total; ) {
       const address = base + RDH.value * DESCRIPTOR;
-      if (!this.dma.read(address, this.#descriptor)) return;
-      const view = this.#descriptorView;
-      const low = view.getUint32(0, true);
-      const high = view.getUint32(4, true);
+      if (!this.dma.readWords(address, this.#descriptor)) return;
+      const buffer = (this.#descriptor[1] ?? 0) * 2 ** 32 + (this.#descriptor[0] ?? 0);
       const part = Math.min(total - done, room);
-      if ((low !== 0 || high !== 0) && done < payload)
-        this.dma.write(high * 2 ** 32 + low, bytes, done, Math.min(part, payload - done));
+      if (buffer !== 0 && done < payload) this.dma.write(buffer, bytes, done, Math.min(part, payload - done));
       done += part;
-      view.setUint16(8, part, true);
-      view.setUint16(10, 0, true);
-      view.setUint8(12, RXD.DD | (tagged ? RXD.VP : 0) | (done >= total ? RXD.EOP | RXD.IXSM : 0));
-      view.setUint8(13, 0);
-      view.setUint16(14, tag, true);
+      const status = RXD.DD | (tagged ? RXD.VP : 0) | (done >= total ? RXD.EOP | RXD.IXSM : 0);
+      this.dma.write32(address + 8, part);
       // The status goes last, so that software never sees a descriptor done before its length.
-      this.dma.write(address + 8, this.#descriptor, 8, 4);
-      this.dma.write(address + 12, this.#descriptor, 12, 4);
+      this.dma.write32(address + 12, ((tag << 16) | status) >>> 0);
       RDH.value = RDH.value + 1 >= ring ? 0 : RDH.value + 1;
       if (RDH.value === start) {
         this.#raise(INT.RXO);

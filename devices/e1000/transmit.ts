@@ -74,8 +74,7 @@ export interface TransmitHost {
 export class Transmitter {
   readonly #s: StateValues<typeof transmitState>;
   readonly #host: TransmitHost;
-  readonly #descriptor = new Uint8Array(DESCRIPTOR);
-  readonly #words = new DataView(this.#descriptor.buffer);
+  readonly #words = new Uint32Array(DESCRIPTOR / 4);
 
   constructor(state: StateValues<typeof transmitState>, host: TransmitHost) {
     this.#s = state;
@@ -85,9 +84,9 @@ export class Transmitter {
   /** Carries out the descriptor at `address`. Returns what of {@link PROCESSED} is true of it. */
   process(address: number): number {
     const { dma } = this.#host;
-    if (!dma.read(address, this.#descriptor)) return 0;
-    const lower = this.#words.getUint32(8, true);
-    const upper = this.#words.getUint32(12, true);
+    if (!dma.readWords(address, this.#words)) return 0;
+    const lower = this.#words[2] ?? 0;
+    const upper = this.#words[3] ?? 0;
     if ((lower & (CMD.DEXT | DTYP_DATA)) === CMD.DEXT) this.#takeContext(lower, upper);
     else this.#takeData(lower, upper);
     const reported = (lower & (CMD.RS | CMD.RPS)) !== 0 || this.#host.reportsAll === true;
@@ -99,10 +98,9 @@ export class Transmitter {
   }
 
   #takeContext(lower: number, upper: number): void {
-    const words = this.#words;
     const target = (lower & CMD.TSE_OR_IC) !== 0 ? this.#s.segmentation : this.#s.checksum;
-    const setup = words.getUint32(0, true);
-    const layer4 = words.getUint32(4, true);
+    const setup = this.#words[0] ?? 0;
+    const layer4 = this.#words[1] ?? 0;
     target.ipcss = setup & 0xff;
     target.ipcso = (setup >>> 8) & 0xff;
     target.ipcse = setup >>> 16;
@@ -132,7 +130,7 @@ export class Transmitter {
       s.vlan = true;
       s.vlanTag = upper >>> 16;
     }
-    const buffer = this.#words.getUint32(0, true) + this.#words.getUint32(4, true) * 2 ** 32;
+    const buffer = (this.#words[0] ?? 0) + (this.#words[1] ?? 0) * 2 ** 32;
     const length = extended ? lower & 0xf_ffff : lower & 0xffff;
     if (s.segmenting) this.#fillSegments(buffer, length);
     else this.#fill(buffer, Math.min(length, MAX_PACKET - s.size));

@@ -348,6 +348,7 @@ export class E1000e
     let causes: number = INT.TXQE;
     let delayed = false;
     this.#transmitting = true;
+    this.#net.burst(true);
     // A tail beyond the ring is none; and no run is longer than the ring.
     for (let count = 0; count < ring && head.value !== tail && tail < ring; count++) {
       const wanted = transmitter.process(base + head.value * DESCRIPTOR);
@@ -357,6 +358,7 @@ export class E1000e
       }
       head.value = head.value + 1 >= ring ? 0 : head.value + 1;
     }
+    this.#net.burst(false);
     this.#transmitting = false;
     this.#interrupts.sent(causes, delayed);
   }

@@ -100,12 +100,10 @@ export class QueuePair implements NetReceiver {
     let done = onWire;
     let count = 0;
     while (done < length) {
-      const element = count < queue.size && count < QUEUE_SIZE_MAX ? queue.pop() : undefined;
+      const element = count < queue.size && count < QUEUE_SIZE_MAX ? this.#nextBuffer(queue) : undefined;
       if (element === undefined) {
         this.#giveBack(queue, count);
-        if (owner.disabled) return true;
-        queue.setNotification(true);
-        return false;
+        return owner.disabled;
       }
       if (element.inCount < 1) {
         owner.broken('virtio-net receive queue contains no in buffers');
@@ -127,6 +125,17 @@ export class QueuePair implements NetReceiver {
     }
     this.#finish(queue, frame, length, count);
     return true;
+  }
+
+  /** While there are buffers the driver need not say so; where there are none it may bring some before it knows that it must. */
+  #nextBuffer(queue: Virtqueue): VirtqueueElement | undefined {
+    let element = queue.pop();
+    if (element === undefined && !this.#owner.disabled) {
+      queue.setNotification(true);
+      element = queue.pop();
+    }
+    if (element !== undefined && queue.notification) queue.setNotification(false);
+    return element;
   }
 
   #finish(queue: Virtqueue, frame: Uint8Array, length: number, count: number): void {
@@ -190,17 +199,20 @@ export class QueuePair implements NetReceiver {
 
   transmit(queue: Virtqueue): void {
     if (!this.#owner.live || this.#held) return;
+    this.port?.burst(true);
     let sent = false;
+    let good = true;
     do {
       queue.setNotification(false);
       for (let element = queue.pop(); element !== undefined; element = queue.pop()) {
-        if (!this.#send(queue, element)) return;
+        good = this.#send(queue, element);
         sent = true;
-        if (this.#held) break;
+        if (!good || this.#held) break;
       }
-      if (!this.#held) queue.setNotification(true);
-    } while (!this.#held && !queue.empty);
-    if (sent) queue.notify();
+      if (good && !this.#held) queue.setNotification(true);
+    } while (good && !this.#held && !queue.empty);
+    this.port?.burst(false);
+    if (sent && good) queue.notify();
   }
 
   #send(queue: Virtqueue, element: VirtqueueElement): boolean {

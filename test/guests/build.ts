@@ -48,6 +48,16 @@ export const GUESTS = {
     sources: [...KERNEL, 'bench.c'],
     flags: [...BITS_64, '-DRING3'],
   },
+  net32: {
+    summary: 'sends or receives frames by polling, in 32-bit mode',
+    sources: [...KERNEL, 'net.c'],
+    flags: BITS_32,
+  },
+  net64: {
+    summary: 'sends or receives frames by polling, in 64-bit mode',
+    sources: [...KERNEL, 'net.c'],
+    flags: BITS_64,
+  },
   disks32: { summary: 'a load for a disk in 32-bit mode', sources: [...KERNEL, ...DISKS], flags: BITS_32 },
   disks64: { summary: 'a load for a disk in 64-bit mode', sources: [...KERNEL, ...DISKS], flags: BITS_64 },
   volumes: {

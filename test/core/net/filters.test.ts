@@ -26,7 +26,9 @@ t.test('frames cross a stream however it is cut; one that is too long ends it', 
   const stream = Buffer.concat(['one', 'three', 'x'].map(text => encodeFrame(Buffer.from(text), text.length)));
   for (let size = 1; size <= stream.length; size++) {
     const got: string[] = [];
-    const decoder = new FrameDecoder((frame, length) => got.push(Buffer.from(frame.subarray(0, length)).toString()));
+    const decoder = new FrameDecoder(
+      (frame, length) => got.push(Buffer.from(frame.subarray(0, length)).toString()) > 0,
+    );
     for (let at = 0; at < stream.length; at += size) t.ok(decoder.push(stream.subarray(at, at + size)));
     t.same(got, ['one', 'three', 'x']);
   }
