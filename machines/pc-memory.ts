@@ -41,7 +41,7 @@ export interface PcRam extends PcRamLayout {
 /** Makes and maps the RAM. */
 export function mapPcRam(machine: Machine, layout: PcRamLayout): PcRam {
   const { defaultRamId } = machine.type;
-  const low = machine.allocateRam(defaultRamId, layout.below4g);
+  const low = machine.allocateRam(defaultRamId, layout.below4g, machine.ramFiles(0, layout.below4g));
   const lowRegion = MemoryRegion.ram(low, defaultRamId);
   machine.memoryRoot.add(lowRegion, 0, 0);
   if (layout.above4g > 0) {
@@ -49,7 +49,8 @@ export function mapPcRam(machine: Machine, layout: PcRamLayout): PcRam {
     let at = 0;
     for (let index = 0; at < layout.above4g; index++) {
       const size = Math.min(FOUR_GIB, layout.above4g - at);
-      const piece = machine.allocateRam(`${defaultRamId}.high${index}`, size);
+      const files = machine.ramFiles(layout.below4g + at, size);
+      const piece = machine.allocateRam(`${defaultRamId}.high${index}`, size, files);
       machine.memoryRoot.add(MemoryRegion.ram(piece), FOUR_GIB + at, 0);
       at += size;
     }

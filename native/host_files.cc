@@ -89,6 +89,20 @@ Napi::Value Map(const Napi::CallbackInfo& info) {
   return Mapping::Expose(env, std::make_shared<Mapping>(address, length));
 }
 
+// mapOver(bytes, fd, offset, shared): puts pages of a file in the place of memory; both whole pages
+void MapOver(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const Bytes bytes = BytesOf(info[0], "the memory");
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  if (bytes.length == 0 || reinterpret_cast<uintptr_t>(bytes.data) % page != 0 || bytes.length % page != 0) {
+    throw Napi::RangeError::New(env, "the memory is not whole pages");
+  }
+  const int flags = MAP_FIXED | (info[3].ToBoolean() ? MAP_SHARED : MAP_PRIVATE);
+  if (mmap(bytes.data, bytes.length, PROT_READ | PROT_WRITE, flags, static_cast<int>(Int(info, 1)), Int(info, 2)) == MAP_FAILED) {
+    throw SystemError(env, "mmap", errno);
+  }
+}
+
 // lockMemory(bytes)
 void LockMemory(const Napi::CallbackInfo& info) {
   const Bytes bytes = BytesOf(info[0], "the memory");
@@ -127,6 +141,7 @@ void DefineFiles(Napi::Env env, Napi::Object exports) {
   exports.Set("eventfd", Napi::Function::New<EventFd>(env, "eventfd"));
   exports.Set("memfdCreate", Napi::Function::New<MemfdCreate>(env, "memfdCreate"));
   exports.Set("map", Napi::Function::New<Map>(env, "map"));
+  exports.Set("mapOver", Napi::Function::New<MapOver>(env, "mapOver"));
   exports.Set("lockMemory", Napi::Function::New<LockMemory>(env, "lockMemory"));
   exports.Set("adviseMemory", Napi::Function::New<AdviseMemory>(env, "adviseMemory"));
   exports.Set("blockDevice", Napi::Function::New<BlockDevice>(env, "blockDevice"));

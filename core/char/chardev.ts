@@ -19,6 +19,12 @@ export interface CharUser {
   drained?(): void;
 }
 
+/** A connection for protocols with descriptors and answers (vhost-user). Both calls are false where the other side has gone. */
+export interface FdExchange {
+  sendNow(bytes: Uint8Array, fds?: readonly number[]): boolean;
+  readNow(bytes: Uint8Array): boolean;
+}
+
 /** Line settings of a real serial port. */
 export interface SerialParameters {
   readonly speed: number;
@@ -197,6 +203,16 @@ export abstract class Chardev {
   /** Whether there is somebody on the guest's side who takes part. */
   get userOpen(): boolean {
     return this.inUse && this.#userOpen;
+  }
+
+  /** The connection as one that descriptors go over and that can be waited for, where it is such a one. */
+  get exchange(): FdExchange | undefined {
+    return undefined;
+  }
+
+  /** Whether somebody may connect again once the present peer has gone. */
+  get reconnects(): boolean {
+    return false;
   }
 
   /** Takes the file descriptors that came with the bytes received so far. */

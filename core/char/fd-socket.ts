@@ -2,13 +2,17 @@ import { closeSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { FdWatcher, READABLE, WRITABLE } from '../host/event-fd.ts';
+import { isSystemError } from '../host/native.ts';
 import { duplicate } from '../host/process.ts';
 import { recvFds, sendFds } from '../host/sockets.ts';
 
 const CHUNK = 65536;
 /** How long somebody who cannot go on without the peer waits for it. */
 const PATIENCE_MS = 10_000;
+/** Nobody ever wakes it: waiting on it is a pause. */
 const pause = new Int32Array(new SharedArrayBuffer(4));
+/** How often the other side of a protocol with answers is looked at. */
+const PAUSE_MS = 0.1;
 
 /** A descriptor, and how many bytes had come by the end of what it came with. */
 interface ReceivedFd {
@@ -67,6 +71,48 @@ export class FdSocket extends Duplex {
       }
       Atomics.wait(pause, 0, 0, 1);
     }
+    return false;
+  }
+
+  /**
+   * Sends all of `bytes`, with descriptors, before it returns: for protocols in which one side waits for the other. False where the
+   * other side has gone, or takes nothing for {@link PATIENCE_MS}.
+   */
+  sendNow(bytes: Uint8Array, fds: readonly number[] = []): boolean {
+    let sent = 0;
+    return this.#now(() => {
+      const count = sendFds(this.#fd, sent === 0 ? bytes : bytes.subarray(sent), sent === 0 ? fds : []);
+      sent += Math.max(0, count);
+      return sent === bytes.length ? 'done' : count < 0 ? 'wait' : 'more';
+    });
+  }
+
+  /** Fills `bytes` from what comes, and waits for it; nothing of it reaches the stream's listeners. False as {@link sendNow}. */
+  readNow(bytes: Uint8Array): boolean {
+    let done = 0;
+    return this.#now(() => {
+      const { length, fds } = recvFds(this.#fd, bytes.subarray(done));
+      this.#received += Math.max(0, length);
+      for (const fd of fds) this.#fds.push({ fd, position: this.#received });
+      if (length === 0) return 'gone';
+      done += Math.max(0, length);
+      return done === bytes.length ? 'done' : length < 0 ? 'wait' : 'more';
+    });
+  }
+
+  #now(attempt: () => 'done' | 'more' | 'wait' | 'gone'): boolean {
+    if (this.destroyed) return false;
+    const deadline = performance.now() + PATIENCE_MS;
+    try {
+      for (let result = attempt(); ; result = attempt()) {
+        if (result === 'done') return true;
+        if (result === 'gone' || performance.now() > deadline) break;
+        if (result === 'wait') Atomics.wait(pause, 0, 0, PAUSE_MS);
+      }
+    } catch (error) {
+      if (!isSystemError(error)) throw error;
+    }
+    this.destroy();
     return false;
   }
 

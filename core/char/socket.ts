@@ -2,6 +2,7 @@ import { rmSync } from 'node:fs';
 import { connect, createServer, type ListenOptions, type NetConnectOpts, type Server, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { SouthbridgeError } from '../errors.ts';
+import type { FdExchange } from './chardev.ts';
 import { StreamChardev } from './stream.ts';
 import { TELNET_GREETING, TelnetFilter } from './telnet.ts';
 
@@ -180,6 +181,15 @@ export class SocketChardev extends StreamChardev {
       const next = this.#waiting.shift();
       if (next !== undefined && !this.#disposed) this.#accept(next.resume());
     });
+  }
+
+  override get exchange(): FdExchange | undefined {
+    const socket: unknown = this.#socket;
+    return isFdReceiver(socket) && 'sendNow' in socket ? (socket as FdReceiver & FdExchange) : undefined;
+  }
+
+  override get reconnects(): boolean {
+    return this.#options.server || this.#options.reconnect > 0;
   }
 
   override takeFds(): number[] {

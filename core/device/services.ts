@@ -2,6 +2,7 @@ import type { HostClock, RealtimeClock, VirtualClock } from '../clock/clock.ts';
 import type { InputHub } from '../display/input.ts';
 import type { DisplayHub } from '../display/screen.ts';
 import type { GuestRam } from '../memory/guest-ram.ts';
+import type { SharedMemory } from '../memory/shared-memory.ts';
 import type { NetCards } from '../net/net-cards.ts';
 import type { TraceHub } from '../trace/trace.ts';
 import type { DeviceTypeInfo } from './device-type.ts';
@@ -40,6 +41,8 @@ export interface SystemControl {
   onPowerdown(listener: () => void): () => void;
   /** Calls `listener` each time the guest begins to run or goes on. Returns a function that removes it. */
   onRunning(listener: () => void): () => void;
+  /** Calls `listener` each time the guest has stopped, before anything is saved. Returns a function that removes it. */
+  onStopped(listener: () => void): () => void;
   onSuspend(listener: () => void): () => void;
   onWakeup(listener: (reason: 'rtc' | 'pmtimer' | 'other') => void): () => void;
   injectNmi(): void;
@@ -70,6 +73,8 @@ export interface DeviceServices {
   romImage(name: string): Uint8Array;
   /** Adds RAM of a device's own to the guest's state: snapshots hold it. Returns a function that takes it out again. */
   guestRam(ram: GuestRam): () => void;
+  /** The guest's RAM that other processes can map. */
+  readonly sharedMemory: SharedMemory;
   /** Bytes of RAM that the machine has (`-m`). */
   readonly ramSize: number;
   /** The same with the memory modules that are plugged in now. */

@@ -12,6 +12,7 @@ export interface HostCalls {
   eventfd(): number;
   memfdCreate(name: string, size: number): number;
   map(fd: number, offset: number, length: number, shared: boolean, writable: boolean): ArrayBuffer;
+  mapOver(bytes: ArrayBufferView, fd: number, offset: number, shared: boolean): void;
   lockMemory(bytes: ArrayBufferView): void;
   adviseMemory(bytes: ArrayBufferView, advice: number): void;
   blockDevice(fd: number): [bytes: number, logicalBlockSize: number, physicalBlockSize: number];

@@ -74,6 +74,10 @@ export const mapFile = (
   options: { shared: boolean; writable: boolean },
 ): ArrayBuffer => hostCalls().map(fd, offset, length, options.shared, options.writable);
 
+/** Puts pages of a file in the place of `memory`, which has to be whole pages. @throws the host's error */
+export const mapFileOver = (memory: ArrayBufferView, fd: number, offset: number, shared: boolean): void =>
+  hostCalls().mapOver(memory, fd, offset, shared);
+
 /** Keeps memory out of swap. @throws SouthbridgeError ERR_MLOCK where the limit on locked memory is too low */
 export function lockMemory(bytes: ArrayBufferView): void {
   try {

@@ -15,9 +15,11 @@ import { DisplayHub } from '../display/screen.ts';
 import { SouthbridgeError } from '../errors.ts';
 import type { IrqLine } from '../irq/line.ts';
 import { AddressSpace, type RamListener } from '../memory/address-space.ts';
-import { type GuestRam, SharedRam } from '../memory/guest-ram.ts';
+import { type GuestRam, type RamFile, SharedRam } from '../memory/guest-ram.ts';
+import type { MemoryBackend } from '../memory/memory-backend.ts';
 import { MemoryRegion } from '../memory/memory-region.ts';
 import { PORT_COUNT, PortSpace } from '../memory/port-space.ts';
+import { SharedMemory } from '../memory/shared-memory.ts';
 import { transaction } from '../memory/transaction.ts';
 import { NetCards } from '../net/net-cards.ts';
 import { TraceHub } from '../trace/trace.ts';
@@ -130,6 +132,7 @@ export class Machine {
       ramSize: parts.config.ramSize,
       currentRamSize: () => parts.config.ramSize + (this.memoryBus?.plugged ?? 0),
       guestRam: ram => this.adoptRam(ram),
+      sharedMemory: new SharedMemory(this.memory),
       cpuCount: parts.config.cpus.cpus,
       random: parts.random ?? Math.random,
     };
@@ -148,7 +151,7 @@ export class Machine {
     this.numa = new Numa({
       cpus: this.cpus.slots,
       hmat: isOn(parts.config.options['hmat']),
-      memdevSize: id => backendSize(this.services.backends, id),
+      memdevSize: id => backendNamed(this.services.backends, id)?.size,
     });
     for (const option of parts.config.numa) this.numa.set(option);
   }
@@ -227,11 +230,31 @@ export class Machine {
     this.#interrupts.connect(source);
   }
 
-  /** Guest RAM of `size` bytes, not yet mapped; the accelerator's own where it insists. */
-  allocateRam(name: string, size: number): GuestRam {
-    const ram = this.vm.allocateRam?.(name, size) ?? new SharedRam(name, size);
+  /** Guest RAM of `size` bytes, not yet mapped; the accelerator's own where it insists, which then has no files. */
+  allocateRam(name: string, size: number, files: readonly RamFile[] = []): GuestRam {
+    const ram = this.vm.allocateRam?.(name, size) ?? new SharedRam(name, size, { files });
     this.#ram.push(ram);
     return ram;
+  }
+
+  /** The files that a user's memory backends are, of the `size` bytes from offset `at` of all RAM (`-m`). */
+  ramFiles(at: number, size: number): RamFile[] {
+    const { config, services } = this;
+    const one = config.options['memory-backend'];
+    const ids = typeof one === 'string' ? [one] : config.numa.flatMap(node => ('memdev' in node && node.memdev) || []);
+    const files: RamFile[] = [];
+    let begin = 0;
+    for (const id of ids) {
+      const backend = backendNamed(services.backends, id);
+      if (backend === undefined) break;
+      const from = Math.max(at, begin);
+      const to = Math.min(at + size, begin + backend.size);
+      if (backend.file !== undefined && from < to) {
+        files.push({ ...backend.file, start: from - at, size: to - from, offset: from - begin });
+      }
+      begin += backend.size;
+    }
+    return files;
   }
 
   /** RAM that a device or the machine made itself and that belongs to the guest's state. Returns what takes it out again. */
@@ -450,15 +473,18 @@ function isOn(value: unknown): boolean {
   return value === true || value === 'on' || value === 'yes' || value === 'true' || value === 'y';
 }
 
-/** Bytes of a memory backend, if there is one of that id. */
-function backendSize(backends: BackendLookup, id: string): number | undefined {
+/** The memory backend of that id, if there is one. */
+function backendNamed(backends: BackendLookup, id: string): MemoryBackend | undefined {
   try {
     const backend = backends.find('memory-backend', id);
-    return typeof backend === 'object' && backend !== null && 'size' in backend ? Number(backend.size) : undefined;
+    return isMemoryBackend(backend) ? backend : undefined;
   } catch {
     return undefined;
   }
 }
+
+const isMemoryBackend = (value: unknown): value is MemoryBackend =>
+  typeof value === 'object' && value !== null && 'claim' in value;
 
 /** Devices that refer to another device (kind `device`) find it in the machine, all else where it was. */
 function withDevices(backends: BackendLookup, find: (id: string) => Device | undefined): BackendLookup {

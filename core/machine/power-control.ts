@@ -25,6 +25,7 @@ export class PowerControl implements SystemControl {
   readonly #powerdownListeners = new Set<() => void>();
   readonly #suspendListeners = new Set<() => void>();
   readonly #runningListeners = new Set<() => void>();
+  readonly #stoppedListeners = new Set<() => void>();
   readonly #wakeupListeners = new Set<(reason: WakeupReason) => void>();
   readonly #finished: ((exitCode: number) => void)[] = [];
   #state: RunState = 'prelaunch';
@@ -169,6 +170,10 @@ export class PowerControl implements SystemControl {
     return add(this.#runningListeners, listener);
   }
 
+  onStopped(listener: () => void): () => void {
+    return add(this.#stoppedListeners, listener);
+  }
+
   onSuspend(listener: () => void): () => void {
     return add(this.#suspendListeners, listener);
   }
@@ -285,6 +290,7 @@ export class PowerControl implements SystemControl {
     this.#machine.vm.pause();
     this.#machine.clocks.virtual.suspend();
     this.#machine.clocks.setServed(false);
+    for (const listener of [...this.#stoppedListeners]) listener();
   }
 
   #schedule(): void {

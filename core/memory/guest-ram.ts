@@ -1,4 +1,6 @@
 import { SouthbridgeError } from '../errors.ts';
+import { mapFileOver } from '../host/files.ts';
+import { isSystemError } from '../host/native.ts';
 
 const WASM_PAGE = 0x1_0000;
 const GIB = 2 ** 30;
@@ -21,6 +23,19 @@ export interface GuestRam {
   readonly generation: number;
   /** True where the guest can never write: a ROM image. */
   readonly readonly: boolean;
+  /** The files whose pages it is, where it has any. */
+  readonly files?: readonly RamFile[];
+}
+
+/** Pages of a file in the place of RAM. Offsets and sizes in bytes, multiples of 4 KiB. */
+export interface RamFile {
+  /** Where in the RAM they begin. */
+  readonly start: number;
+  readonly size: number;
+  readonly fd: number;
+  readonly offset: number;
+  /** Whether what is written reaches the file, and whoever else maps it. */
+  readonly shared: boolean;
 }
 
 /**
@@ -34,12 +49,13 @@ export class SharedRam implements GuestRam {
   readonly view: DataView<ArrayBufferLike>;
   readonly generation = 0;
   readonly readonly: boolean;
+  readonly files: readonly RamFile[];
 
   /**
    * @param size bytes, more than 0 and at most {@link MAX_GUEST_RAM}
    * @throws SouthbridgeError ERR_RAM_SIZE where the size is not possible, ERR_RAM_ALLOCATION where the host refuses it
    */
-  constructor(name: string, size: number, options: { readonly?: boolean } = {}) {
+  constructor(name: string, size: number, options: { readonly?: boolean; files?: readonly RamFile[] } = {}) {
     if (!Number.isInteger(size) || size <= 0 || size > MAX_GUEST_RAM) {
       throw new SouthbridgeError(
         'ERR_RAM_SIZE',
@@ -63,5 +79,22 @@ export class SharedRam implements GuestRam {
     this.readonly = options.readonly ?? false;
     this.bytes = new Uint8Array(memory.buffer, 0, size);
     this.view = new DataView(memory.buffer, 0, size);
+    this.files = options.files ?? [];
+    for (const file of this.files) this.#mapFile(file);
+  }
+
+  /** The engine never moves a shared memory and gives it back whole, so other pages may lie in the place of its own. */
+  #mapFile({ start, size, fd, offset, shared }: RamFile): void {
+    try {
+      mapFileOver(this.bytes.subarray(start, start + size), fd, offset, shared);
+    } catch (cause) {
+      if (!isSystemError(cause)) throw cause;
+      throw new SouthbridgeError(
+        'ERR_RAM_ALLOCATION',
+        `guest RAM '${this.name}' cannot be the pages of a file: ${cause.message}`,
+        undefined,
+        { cause },
+      );
+    }
   }
 }

@@ -1,5 +1,5 @@
 import { mapFile } from '../host/files.ts';
-import type { GuestRam } from './guest-ram.ts';
+import type { GuestRam, RamFile } from './guest-ram.ts';
 
 /** Guest RAM that is a file's bytes: what others who map the same file see too, and what is still there afterwards. */
 export class MappedRam implements GuestRam {
@@ -9,9 +9,10 @@ export class MappedRam implements GuestRam {
   readonly view: DataView<ArrayBuffer>;
   readonly generation = 0;
   readonly readonly: boolean;
+  readonly files: readonly RamFile[];
 
   /**
-   * @param fd stays the caller's; the mapping does not need it any more
+   * @param fd stays the caller's, and open as long as others may want to map it
    * @param place bytes, whole pages
    * @param options `shared` writes reach the file, others are this process's own
    * @throws the system error of mmap(2)
@@ -28,5 +29,8 @@ export class MappedRam implements GuestRam {
     const memory = mapFile(fd, place.offset, place.size, { shared: options.shared, writable: !this.readonly });
     this.bytes = new Uint8Array(memory);
     this.view = new DataView(memory);
+    this.files = this.readonly
+      ? []
+      : [{ start: 0, size: place.size, fd, offset: place.offset, shared: options.shared }];
   }
 }

@@ -7,6 +7,8 @@ export interface MemoryBackend {
   readonly size: number;
   /** In the object tree: `/objects/ram0`. */
   readonly path: string;
+  /** The file that it is, from offset 0 on; without one it is memory of this process alone. */
+  readonly file?: { readonly fd: number; readonly shared: boolean } | undefined;
   /** Whether a part of the machine has it; two cannot. */
   readonly mapped: boolean;
   /** Takes it; the object cannot be deleted until what is returned is called. */

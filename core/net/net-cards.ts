@@ -1,5 +1,6 @@
 import type { Device } from '../device/device.ts';
 import { type MacAddress, prop } from '../device/property.ts';
+import { SouthbridgeError } from '../errors.ts';
 import type { StandbyCard } from './failover.ts';
 import { type NetBackend, NetClient, type NetReceiver } from './net-client.ts';
 
@@ -35,6 +36,8 @@ export interface CardOptions {
   /** The user's choice; the next free one of QEMU's where absent. */
   readonly mac: MacAddress | undefined;
   readonly backend: NetBackend | undefined;
+  /** Whether the card's queues can be served by the backend itself. */
+  readonly vhost?: boolean;
   /** What takes the frames of the backend's queue `index`, from 1 on, where the card has more than one. */
   readonly queue?: (index: number) => NetReceiver;
 }
@@ -86,6 +89,9 @@ export class NetCard {
     if (mac === undefined) this.mac[LAST] = cards.freeAddress();
     owner.defineProperty({ name: 'mac', type: 'str', get: () => formatMac(this.mac) });
     this.showAddress(this.mac);
+    if (backend?.vhost !== undefined && this.#options.vhost !== true) {
+      throw new SouthbridgeError('ERR_BACKEND', `${backend.client.model} requires frontend driver virtio-net-*`);
+    }
     if (backend !== undefined) {
       for (const [index, client] of this.queues.entries()) client.connect(backend.queues?.[index] ?? backend.client);
       for (const idle of backend.queues?.slice(this.queues.length) ?? []) idle.attachQueue?.(false);

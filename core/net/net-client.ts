@@ -1,3 +1,5 @@
+import type { VhostBackend } from './vhost.ts';
+
 /** Frames that wait for a receiver at most; beyond it they are lost, as on a wire. */
 const QUEUE_LIMIT = 10_000;
 
@@ -231,6 +233,8 @@ export interface NetBackend {
   readonly client: NetClient;
   /** One end for each queue, `client` first, where there are several. */
   readonly queues?: readonly NetClient[];
+  /** Set where it serves the card's queues itself; only virtio cards have such. */
+  readonly vhost?: VhostBackend;
   /** Gives back sockets, files and timers. Idempotent. */
   dispose(): void;
 }

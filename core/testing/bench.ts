@@ -1,3 +1,4 @@
+import { closeSync } from 'node:fs';
 import { qtest } from '../accel/qtest/accelerator.ts';
 import { IsaBus } from '../bus/isa.ts';
 import type { VirtualClock } from '../clock/clock.ts';
@@ -5,6 +6,7 @@ import type { Device } from '../device/device.ts';
 import type { DeviceInput, DeviceType } from '../device/device-type.ts';
 import type { BackendLookup } from '../device/property.ts';
 import { SouthbridgeError } from '../errors.ts';
+import { createMemfd } from '../host/files.ts';
 import { IrqLine } from '../irq/line.ts';
 import { Machine } from '../machine/machine.ts';
 import { DEFAULT_CONFIG } from '../machine/machine-config.ts';
@@ -40,6 +42,8 @@ export interface BenchOptions {
   readonly ram?: number;
   /** What `prop.backend` properties find; default: nothing. */
   readonly backends?: BackendLookup;
+  /** Whether other processes can map the RAM; default: they cannot. */
+  readonly shared?: boolean;
 }
 
 /** A PCI function on the bench, seen from its driver's side. */
@@ -155,11 +159,13 @@ export class Bench {
   #ram: GuestRam | undefined;
   #pci: PciBus | undefined;
   #isa: IsaBus | undefined;
+  readonly #memfd: number | undefined;
   #nextMemoryBar = MEMORY_BARS;
   #nextIoBar = IO_BARS;
 
   constructor(options: BenchOptions = {}) {
     const size = options.ram ?? 16 * 2 ** 20;
+    this.#memfd = options.shared ? createMemfd('bench', size) : undefined;
     this.messageWindow = MemoryRegion.io('messages', MESSAGE_WINDOW_SIZE, {
       read: () => 0,
       write: (offset, _size, data) => {
@@ -238,6 +244,7 @@ export class Bench {
       this.faults.verify();
     } finally {
       this.machine.dispose();
+      if (this.#memfd !== undefined) closeSync(this.#memfd);
     }
   }
 
@@ -247,7 +254,12 @@ export class Bench {
 
   #build(machine: Machine, size: number): void {
     const { services, home, memoryRoot: memory, ioRoot: io, memory: dmaSpace } = machine;
-    this.#ram = machine.allocateRam('ram', size);
+    const fd = this.#memfd;
+    this.#ram = machine.allocateRam(
+      'ram',
+      size,
+      fd === undefined ? [] : [{ fd, start: 0, size, offset: 0, shared: true }],
+    );
     memory.add(MemoryRegion.ram(this.#ram), 0, 0);
     // Above the machine's own window, which has no CPU to send to.
     memory.add(this.messageWindow, MESSAGE_WINDOW, 0x2000);

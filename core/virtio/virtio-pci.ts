@@ -6,7 +6,7 @@ import { COMMAND } from '../pci/config-space.ts';
 import type { PciIdentity } from '../pci/identity.ts';
 import { PciDevice } from '../pci/pci-device.ts';
 import { asRecord, type SavedRecord, type SavedValue } from '../state/fields.ts';
-import { bit, ISR, NO_VECTOR, VIRTIO_F } from './features.ts';
+import { bit, has, ISR, NO_VECTOR, VIRTIO_F } from './features.ts';
 import { PciCommonRegisters } from './pci-common.ts';
 import { PciLegacyRegisters } from './pci-legacy.ts';
 import { BAR, CAP, CAP_TYPE, LAYOUT, LEGACY } from './pci-registers.ts';
@@ -177,13 +177,26 @@ export abstract class VirtioPci extends PciDevice<Props> implements VirtioTransp
   }
 
   plugged(device: VirtioDevice): void {
-    if (this.#modes.modern) this.#addModern(device);
+    if (this.#isModern(device)) this.#addModern(device);
     if (this.#vectors > 0) this.#addVectors(Math.min(this.#vectors, 2048));
     if (this.#modes.legacy) this.#addLegacy(device);
     // What can be asked of the device can be asked of its function.
     for (const property of device.properties) {
       if (this.property(property.name) === undefined) this.defineProperty(property);
     }
+  }
+
+  /** A backend from before version 1 takes the device along: drivers would take the capabilities for a promise. */
+  #isModern(device: VirtioDevice): boolean {
+    const { legacy, modern } = this.#modes;
+    if (!modern || this.props['x-ignore-backend-features'] || has(device.hostFeatures, VIRTIO_F.VERSION_1))
+      return modern;
+    if (legacy) return false;
+    throw new SouthbridgeError(
+      'ERR_VIRTIO_MODE',
+      "Device doesn't support modern mode, and legacy mode is disabled",
+      'Set disable-legacy to off',
+    );
   }
 
   /** The driver has asked for a reset through either set of registers. */

@@ -5,8 +5,17 @@ import { SouthbridgeError } from '../../core/errors.ts';
 import { StandbyCard } from '../../core/net/failover.ts';
 import { type CardReceiver, NetCard, type ReceiveFilterInfo } from '../../core/net/net-cards.ts';
 import type { NetBackend } from '../../core/net/net-client.ts';
+import type { VhostBackend } from '../../core/net/vhost.ts';
 import { field } from '../../core/state/fields.ts';
-import { bit, has, QUEUE_SIZE_MAX, QUEUES_MAX, VIRTIO_F, VIRTIO_ID } from '../../core/virtio/features.ts';
+import {
+  bit,
+  has,
+  QUEUE_SIZE_MAX,
+  QUEUES_MAX,
+  VIRTIO_F,
+  VIRTIO_ID,
+  STATUS as VIRTIO_STATUS,
+} from '../../core/virtio/features.ts';
 import { VirtioDevice, virtioProperties } from '../../core/virtio/virtio-device.ts';
 import { virtioPciTypes } from '../../core/virtio/virtio-pci-types.ts';
 import type { Virtqueue } from '../../core/virtio/virtqueue.ts';
@@ -15,11 +24,13 @@ import { CONFIG, DUPLEX, F, HEADER, MAC, RSS_CONFIG, STATUS } from './protocol.t
 import { type PairOwner, QueuePair } from './queue-pair.ts';
 import { MAC_TABLE_SIZE, ReceiveFilter } from './receive-filter.ts';
 import { HASH_TYPES, Steering, steeringFields } from './steering.ts';
+import { type VhostOwner, VhostRings } from './vhost-rings.ts';
 
 const CONTROL_QUEUE_SIZE = 64;
 /** A transmit queue of its own size only goes with a backend that serves it itself. */
 const TX_QUEUE_SIZE = 256;
 const SPEED_UNKNOWN = -1;
+const { DRIVER_OK } = VIRTIO_STATUS;
 
 const properties = {
   ...virtioProperties,
@@ -119,13 +130,14 @@ const state = {
 } as const;
 
 /** Network card (virtio 1.2, section 5.1). What a backend can leave unfinished, and take so, is offered to the driver. */
-class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver, PairOwner, Controlled {
+class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver, PairOwner, Controlled, VhostOwner {
   readonly filter = new ReceiveFilter();
   readonly steering = new Steering();
   readonly mac = new Uint8Array(MAC.BYTES);
   readonly #saved = this.state(2, state, { onReset: 'keep' });
   readonly #pairs: QueuePair[] = [];
   readonly #control = new ControlQueue(this);
+  #vhost: VhostRings | undefined;
   #card: NetCard | undefined;
   #standby: StandbyCard | undefined;
   #filterWatched = true;
@@ -164,6 +176,7 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver,
       owner,
       mac: props.mac,
       backend: props.netdev,
+      vhost: true,
       queue: index => this.#pairs[index] ?? this,
     });
     this.onUnrealize(card.plug(this.services.netCards));
@@ -171,7 +184,11 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver,
     for (const [index, pair] of this.#pairs.entries()) pair.port = card.queues[index];
     if (props.failover) this.#standBy(owner.id ?? owner.typeName);
     this.mac.set(card.mac);
+    const vhost = props.netdev?.vhost;
+    if (vhost !== undefined) this.#vhost = new VhostRings(this, vhost);
+    this.onUnrealize(() => this.#vhost?.serve([], 0));
     this.onUnrealize(this.services.system.onRunning(() => this.#resumed()));
+    this.onUnrealize(this.services.system.onStopped(() => this.#vhost?.serve([], 0)));
   }
 
   /** `tx=timer` waits for more frames after the first; anything else sends at once. */
@@ -204,6 +221,11 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver,
     return this.running && this.services.system.running;
   }
 
+  get #transmitQueueSize(): number {
+    const { tx_queue_size: size, netdev } = this.props;
+    return netdev?.vhost === undefined ? Math.min(size, TX_QUEUE_SIZE) : size;
+  }
+
   /** Two queues for each of `pairs` pairs, then the control queue: where the control queue is depends on MQ (section 5.1.2). */
   #makeQueues(pairs: number): void {
     const { props, queues } = this;
@@ -215,9 +237,12 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver,
         pair.receiveQueue = undefined;
         pair.transmitQueue = undefined;
       } else if (index >= kept) {
-        pair.receiveQueue = this.addQueue(props.rx_queue_size, () => this.#receiveAgain());
-        pair.transmitQueue = this.addQueue(Math.min(props.tx_queue_size, TX_QUEUE_SIZE), queue =>
-          pair.transmitSoon(queue),
+        pair.receiveQueue = this.addQueue(props.rx_queue_size, queue => {
+          if (!this.#vhost?.kick(queue)) this.#receiveAgain();
+        });
+        pair.transmitQueue = this.addQueue(
+          this.#transmitQueueSize,
+          queue => this.#vhost?.kick(queue) || pair.transmitSoon(queue),
         );
       }
     }
@@ -230,7 +255,26 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver,
   }
 
   #resumed(): void {
-    for (const pair of this.#pairs) pair.resumed();
+    this.#handOver(this.status);
+    if (this.#vhost?.serves !== true) for (const pair of this.#pairs) pair.resumed();
+  }
+
+  // Queues that the backend serves itself
+
+  protected override statusChanging(status: number): void {
+    this.#handOver(status);
+  }
+
+  /** The backend has the queues while there is a driver with the device status `status`, the machine runs and the link is up. */
+  #handOver(status: number): void {
+    const vhost = this.#vhost;
+    if (vhost === undefined) return;
+    const wanted = (status & DRIVER_OK) !== 0 && this.services.system.running && this.#linkUp;
+    vhost.serve(wanted ? this.queues.slice(0, -1) : [], this.#used);
+  }
+
+  get mtu(): number {
+    return this.accepted(F.MTU) ? this.props.host_mtu : 0;
   }
 
   get #speedKnown(): boolean {
@@ -258,7 +302,14 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver,
     const headers = props.netdev?.client.vnetHeaders;
     if (headers === undefined) features &= ~NEEDS_HEADERS;
     else if (!headers.ufo) features &= ~NEEDS_UFO;
-    return features;
+    const vhost = props.netdev?.vhost;
+    return vhost === undefined ? features : this.#serveable(features, vhost);
+  }
+
+  /** Neither hashes that steer nor the reset of one queue are part of what a backend is told; the MTU is the user's to say. */
+  #serveable(features: bigint, vhost: VhostBackend): bigint {
+    const served = features & (vhost.features | ~vhost.governed) & ~(bit(F.RSS) | bit(VIRTIO_F.RING_RESET));
+    return this.props.host_mtu > 0 && this.props['x-mtu-bypass-backend'] ? served | bit(F.MTU) : served;
   }
 
   protected override shapeQueues(count: number): void {
@@ -373,6 +424,7 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver,
 
   linkChanged(up: boolean): void {
     this.#linkUp = up;
+    this.#handOver(this.status);
     this.configChanged();
   }
 
@@ -400,6 +452,7 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver,
     if (!multiqueue || pairs < 1 || pairs > this.#pairs.length) return false;
     this.#used = pairs;
     this.#attachUsed();
+    this.#vhost?.usePairs(pairs);
     return true;
   }
 

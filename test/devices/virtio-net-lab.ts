@@ -1,6 +1,6 @@
 import type { Test } from 'tap';
 import { type GuestOffloads, type NetBackend, NetClient } from '../../core/net/net-client.ts';
-import { type Bench, bench } from '../../core/testing/bench.ts';
+import { type Bench, type BenchOptions, bench } from '../../core/testing/bench.ts';
 import { VirtioDriver } from '../../core/testing/virtio-driver.ts';
 import type { DriverQueue } from '../../core/testing/virtio-driver-queue.ts';
 import { virtioNetPci } from '../../devices/virtio-net/virtio-net.ts';
@@ -95,9 +95,9 @@ export class NetDriver {
   headerLength = 12;
   #device: { save(): unknown };
 
-  constructor(t: Test, wire: NetBackend, props: Record<string, unknown> = {}) {
+  constructor(t: Test, wire: NetBackend, props: Record<string, unknown> = {}, options: BenchOptions = {}) {
     this.wire = wire;
-    const lab = bench();
+    const lab = bench(options);
     t.teardown(() => lab.dispose());
     lab.machine.start();
     this.lab = lab;

@@ -49,6 +49,9 @@ export function memoryOf(object: UserObject, size: number): MemoryBackend {
       };
     },
     contents: () => sources.get(object)?.contents() ?? [],
+    get file() {
+      return sources.get(object)?.file;
+    },
   };
 }
 
@@ -66,6 +69,20 @@ class MemorySource {
   contents(): readonly GuestRam[] {
     this.#contents ??= this.#map();
     return this.#contents;
+  }
+
+  get file(): MemoryBackend['file'] {
+    return this.#fd === undefined || this.#readonly ? undefined : { fd: this.#fd, shared: this.#shared };
+  }
+
+  get #shared(): boolean {
+    const { spec } = this.#object;
+    return 'share' in spec && spec.share !== undefined ? spec.share : spec['qom-type'] === 'memory-backend-memfd';
+  }
+
+  get #readonly(): boolean {
+    const { spec } = this.#object;
+    return spec['qom-type'] === 'memory-backend-file' && spec.readonly === true;
   }
 
   close(): void {
@@ -86,13 +103,9 @@ class MemorySource {
   }
 
   #piece(name: string, offset: number, size: number): GuestRam {
-    const { spec } = this.#object;
     if (this.#fd === undefined) return new SharedRam(name, size);
-    const shared =
-      'share' in spec && spec.share !== undefined ? spec.share : spec['qom-type'] === 'memory-backend-memfd';
-    const readonly = spec['qom-type'] === 'memory-backend-file' && spec.readonly === true;
     try {
-      return new MappedRam(name, this.#fd, { offset, size }, { shared, readonly });
+      return new MappedRam(name, this.#fd, { offset, size }, { shared: this.#shared, readonly: this.#readonly });
     } catch (cause) {
       if (!isSystemError(cause)) throw cause;
       throw new SouthbridgeError(

@@ -9,6 +9,7 @@ import { SocketNet } from '../../net/socket.ts';
 import { type NetAddress, StreamNet } from '../../net/stream.ts';
 import { TapNet } from '../../net/tap.ts';
 import { UserNet } from '../../net/user.ts';
+import { VhostUserNet } from '../../net/vhost-user/vhost-user.ts';
 import type { Json, JsonObject } from '../json/value.ts';
 import { GROUPS } from '../options/groups.ts';
 import { Opts, parseOpts } from '../options/opts.ts';
@@ -26,15 +27,17 @@ const CARD_KEYS: ReadonlySet<string> = new Set(['model', 'mac', 'macaddr', 'vect
 /** Parameters that may be given several times, as lists of strings. */
 const LISTS: ReadonlySet<string> = new Set(['hostfwd', 'guestfwd', 'dnssearch']);
 
+type Host = Pick<Program, 'backends' | 'objects' | 'machine' | 'events' | 'takeNamedFd' | 'chars' | 'report'>;
+
 /** The host's side of the network cards: what `-netdev` and `netdev_add` make, by id. */
 export class Nets implements Resource {
-  readonly #program: Pick<Program, 'backends' | 'objects' | 'machine' | 'events' | 'takeNamedFd'>;
+  readonly #program: Host;
   readonly #announcers = new Map<string | undefined, Announcer>();
   readonly #backends = new Map<string, NetBackend>();
   readonly #hubs = new Map<number, Hub>();
   #made = 0;
 
-  constructor(program: Pick<Program, 'backends' | 'objects' | 'machine' | 'events' | 'takeNamedFd'>) {
+  constructor(program: Host) {
     this.#program = program;
     program.backends.provide('netdev', id => this.#claim(id), this);
   }
@@ -257,12 +260,14 @@ export class Nets implements Resource {
         this.#hubs.set(spec.hubid, hub);
         return hub.addPort(spec.id);
       }
-      case 'vhost-user':
-        throw new SouthbridgeError(
-          'ERR_VHOST_USER_MEMORY',
-          `-netdev vhost-user,id=${spec.id}: guest RAM is a shared WebAssembly.Memory, which has no descriptor that another process could map`,
-          'use user, tap, stream or dgram',
-        );
+      case 'vhost-user': {
+        const { chars, report } = this.#program;
+        if (chars.get(spec.chardev) === undefined) throw new QmpError(`chardev "${spec.chardev}" not found`);
+        return VhostUserNet.open(spec.id, chars.claim(spec.chardev), Number(spec.queues ?? 1), {
+          memory: () => this.#program.machine.services.sharedMemory,
+          warn: message => report.warn(message),
+        });
+      }
       case 'bridge':
         return TapNet.onBridge(spec.id, spec.br, spec.helper);
       default:

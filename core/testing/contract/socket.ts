@@ -251,6 +251,7 @@ export class Socket {
       pressPowerButton: nothing,
       onPowerdown: register,
       onRunning: register,
+      onStopped: register,
       onSuspend: register,
       onWakeup: register,
       injectNmi: nothing,
