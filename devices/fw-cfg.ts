@@ -12,13 +12,15 @@ import { field } from '../core/state/fields.ts';
 
 /** "QEMU CFG": what the DMA address register reads as, the first character at the lowest address. */
 const DMA_SIGNATURE = Buffer.from('QEMU CFG', 'latin1');
+/** The selector, where a PC has it; data is the next. */
+export const FW_CFG_PORT = 0x510;
 const PORTS = 2;
 const DMA_REGISTER_SIZE = 8;
 /** Where the DMA address register lies, counted from the selector port. */
 const DMA_OFFSET = 4;
 
 const properties = {
-  iobase: prop.u16({ default: 0x510, listed: 'no', help: 'the selector port; data is the next' }),
+  iobase: prop.u16({ default: FW_CFG_PORT, listed: 'no', help: 'the selector port; data is the next' }),
   dma_enabled: prop.bool({ default: true }),
   'x-file-slots': prop.u16({ default: 0x20 }),
   'acpi-mr-restore': prop.bool({ default: true }),

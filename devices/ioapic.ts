@@ -7,6 +7,8 @@ import { field } from '../core/state/fields.ts';
 
 /** 82093AA datasheet, section 3. */
 export const IOAPIC_BASE = 0xfec0_0000;
+/** Where a PC's second chip is. */
+export const IOAPIC2_BASE = 0xfec1_0000;
 export const IOAPIC_PINS = 24;
 const SIZE = 0x1000;
 const IOREGSEL = 0x00;
@@ -47,8 +49,19 @@ class IoApic extends Device<typeof properties> {
     low: field.words(IOAPIC_PINS),
     high: field.words(IOAPIC_PINS),
   });
+  /** The registers, for the machine to place. */
+  readonly region = MemoryRegion.io(
+    'ioapic',
+    SIZE,
+    { read: offset => this.#read(offset), write: (offset, _size, value) => this.#write(offset, value) },
+    { impl: { min: 4, max: 4 } },
+  );
   /** Who answers an interrupt that is to come from the i8259 pair. */
   acknowledgeExternal: () => number = () => 0xff;
+  /** The pin of input 0: IRQ 0 of the ISA bus arrives at pin 2 of the first chip, as every PC's tables say. */
+  pinOfInput0 = 2;
+  /** Ends of interrupts do not come here, since the local APICs are an accelerator's: a line that falls ends its interrupt. */
+  endsWithLine = false;
 
   /** Each input with its redirection entry (82093AA, 3.2.4), for `info pic`. */
   get report(): string {
@@ -79,20 +92,11 @@ class IoApic extends Device<typeof properties> {
   }
 
   override get mappedRegions(): readonly { readonly offset: number; readonly size: number }[] {
-    return [{ offset: IOAPIC_BASE, size: SIZE }];
+    return this.region.parent === undefined ? [] : [{ offset: this.region.offset, size: SIZE }];
   }
 
   protected override realize(): void {
-    if (!(this.bus instanceof SystemBus)) return;
-    const { memory } = this.bus;
-    const region = MemoryRegion.io(
-      'ioapic',
-      SIZE,
-      { read: offset => this.#read(offset), write: (offset, _size, value) => this.#write(offset, value) },
-      { impl: { min: 4, max: 4 } },
-    );
-    memory.add(region, IOAPIC_BASE, 0);
-    this.onUnrealize(() => memory.remove(region));
+    this.onUnrealize(() => this.region.parent?.remove(this.region));
     this.resetHold();
   }
 
@@ -110,9 +114,8 @@ class IoApic extends Device<typeof properties> {
     }
   }
 
-  /** IRQ 0 of the ISA bus arrives at pin 2, as every PC's tables say. */
   #pinChanged(input: number, level: boolean): void {
-    const pin = input === 0 ? 2 : input;
+    const pin = input === 0 ? this.pinOfInput0 : input;
     const mask = 1 << pin;
     const entry = this.#s.low[pin] ?? 0;
     if ((entry & ENTRY.LEVEL) !== 0) {
@@ -121,6 +124,7 @@ class IoApic extends Device<typeof properties> {
         if ((entry & ENTRY.REMOTE_IRR) === 0) this.#service();
       } else {
         this.#s.irr = (this.#s.irr & ~mask) >>> 0;
+        if (this.endsWithLine) this.#s.low[pin] = entry & ~ENTRY.REMOTE_IRR;
       }
     } else if (level && (entry & ENTRY.MASKED) === 0) {
       this.#s.irr = (this.#s.irr | mask) >>> 0;

@@ -2,7 +2,11 @@ import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { IsaBus } from '../core/bus/isa.ts';
 import { type PropValues, prop } from '../core/device/property.ts';
+import { SouthbridgeError } from '../core/errors.ts';
+import { DEFAULT_OEM, LOADER_FILE, RSDP_FILE, TABLES_FILE } from '../core/firmware/acpi-blob.ts';
+import type { AcpiFiles } from '../core/firmware/acpi-build.ts';
 import type { BootDevice } from '../core/firmware/boot-order.ts';
+import type { PcieHostFacts } from '../core/firmware/dsdt-microvm.ts';
 import { E820_FILE, type E820Entry, e820File } from '../core/firmware/e820.ts';
 import { FW_CFG_KEYS, type FwCfg } from '../core/firmware/fw-cfg.ts';
 import { addCommonItems, refreshBootFiles } from '../core/firmware/machine-items.ts';
@@ -13,12 +17,16 @@ import type { Machine } from '../core/machine/machine.ts';
 import type { MachineConfig } from '../core/machine/machine-config.ts';
 import { machineType } from '../core/machine/machine-type.ts';
 import type { VirtioMmio } from '../core/virtio/virtio-mmio.ts';
-import { fwCfgIo } from '../devices/fw-cfg.ts';
+import { acpiGed, GED_POWER_BUTTON } from '../devices/acpi-ged.ts';
+import { FW_CFG_PORT, fwCfgIo } from '../devices/fw-cfg.ts';
+import { gpexHost } from '../devices/gpex.ts';
 import { i8254 } from '../devices/i8254.ts';
+import { IOAPIC_PINS } from '../devices/ioapic.ts';
 import { isaSerial } from '../devices/isa-serial.ts';
 import { mc146818rtc } from '../devices/mc146818rtc.ts';
 import { virtioMmio } from '../devices/virtio-mmio.ts';
 import { biosGeometries, bootDevices } from './firmware/boot-path.ts';
+import { describeMicrovm } from './firmware/microvm-acpi.ts';
 import { startTime } from './pc-board.ts';
 import { fillMemorySizes } from './pc-cmos.ts';
 import { PcInterrupts } from './pc-interrupts.ts';
@@ -28,15 +36,23 @@ const GIB = 2 ** 30;
 const LOW_RAM = 3 * GIB;
 const VIRTIO_BASE = 0xfeb0_0000;
 const VIRTIO_WINDOW = 512;
-/** Without ACPI there are eight transports, on inputs 5 to 12. */
-const VIRTIO_TRANSPORTS = 8;
-const VIRTIO_IRQ = 5;
+const GED = { events: 0xfea0_0000, registers: 0xfea0_0200, gsi: 9 } as const;
+const PCIE_ECAM = { base: 0xe000_0000, size: 0x1000_0000 } as const;
+/** Of a CPU that says nothing of it. */
+const MIN_PHYSICAL_BITS = 36;
+const PCIE_MMIO = { base: 0xc000_0000, size: 0x2000_0000 } as const;
 
-/**
- * Options of QEMU's `-machine microvm`. There is no generic event device, so that the machine has no ACPI tables whatever
- * `acpi` says, and with them neither PCI Express nor a second I/O APIC: transports are on the kernel's command line.
- * `acpi=off` still chooses the firmware.
- */
+/** Which interrupt inputs are whose. */
+interface Wiring {
+  readonly ioApics: 1 | 2;
+  readonly virtio: { readonly first: number; readonly count: number };
+  readonly pcie: number;
+}
+const WITHOUT_ACPI: Wiring = { ioApics: 1, virtio: { first: 5, count: 8 }, pcie: 0 };
+const WITH_ACPI: Wiring = { ioApics: 1, virtio: { first: 16, count: 8 }, pcie: 12 };
+const WITH_IOAPIC2: Wiring = { ioApics: 2, virtio: { first: IOAPIC_PINS, count: IOAPIC_PINS }, pcie: 16 };
+
+/** Options of QEMU's `-machine microvm`. */
 const options = {
   acpi: prop.onOffAuto({ default: 'auto' }),
   pic: prop.onOffAuto({ default: 'auto' }),
@@ -52,6 +68,8 @@ const options = {
   }),
   usb: prop.bool({ default: false }),
   graphics: prop.bool({ default: true }),
+  'x-oem-id': prop.string({ default: DEFAULT_OEM.id }),
+  'x-oem-table-id': prop.string({ default: DEFAULT_OEM.tableId }),
   'dump-guest-core': prop.bool({ default: true }),
   'mem-merge': prop.bool({ default: true }),
   'kernel-irqchip': prop.string(),
@@ -61,12 +79,20 @@ type Options = PropValues<typeof options>;
 
 const ramLayout = (config: MachineConfig): PcRamLayout => pcRamLayout(config.ramSize, LOW_RAM, LOW_RAM);
 
+/** The accelerator's interrupt controllers have one I/O APIC, so that a second is there for who asks for it. */
+function wiring(machine: Machine, options: Options): Wiring {
+  if (options.acpi === 'off') return WITHOUT_ACPI;
+  const second = options.ioapic2 === 'on' || (options.ioapic2 === 'auto' && !machine.acceleratorIrqchip);
+  return second ? WITH_IOAPIC2 : WITH_ACPI;
+}
+
 /** As little of a PC as Linux needs, with virtio devices in memory instead of PCI. */
 function build(machine: Machine, options: Options): void {
   const { config, system, services, home } = machine;
   const layout = ramLayout(config);
-  mapPcRam(machine, layout);
-  const interrupts = new PcInterrupts(machine);
+  const ram = mapPcRam(machine, layout);
+  const wires = wiring(machine, options);
+  const interrupts = new PcInterrupts(machine, wires.ioApics);
   const isa = system.own(
     new IsaBus('isa.0', {
       services,
@@ -78,7 +104,21 @@ function build(machine: Machine, options: Options): void {
     }),
   );
   interrupts.plugIoApic(machine.object);
-  const transports = Array.from({ length: VIRTIO_TRANSPORTS }, (_, index) => plugTransport(machine, isa, index));
+  if (wires.ioApics === 2) interrupts.plugSecondIoApic();
+  const transports = Array.from({ length: wires.virtio.count }, (_, index) =>
+    plugTransport(machine, isa, interrupts, wires.virtio.first, index),
+  );
+  const fwCfg = system.plug(fwCfgIo).content;
+  const acpi = options.acpi !== 'off' && {
+    machine,
+    oem: { id: options['x-oem-id'], tableId: options['x-oem-table-id'] },
+    fwCfg: { iobase: FW_CFG_PORT, dma: fwCfg.dmaEnabled },
+    isa,
+    ged: GED,
+    virtio: transports,
+    ioApics: wires.ioApics,
+    ...plugReduced(machine, interrupts, wires, options),
+  };
 
   if (options.pic !== 'off') interrupts.plugControllers(isa);
   if (options.pit !== 'off' && !machine.acceleratorPit) {
@@ -94,27 +134,89 @@ function build(machine: Machine, options: Options): void {
   const [chardev] = config.serials;
   if (options['isa-serial'] && chardev !== undefined) isa.plug(isaSerial, { index: 0 }, { chardev });
 
-  mapWritableFirmware(machine, config.bios ?? (options.acpi === 'off' ? 'qboot.rom' : 'bios-microvm.bin'));
-  installFirmware(machine, system.plug(fwCfgIo).content, layout, options, transports);
+  mapWritableFirmware(machine, ram, config.bios ?? (options.acpi === 'off' ? 'qboot.rom' : 'bios-microvm.bin'));
+  const firmware = installFirmware(machine, fwCfg, layout, options);
+  let complete = false;
+  machine.onReset(() => {
+    // Only what the command line plugged in is there for tables and the kernel's arguments: nothing looks again.
+    if (!complete) {
+      if (acpi !== false) addTables(fwCfg, describeMicrovm(acpi));
+      else if (config.kernel !== undefined && options['auto-kernel-cmdline'])
+        setCommandLine(fwCfg, (config.append ?? '') + transportArguments(transports));
+    }
+    complete = true;
+    firmware.refresh();
+  });
 }
 
-function plugTransport(machine: Machine, isa: IsaBus, index: number): VirtioMmio {
+interface Transport {
+  readonly transport: VirtioMmio;
+  readonly base: number;
+  readonly gsi: number;
+}
+
+function plugTransport(
+  machine: Machine,
+  isa: IsaBus,
+  interrupts: PcInterrupts,
+  firstGsi: number,
+  index: number,
+): Transport {
   const transport = machine.system.plug(virtioMmio);
-  machine.memoryRoot.add(transport.region, VIRTIO_BASE + index * VIRTIO_WINDOW);
-  // The input may be an ISA device's, too: the clock's is the fourth transport's.
-  const input = isa.irq(VIRTIO_IRQ + index, `virtio-mmio.${index}`);
-  transport.irq.connect(level => input.set(level));
-  return transport;
+  const base = VIRTIO_BASE + index * VIRTIO_WINDOW;
+  const gsi = firstGsi + index;
+  machine.memoryRoot.add(transport.region, base);
+  // An input of the ISA bus may be another device's, too: the clock's is the fourth transport's.
+  const input = gsi < isa.irqCount ? isa.irq(gsi, `virtio-mmio.${index}`) : interrupts.lines[gsi];
+  transport.irq.connect(level => input?.set(level));
+  return { transport, base, gsi };
+}
+
+/** What a hardware-reduced machine has instead of fixed hardware, and what only tables can describe. */
+function plugReduced(
+  machine: Machine,
+  interrupts: PcInterrupts,
+  wires: Wiring,
+  options: Options,
+): { readonly pcie?: PcieHostFacts } {
+  const { system, memoryRoot } = machine;
+  if (options.usb) {
+    throw new SouthbridgeError(
+      'ERR_MACHINE_OPTION',
+      "machine type 'microvm' has no USB controller of its own here",
+      'for USB take pcie=on and -device qemu-xhci',
+    );
+  }
+  const ged = system.plug(acpiGed, { 'ged-event': GED_POWER_BUTTON });
+  memoryRoot.add(ged.events, GED.events);
+  memoryRoot.add(ged.registers, GED.registers);
+  ged.irq.connect(level => interrupts.lines[GED.gsi]?.set(level));
+  return { ...(options.pcie === 'on' && { pcie: plugPcie(machine, interrupts, wires.pcie) }) };
+}
+
+/** The host takes the topmost quarter of the CPU's address space. */
+function plugPcie(machine: Machine, interrupts: PcInterrupts, gsi: number): PcieHostFacts {
+  const end = 2 ** (machine.cpus.plugged[0]?.cpu?.physicalBits ?? MIN_PHYSICAL_BITS);
+  const wide = { base: (end / 4) * 3, size: end / 4 };
+  const host = machine.system.plug(gpexHost);
+  host.wire({ ecam: PCIE_ECAM, mmio: [PCIE_MMIO, wide] });
+  for (const [index, line] of host.interrupts.entries())
+    line.connect(level => interrupts.lines[gsi + index]?.set(level));
+  const range = ({ base, size }: { readonly base: number; readonly size: number }) => ({
+    min: base,
+    max: base + size - 1,
+  });
+  return { ecam: PCIE_ECAM, mmio32: range(PCIE_MMIO), mmio64: range(wide), gsi };
+}
+
+function addTables(fwCfg: FwCfg, files: AcpiFiles): void {
+  fwCfg.addFile(TABLES_FILE, files.tables);
+  fwCfg.addFile(LOADER_FILE, files.loader);
+  fwCfg.addFile(RSDP_FILE, files.rsdp);
 }
 
 /** Fills fw_cfg. */
-function installFirmware(
-  machine: Machine,
-  fwCfg: FwCfg,
-  layout: PcRamLayout,
-  options: Options,
-  transports: readonly VirtioMmio[],
-): void {
+function installFirmware(machine: Machine, fwCfg: FwCfg, layout: PcRamLayout, options: Options): { refresh(): void } {
   const { config } = machine;
   addCommonItems(fwCfg, {
     ...(config.uuid !== undefined && { uuid: config.uuid }),
@@ -145,15 +247,10 @@ function installFirmware(
   for (const { file, bootIndex } of config.optionRoms) addRom(file, bootIndex, machine.services.romImage(file));
   for (const file of config.fwCfg) fwCfg.addFile(file.name, file.contents);
 
-  let complete = false;
-  machine.onReset(() => {
-    if (!complete && config.kernel !== undefined && options['auto-kernel-cmdline']) {
-      setCommandLine(fwCfg, (config.append ?? '') + transportArguments(transports));
-    }
-    // Only what the command line plugged in is there for the kernel: it does not look again.
-    complete = true;
-    refreshBootFiles(fwCfg, [...roms, ...bootDevices(machine)], config.boot.strict ?? false, biosGeometries(machine));
-  });
+  return {
+    refresh: () =>
+      refreshBootFiles(fwCfg, [...roms, ...bootDevices(machine)], config.boot.strict ?? false, biosGeometries(machine)),
+  };
 }
 
 type AddRom = (file: string, bootIndex: number, image: Uint8Array) => void;
@@ -174,12 +271,10 @@ function addKernel(machine: Machine, fwCfg: FwCfg, ram: readonly E820Entry[], ad
 }
 
 /** Where the transports with a device are, in the words of Linux's virtio_mmio driver. */
-function transportArguments(transports: readonly VirtioMmio[]): string {
+function transportArguments(transports: readonly Transport[]): string {
   return transports
-    .map((transport, index) => {
-      const address = (VIRTIO_BASE + index * VIRTIO_WINDOW).toString(16);
-      return transport.device === undefined ? '' : ` virtio_mmio.device=512@0x${address}:${VIRTIO_IRQ + index}`;
-    })
+    .filter(({ transport }) => transport.device !== undefined)
+    .map(({ base, gsi }) => ` virtio_mmio.device=${VIRTIO_WINDOW}@0x${base.toString(16)}:${gsi}`)
     .join('');
 }
 

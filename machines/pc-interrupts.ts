@@ -3,12 +3,12 @@ import type { ObjectNode } from '../core/device/object.ts';
 import { IrqLine } from '../core/irq/line.ts';
 import type { Machine } from '../core/machine/machine.ts';
 import { type I8259, i8259, interruptSource } from '../devices/i8259.ts';
-import { IOAPIC_PINS, ioapic } from '../devices/ioapic.ts';
+import { IOAPIC_BASE, IOAPIC_PINS, IOAPIC2_BASE, type IoApic, ioapic } from '../devices/ioapic.ts';
 
 const ISA_IRQS = 16;
 const CASCADE = 2;
 
-/** The interrupt inputs of a PC: 0 to 15 are the ISA bus's, the rest the I/O APIC's only. */
+/** The interrupt inputs of a PC: 0 to 15 are the ISA bus's, the rest the I/O APICs' only, 24 each. */
 export class PcInterrupts {
   readonly lines: readonly IrqLine[];
   #sinks: ((level: boolean) => void)[][] = [];
@@ -17,9 +17,9 @@ export class PcInterrupts {
   master: I8259 | undefined;
   slave: I8259 | undefined;
 
-  constructor(machine: Machine) {
+  constructor(machine: Machine, ioApics: 1 | 2 = 1) {
     this.#machine = machine;
-    this.#sinks = Array.from({ length: IOAPIC_PINS }, () => []);
+    this.#sinks = Array.from({ length: ioApics * IOAPIC_PINS }, () => []);
     this.lines = this.#sinks.map((sinks, gsi) => {
       const line = new IrqLine(`gsi${gsi}`, level => {
         for (const sink of sinks) sink(level);
@@ -49,10 +49,23 @@ export class PcInterrupts {
   /** @param parent whose child `ioapic` it becomes in the object tree */
   plugIoApic(parent: ObjectNode): void {
     if (this.#machine.acceleratorIrqchip) return;
-    const chip = this.#machine.system.plug(ioapic);
+    const chip = this.#plugChip(IOAPIC_BASE, 0);
     chip.parent?.removeChild(chip);
     parent.addChild('ioapic', chip);
     chip.acknowledgeExternal = () => this.master?.acknowledge() ?? 0xff;
-    chip.pins.forEach((pin, gsi) => this.#sinks[gsi]?.push(level => pin.set(level)));
+  }
+
+  /** The second chip, for inputs 24 to 47. */
+  plugSecondIoApic(): void {
+    const chip = this.#plugChip(IOAPIC2_BASE, IOAPIC_PINS);
+    chip.pinOfInput0 = 0;
+    chip.endsWithLine = this.#machine.acceleratorIrqchip;
+  }
+
+  #plugChip(base: number, firstInput: number): IoApic {
+    const chip = this.#machine.system.plug(ioapic);
+    this.#machine.memoryRoot.add(chip.region, base);
+    chip.pins.forEach((pin, index) => this.#sinks[firstInput + index]?.push(level => pin.set(level)));
+    return chip;
   }
 }

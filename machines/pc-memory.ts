@@ -112,21 +112,25 @@ function mapRom(machine: Machine, pciMemory: MemoryRegion, fileName: string): vo
 }
 
 /**
- * The system firmware at the same places, but in RAM, which firmware without a chipset to shadow it writes to; each reset renews it.
+ * The system firmware where the processor starts, and its last 128 KiB in the RAM below 1 MiB, which firmware without a chipset to
+ * shadow it runs from and writes to; that part is seen at the end as well. Each reset renews it.
  * @throws SouthbridgeError as {@link mapPcFirmware}
  */
-export function mapWritableFirmware(machine: Machine, fileName: string): void {
+export function mapWritableFirmware(machine: Machine, { low, lowRegion }: PcRam, fileName: string): void {
   const image = checkedFirmware(machine, fileName);
-  const bios = new SharedRam('pc.bios', image.length);
-  // Accelerators that copy RAM do so when it is mapped, before the first reset.
-  bios.bytes.set(image);
-  const region = MemoryRegion.ram(bios);
   const legacySize = Math.min(image.length, LEGACY_BIOS_MAX);
-  const legacy = MemoryRegion.alias('isa-bios', region, image.length - legacySize, legacySize);
-  machine.memoryRoot.add(legacy, LEGACY_BIOS_END - legacySize, 1);
-  machine.memoryRoot.add(region, FOUR_GIB - image.length, 0);
-  machine.adoptRam(bios);
-  machine.onReset(() => bios.bytes.set(image));
+  const legacyBase = LEGACY_BIOS_END - legacySize;
+  const rest = image.length - legacySize;
+  const load = (): void => low.bytes.set(image.subarray(rest), legacyBase);
+  // Accelerators that copy RAM do so when it is mapped, before the first reset.
+  load();
+  const end = MemoryRegion.alias('pc.bios', lowRegion, legacyBase, legacySize);
+  machine.memoryRoot.add(end, FOUR_GIB - legacySize, 0);
+  machine.onReset(load);
+  if (rest === 0) return;
+  const rom = new SharedRam('pc.bios', rest, { readonly: true });
+  rom.bytes.set(image.subarray(0, rest));
+  machine.memoryRoot.add(MemoryRegion.rom(rom), FOUR_GIB - image.length, 0);
 }
 
 function checkedFirmware(machine: Machine, fileName: string): Uint8Array {

@@ -58,6 +58,11 @@ export class IsaBus extends Bus {
     this.#wires = parts.irqs.map(line => new WiredOr(line));
   }
 
+  /** How many interrupt requests there are. */
+  get irqCount(): number {
+    return this.#wires.length;
+  }
+
   /** One more source of interrupt request `irq`. */
   irq(irq: number, name: string): IrqLine {
     const wire = this.#wires[irq];

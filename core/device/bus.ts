@@ -35,9 +35,9 @@ export abstract class Bus extends ObjectNode {
   constructor(
     kind: string,
     busName: string,
-    parts: { services: DeviceServices; home: DeviceHome; owner?: Device | undefined },
+    parts: { services: DeviceServices; home: DeviceHome; owner?: Device | undefined; typeName?: string },
   ) {
-    super(kind);
+    super(parts.typeName ?? kind);
     this.kind = kind;
     this.busName = busName;
     this.services = parts.services;

@@ -150,9 +150,16 @@ export class AcpiBlob {
     }
   }
 
-  /** The files to offer over fw_cfg, by name. */
-  files(): { readonly tables: Uint8Array; readonly rsdp: Uint8Array; readonly loader: Uint8Array } {
-    const tables = new Uint8Array(Math.ceil(this.#length / FILE_ALIGNMENT) * FILE_ALIGNMENT);
+  /**
+   * The files to offer over fw_cfg, by name.
+   * @param alignment bytes; tables that may grow while the machine runs are padded, so that a migrated machine's have the same size
+   */
+  files(alignment = FILE_ALIGNMENT): {
+    readonly tables: Uint8Array;
+    readonly rsdp: Uint8Array;
+    readonly loader: Uint8Array;
+  } {
+    const tables = new Uint8Array(Math.ceil(this.#length / alignment) * alignment);
     tables.set(concat(...this.#parts));
     return { tables, rsdp: this.#rsdp, loader: this.loader.bytes() };
   }

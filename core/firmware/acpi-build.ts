@@ -96,5 +96,5 @@ export function microvmAcpi(facts: MicrovmAcpiFacts): AcpiFiles {
   blob.list(fadt(facts.fadt, dsdtOffset));
   blob.list(madt(facts.madt));
   blob.finish('XSDT');
-  return blob.files();
+  return blob.files(1);
 }

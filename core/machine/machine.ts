@@ -321,13 +321,30 @@ export class Machine {
     for (const bus of this.buses()) yield* bus.devices;
   }
 
-  /** The first bus of `name` (`pci.0`), or of `kind` where that is given. */
-  findBus(match: { readonly name?: string; readonly kind?: string }): Bus | undefined {
-    for (const bus of this.buses()) {
-      if (match.name !== undefined && bus.busName !== match.name && bus.path !== match.name) continue;
-      if (match.kind !== undefined && bus.kind !== match.kind) continue;
-      if (match.name === undefined && bus.full) continue;
-      return bus;
+  /** The bus of `name` (`pci.0`) or path. */
+  findBus(name: string): Bus | undefined {
+    return this.#searchBus(this.system, bus => bus.busName === name || bus.path === name);
+  }
+
+  /**
+   * A bus that takes devices of `type` and has room. Of several it is the one that QEMU takes: a bus before those of its devices, and what
+   * was plugged in last before the others.
+   */
+  busFor(type: DeviceTypeInfo): Bus | undefined {
+    return this.#searchBus(this.system, bus => bus.accepts(type) && !bus.full);
+  }
+
+  #searchBus(bus: Bus, fits: (bus: Bus) => boolean): Bus | undefined {
+    if (fits(bus)) return bus;
+    for (const device of bus.devices.toReversed())
+      for (const below of device.buses.toReversed()) {
+        const found = this.#searchBus(below, fits);
+        if (found !== undefined) return found;
+      }
+    if (!(bus instanceof SystemBus)) return undefined;
+    for (const owned of bus.owned) {
+      const found = this.#searchBus(owned, fits);
+      if (found !== undefined) return found;
     }
     return undefined;
   }

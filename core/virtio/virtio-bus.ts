@@ -41,7 +41,8 @@ export class VirtioBus extends Bus {
     transport: VirtioTransport,
     parts: { readonly services: DeviceServices; readonly owner: Device; readonly home?: DeviceHome },
   ) {
-    super('virtio-bus', busName, { home: parts.home ?? new Backend(parts.owner), ...parts });
+    const typeName = parts.owner.typeName === 'virtio-mmio' ? 'virtio-mmio-bus' : 'virtio-pci-bus';
+    super('virtio-bus', busName, { home: parts.home ?? new Backend(parts.owner), typeName, ...parts });
     this.transport = transport;
   }
 
@@ -51,8 +52,7 @@ export class VirtioBus extends Bus {
   }
 
   override get typeChain(): readonly string[] {
-    const kind = this.owner?.typeName === 'virtio-mmio' ? 'virtio-mmio-bus' : 'virtio-pci-bus';
-    return [kind, 'virtio-bus', 'bus', 'object'];
+    return [this.typeName, 'virtio-bus', 'bus', 'object'];
   }
 
   override get full(): boolean {

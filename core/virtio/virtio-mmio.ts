@@ -27,12 +27,16 @@ export const virtioMmioProperties = {
   ioeventfd: prop.bit({ default: true }),
 } as const;
 
+/** Of the used ring of a driver that says nothing of it: SeaBIOS takes a page for granted. Bytes. */
+const LEGACY_ALIGNMENT = 4096;
+
 /** A window of registers with a virtio device behind it (virtio 1.2, section 4.2), or none. The machine places it. */
 export class VirtioMmio extends Device<typeof virtioMmioProperties> implements VirtioTransport, IoHandler {
   readonly dma: Dma;
   /** Where the registers are, for the machine to map. */
   readonly region: MemoryRegion;
   readonly irq: IrqLine = this.output('irq', 'sysbus-irq');
+
   readonly #bus: VirtioBus;
   readonly #setups = new QueueSetups();
   readonly #saved = this.state(1, {
@@ -40,8 +44,12 @@ export class VirtioMmio extends Device<typeof virtioMmioProperties> implements V
     driverSelect: field.u8(),
     driverFeatures: field.words(2),
     pageShift: field.u8(),
-    alignment: field.u32(1),
+    alignment: field.u32(LEGACY_ALIGNMENT),
   });
+
+  override get mappedRegions(): readonly { readonly offset: number; readonly size: number }[] {
+    return this.region.parent === undefined ? [] : [{ offset: this.region.offset, size: WINDOW }];
+  }
 
   constructor(context: DeviceContext<typeof virtioMmioProperties>) {
     super(context);
@@ -224,10 +232,10 @@ export class VirtioMmio extends Device<typeof virtioMmioProperties> implements V
       // The size is a power of two; a driver that says otherwise gets the next one down.
       saved.pageShift = value === 0 ? 0 : 31 - Math.clz32(value);
     } else if (offset === MMIO.QUEUE_ALIGN) {
-      saved.alignment = value;
+      if (value !== 0) saved.alignment = value;
     } else if (offset === MMIO.QUEUE_PFN) {
       if (value === 0) this.device?.resetVirtio();
-      else if (queue !== undefined) legacyLayout(queue, value * 2 ** saved.pageShift, saved.alignment || 1);
+      else if (queue !== undefined) legacyLayout(queue, value * 2 ** saved.pageShift, saved.alignment);
     }
   }
 

@@ -1,7 +1,8 @@
-/** Reads off a machine what its DSDT says of devices. */
+/** Reads off a machine what its ACPI tables say of CPUs and devices. */
 import { IsaBus } from '../../core/bus/isa.ts';
 import type { Bus } from '../../core/device/bus.ts';
 import type { Device } from '../../core/device/device.ts';
+import type { AcpiCpu } from '../../core/firmware/acpi-tables.ts';
 import type { Aml, Body } from '../../core/firmware/aml.ts';
 import {
   appleSmc,
@@ -22,9 +23,21 @@ import {
   vgaSleepStates,
 } from '../../core/firmware/dsdt-pci.ts';
 import type { AddressRange } from '../../core/firmware/ranges.ts';
+import type { Machine } from '../../core/machine/machine.ts';
 import type { PciBus } from '../../core/pci/pci-bus.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
 import { isDescribed } from '../../devices/ipmi/bmc.ts';
+
+/** The machine's CPU slots, whose occupancy may change. */
+export function possibleCpus(machine: Machine): AcpiCpu[] {
+  return machine.cpus.slots.slots.map(slot => ({
+    apicId: slot.apicId,
+    get present() {
+      return machine.runsCpu(slot);
+    },
+    ...(slot.nodeId !== undefined && { node: slot.nodeId }),
+  }));
+}
 
 function numberProp(device: Device, name: string, otherwise: number): number {
   const props: Readonly<Record<string, unknown>> = device.props;

@@ -2,7 +2,7 @@
 
 import { featureWord } from '../../core/cpu/features.ts';
 import { cpuWord } from '../../core/cpu/resolve.ts';
-import type { AcpiCpu, McfgFacts } from '../../core/firmware/acpi-tables.ts';
+import type { McfgFacts } from '../../core/firmware/acpi-tables.ts';
 import type { FwCfg } from '../../core/firmware/fw-cfg.ts';
 import type { HmatFacts } from '../../core/firmware/hmat.ts';
 import type { CpuSlot } from '../../core/machine/cpu-slots.ts';
@@ -11,6 +11,7 @@ import type { PciBus } from '../../core/pci/pci-bus.ts';
 import type { AcpiCpuHotplug } from '../../devices/acpi-cpu-hotplug.ts';
 import type { AcpiMemoryHotplug } from '../../devices/acpi-memory-hotplug.ts';
 import type { AcpiPciHotplug } from '../../devices/acpi-pci-hotplug.ts';
+import { possibleCpus } from './acpi-description.ts';
 import { PcFirmware, type PcFirmwareFacts, type PmFacts } from './pc-firmware.ts';
 
 const GIB = 2 ** 30;
@@ -96,17 +97,6 @@ function hmatFacts(machine: Machine): HmatFacts {
       })),
     })),
   };
-}
-
-/** The machine's CPU slots, whose occupancy may change. */
-function possibleCpus(machine: Machine): AcpiCpu[] {
-  return machine.cpus.slots.slots.map(slot => ({
-    apicId: slot.apicId,
-    get present() {
-      return machine.runsCpu(slot);
-    },
-    ...(slot.nodeId !== undefined && { node: slot.nodeId }),
-  }));
 }
 
 /** Leaf 1 of the boot CPU. */

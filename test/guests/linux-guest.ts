@@ -70,7 +70,7 @@ export async function linuxGuest(options: LinuxGuestOptions): Promise<LinuxGuest
     ...options.config,
   };
   const machine = new Machine({ type, config, accelerator: options.accelerator ?? wasm, backends }).build();
-  const pci = machine.findBus({ name: 'pci.0' });
+  const pci = machine.findBus('pci.0');
   options.plug?.(machine, pci as PciBus);
   const memory = [ramRange(0, 0x9_fc00), ramRange(MIB, ramSize - MIB)];
   const commandLine = `console=ttyS0 quiet panic=-1 nokaslr tsc=reliable ${options.commandLine ?? ''}`.trim();

@@ -104,7 +104,7 @@ t.test('Linux drives its cards: leases, names, transfers, links that flap, remov
     modules: ['virtio_pci', ...CARDS.map(({ driver }) => driver)],
     backend: (kind, id) => (kind === 'netdev' ? nets.find(net => net.id === id) : undefined),
     plug(machine) {
-      const pci = machine.findBus({ name: 'pci.0' });
+      const pci = machine.findBus('pci.0');
       for (const [index, { type }] of CARDS.entries()) {
         pci?.plug(type, {}, { netdev: `net${index}`, romfile: '' }, `card${index}`);
       }

@@ -51,7 +51,7 @@ t.test("Debian's nvme driver reads and writes two namespaces", { timeout: 600_00
     modules: ['nvme'],
     backend: (kind, id) => (kind === 'drive' ? drives.graph.backend(id) : undefined),
     plug: machine => {
-      const pci = machine.findBus({ name: 'pci.0' });
+      const pci = machine.findBus('pci.0');
       const controller = pci?.plug(nvme, {}, { serial: 'disk-42', drive: 'd0' });
       const block = { logical_block_size: '4096', physical_block_size: '4096' };
       controller?.buses[0]?.plug(nvmeNs, {}, { drive: 'd1', ...block });

@@ -65,11 +65,11 @@ for (const controller of [piix3UsbUhci, pciOhci, usbEhci, qemuXhci]) {
       romImage: name => readFileSync(join(firmware.directory, name)),
     }).build();
     t.teardown(() => machine.dispose());
-    const pci = machine.findBus({ name: 'pci.0' });
+    const pci = machine.findBus('pci.0');
     const usb = pci instanceof PciBus ? pci.plug(controller, {}, {}, 'usb').buses[0] : undefined;
     usb?.plug(usbKbd, {}, {});
     usb?.plug(usbStorage, {}, { drive: 'stick' });
-    machine.findBus({ name: 'isa.0' })?.plug(isaDebugExit, {}, { iobase: 0xf4 });
+    machine.findBus('isa.0')?.plug(isaDebugExit, {}, { iobase: 0xf4 });
     // SeaBIOS asks for a key only once it has found its keyboards, and a key pressed before that is lost.
     let key = 'esc';
     let down = false;

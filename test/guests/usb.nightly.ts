@@ -110,7 +110,7 @@ const point = (x: number, y: number): InputEvent[] => [
 
 /** A controller of each kind; devices of two speeds, on root ports and behind hubs. */
 function plug(machine: Machine): void {
-  const pci = machine.findBus({ name: 'pci.0' });
+  const pci = machine.findBus('pci.0');
   if (!(pci instanceof PciBus)) throw new TypeError('a PC has a PCI bus');
   const uhci = busOf(pci.plug(piix3UsbUhci, { addr: '04.0' }, {}, 'uhci'));
   uhci.plug(usbTablet, { port: '1' });

@@ -3,7 +3,10 @@ import { qtest } from '../../core/accel/qtest/accelerator.ts';
 import { NullChardev } from '../../core/char/simple.ts';
 import { Machine } from '../../core/machine/machine.ts';
 import { DEFAULT_CONFIG } from '../../core/machine/machine-config.ts';
+import { PciBus } from '../../core/pci/pci-bus.ts';
 import { VirtioBus } from '../../core/virtio/virtio-bus.ts';
+import { VirtioMmio } from '../../core/virtio/virtio-mmio.ts';
+import { edu } from '../../devices/edu.ts';
 import { virtioBalloonDevice } from '../../devices/virtio-balloon.ts';
 import { microvm } from '../../machines/microvm.ts';
 
@@ -23,15 +26,15 @@ function start(options: Record<string, string> = {}): Machine {
   return machine;
 }
 
-t.test('eight transports, the third with a device', async t => {
+t.test('24 transports, the third with a device', async t => {
   const machine = start();
-  const bus = machine.findBus({ name: 'virtio-mmio-bus.2' });
+  const bus = machine.findBus('virtio-mmio-bus.2');
   if (!(bus instanceof VirtioBus)) throw new TypeError('there is no virtio-mmio-bus.2');
   bus.plug(virtioBalloonDevice);
-  const windows = Array.from({ length: 9 }, (_, index) => 0xfeb0_0000 + index * 512);
+  const windows = Array.from({ length: 25 }, (_, index) => 0xfeb0_0000 + index * 512);
   const magic = 0x7472_6976;
   const found = windows.map(base => machine.memory.read(base, 4) === magic);
-  t.same(found, [true, true, true, true, true, true, true, true, false]);
+  t.same(found, [...new Array<boolean>(24).fill(true), false]);
   const ids = windows.slice(0, 4).map(base => machine.memory.read(base + 8, 4));
   t.same(ids, [0, 0, 5, 0], 'a memory balloon');
 });
@@ -63,4 +66,80 @@ t.test('firmware lies in memory that it can write, until the next reset', async 
   t.equal(machine.memory.read(BIOS_END - 16, 1), 0xa5);
   machine.resetDevices();
   t.equal(machine.memory.read(BIOS_END - 16, 1), 0x5a);
+});
+
+t.test('without ACPI, or with one I/O APIC, there are eight transports', async t => {
+  const count = (options: Record<string, string>): number =>
+    [...start(options).devices()].filter(device => device.typeName === 'virtio-mmio').length;
+  t.equal(count({ acpi: 'off' }), 8);
+  t.equal(count({ ioapic2: 'off' }), 8);
+});
+
+t.test('interrupts of transports reach the second I/O APIC, the first of them its pin 0', async t => {
+  const machine = start();
+  const messages: number[] = [];
+  machine.vm.injectMsi = (_address, data) => messages.push(data);
+  const set = (pin: number, vector: number): void => {
+    machine.memory.write(0xfec1_0000, 4, 0x10 + 2 * pin);
+    machine.memory.write(0xfec1_0010, 4, (1 << 15) | vector);
+  };
+  const transports = [...machine.devices()].filter(device => device instanceof VirtioMmio);
+  set(0, 0x41);
+  set(23, 0x58);
+  transports[0]?.irq.set(true);
+  transports[23]?.irq.set(true);
+  t.same(
+    messages.map(data => data & 0xff),
+    [0x41, 0x58],
+  );
+});
+
+t.test('the generic event device: power button, power off, reset', async t => {
+  const machine = start();
+  machine.power.start();
+  const EVENTS = 0xfea0_0000;
+  const REGISTERS = 0xfea0_0200;
+  t.equal(machine.memory.read(EVENTS, 4), 0);
+  machine.power.pressPowerButton();
+  t.equal(machine.memory.read(EVENTS, 4), 2, 'the power button');
+  t.equal(machine.memory.read(EVENTS, 4), 0, 'reading forgets it');
+  const events: string[] = [];
+  machine.listen(event => events.push(event));
+  machine.memory.write(REGISTERS + 2, 1, 0x41);
+  machine.memory.write(REGISTERS, 1, (5 << 2) | 0);
+  await new Promise(setImmediate);
+  t.notOk(
+    events.includes('RESET') || events.includes('SHUTDOWN'),
+    'neither the wrong value nor the missing SLP_EN does anything',
+  );
+  machine.memory.write(REGISTERS + 2, 1, 0x42);
+  await new Promise(setImmediate);
+  t.ok(events.includes('RESET'));
+  machine.memory.write(REGISTERS, 1, (5 << 2) | (1 << 5));
+  await new Promise(setImmediate);
+  t.ok(events.includes('SHUTDOWN'));
+});
+
+t.test('PCI Express: configuration space in memory, windows, interrupts 16 to 19', async t => {
+  const machine = start({ pcie: 'on' });
+  const bus = machine.findBus('pcie.0');
+  if (!(bus instanceof PciBus)) throw new TypeError('there is no pcie.0');
+  t.equal(machine.memory.read(0xe000_0000, 4), 0x0008_1b36);
+  bus.plug(edu, { addr: '02.0' });
+  const config = 0xe000_0000 + (2 << 15);
+  t.equal(machine.memory.read(config, 4), 0x11e8_1234);
+  machine.memory.write(config + 0x10, 4, 0xc000_0000);
+  machine.memory.write(config + 4, 2, 2);
+  t.equal(machine.memory.read(0xc000_0000, 4), 0x0100_00ed, "the device's registers in the window");
+  machine.vm.injectMsi = (_address, data) => messages.push(data & 0xff);
+  const messages: number[] = [];
+  // INTA of device 2 is input 16 + (2 + 0) % 4, on the first chip.
+  machine.memory.write(0xfec0_0000, 4, 0x10 + 2 * 18);
+  machine.memory.write(0xfec0_0010, 4, (1 << 15) | 0x62);
+  machine.memory.write(0xc000_0060, 4, 1);
+  t.same(messages, [0x62]);
+});
+
+t.test('USB is refused rather than left out', async t => {
+  t.throws(() => start({ usb: 'on' }), { code: 'ERR_MACHINE_OPTION' });
 });

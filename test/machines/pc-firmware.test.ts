@@ -131,7 +131,7 @@ t.test("a PC's tables are QEMU's, read through the ports", async t => {
 
 t.test('tables are built anew when the firmware asks after a reset, and only then', async t => {
   const { machine } = lab();
-  const bus = machine.findBus({ name: 'pci.0' });
+  const bus = machine.findBus('pci.0');
   const wide = deviceType({
     type: 'wide',
     summary: 'a 64-bit BAR',
@@ -163,8 +163,8 @@ t.test('tables are built anew when the firmware asks after a reset, and only the
 t.test('boot order names devices by their paths', async t => {
   const nic = silentPci('nic', 0x020000, true, { bootindex: prop.i32({ default: -1 }) });
   const { machine } = lab({ boot: { strict: true } }, machine => {
-    machine.findBus({ name: 'pci.0' })?.plug(nic, { addr: '03.0' }, { bootindex: 1 });
-    machine.findBus({ name: 'pci.0' })?.plug(nic, { addr: '04.1' }, { bootindex: 0 });
+    machine.findBus('pci.0')?.plug(nic, { addr: '03.0' }, { bootindex: 1 });
+    machine.findBus('pci.0')?.plug(nic, { addr: '04.1' }, { bootindex: 0 });
   });
   t.equal(
     readFile(machine, 'bootorder').toString('latin1'),
@@ -187,7 +187,7 @@ t.test('user files and the -boot options arrive', async t => {
 t.test('the hotplug controller tells of arrivals and ejects on the word of the guest', async t => {
   const { machine, hotplug } = lab();
   const { ports } = machine;
-  const bus = machine.findBus({ name: 'pci.0' });
+  const bus = machine.findBus('pci.0');
   const nic = silentPci('nic', 0x020000, true);
   const card = bus?.plug(nic, { addr: '06.0', 'acpi-index': 7 });
   if (!(card instanceof PciDevice)) throw new Error('no card');

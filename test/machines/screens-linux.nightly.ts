@@ -56,7 +56,7 @@ t.test(
       config: { vga: 'std' },
       append: 'fbcon=map:012 vt.global_cursor_default=0',
       plug: machine => {
-        const bus = machine.findBus({ kind: 'PCI' });
+        const bus = machine.busFor(virtioGpuPci);
         if (!(bus instanceof PciBus)) throw new Error('no PCI bus');
         bus.plug(virtioGpuPci, {}, { xres: 640, yres: 480 });
         bus.plug(bochsDisplay, {}, { xres: 640, yres: 480 });

@@ -180,7 +180,8 @@ function busFor(machine: Machine, type: DeviceType, name: string | undefined): B
   }
   if (type.bus === 'System') return machine.system;
   if (type.bus === 'memory-device') return memoryBusOf(machine);
-  for (const bus of machine.buses()) if (bus.accepts(type) && !bus.full) return bus;
+  const bus = machine.busFor(type);
+  if (bus !== undefined) return bus;
   throw new QmpError(`No '${type.bus}' bus found for device '${type.type}'`);
 }
 
@@ -195,7 +196,7 @@ function memoryBusOf(machine: Machine): Bus {
 
 /** By name (`pci.0`), by path, or as `device-id` or `device-id/bus`. */
 function busNamed(machine: Machine, name: string): Bus {
-  const direct = machine.findBus({ name });
+  const direct = machine.findBus(name);
   if (direct !== undefined) return direct;
   const [deviceId = '', busName] = name.replace(/^\//, '').split('/');
   const device = machine.findDevice(deviceId);

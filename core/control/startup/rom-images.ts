@@ -6,8 +6,9 @@ import { bootRom, isBootRom } from '../../loader/kernel.ts';
 
 /** Where distributions keep firmware and option ROMs. */
 const PLACES = [
-  '/usr/share/qemu',
+  // First, since Debian's QEMU has a link to qboot in the place of SeaBIOS's bios-microvm.bin, which boots no disk.
   '/usr/share/seabios',
+  '/usr/share/qemu',
   '/usr/lib/ipxe/qemu',
   '/usr/share/qemu-firmware',
   '/usr/share/ipxe/qemu',

@@ -156,10 +156,11 @@ const isOff = (value: unknown): boolean => [undefined, false, 'off', 'no', 'fals
 function busFor(machine: Machine, type: DeviceType, name: string | undefined, place: DataPlace): Bus {
   if (name === undefined) {
     if (type.bus === 'System') return machine.system;
-    for (const bus of machine.buses()) if (bus.accepts(type) && !bus.full) return bus;
+    const free = machine.busFor(type);
+    if (free !== undefined) return free;
     throw place.error(`no bus here takes '${type.type}'`, `it needs a ${type.bus} bus`);
   }
-  const bus = machine.findBus({ name }) ?? machine.findDevice(name)?.buses[0];
+  const bus = machine.findBus(name) ?? machine.findDevice(name)?.buses[0];
   if (bus !== undefined) return bus;
   const names = [...machine.buses()].map(each => each.busName);
   throw place

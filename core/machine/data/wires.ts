@@ -52,7 +52,7 @@ export class Wiring {
     const { owner, pin, index } = parsePin(text, place);
     const machine = this.#machine;
     if (owner === 'gsi') return this.#shareable(text, () => this.#gsi(index));
-    const bus = machine.findBus({ name: owner });
+    const bus = machine.findBus(owner);
     if (bus instanceof IsaBus) return place.within(() => bus.irq(index, text));
     const device = this.#device(owner, place);
     const found = device.inputPins.get(pin)?.[index];

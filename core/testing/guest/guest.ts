@@ -257,7 +257,7 @@ async function plug(machine: Machine, device: GuestDevice, registry: TypeRegistr
       `nobody knows a device '${String(driver)}'`,
       'give `registry`, or the type',
     );
-  const candidates = wanted === undefined ? [...machine.buses()] : [machine.findBus({ name: wanted })];
+  const candidates = wanted === undefined ? [...machine.buses()] : [machine.findBus(wanted)];
   const bus = candidates.find(each => each?.accepts(type) && !each.full);
   if (bus === undefined)
     throw new SouthbridgeError('ERR_GUEST_DEVICE', `no bus takes '${type.type}'`, `it needs ${type.bus}`);

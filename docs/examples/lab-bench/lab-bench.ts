@@ -26,7 +26,7 @@ export const labBench: MachineType = {
 };
 
 function bus<B>(machine: Machine, name: string, kind: abstract new (...args: never[]) => B): B {
-  const found = machine.findBus({ name });
+  const found = machine.findBus(name);
   if (found instanceof kind) return found;
   throw new SouthbridgeError('ERR_MACHINE_BUS', `the machine has no bus '${name}'`);
 }

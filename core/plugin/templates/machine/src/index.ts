@@ -9,7 +9,7 @@ export const myMachine = extendMachine(pc, {
   defaultRam: 128 * 2 ** 20,
   options: { mask: prop.u64({ default: 0xffff_ffffn, help: 'address lines of the edu card' }) },
   build(machine, { mask }) {
-    machine.findBus({ name: 'pci.0' })?.plug(edu, { addr: '1e.0' }, { dma_mask: mask });
+    machine.findBus('pci.0')?.plug(edu, { addr: '1e.0' }, { dma_mask: mask });
   },
 });
 
