@@ -191,7 +191,7 @@ t.test('ES1370: rings, sample counts, pause and stop', async t => {
 
 t.test('Sound Blaster 16: the DSP plays by DMA, with 8 and 16 bits', async t => {
   const { lab, sound, heard } = listening(t);
-  const isa = lab.machine.findBus({ name: 'isa.0' });
+  const isa = lab.machine.findBus('isa.0');
   if (!(isa instanceof IsaBus)) throw new TypeError('there is no ISA bus');
   const low = lab.isa(i8257);
   const high = lab.isa(i8257, { base: 0xc0, 'page-base': 0x88, 'pageh-base': 0x488, dshift: 1 });

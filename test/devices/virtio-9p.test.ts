@@ -447,7 +447,7 @@ t.test('state: fids, open files and a request that waits come back', { skip: add
   const client = serve(t, path, 'none');
   client.walk(1, 'note');
   client.ok(T.LOPEN, [32, 1], [32, RDWR]);
-  const [device] = client.lab.machine.findBus({ name: 'virtio-bus' })?.devices ?? [];
+  const [device] = client.lab.machine.findBus('virtio-bus')?.devices ?? [];
   if (device === undefined) throw new TypeError('there is no device');
   const read = (): string | number => {
     const answer = client.ask(T.READ, [32, 1], [64, 0], [32, 10]);

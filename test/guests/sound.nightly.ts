@@ -64,11 +64,11 @@ t.test('Linux plays on three sound cards', { timeout: 800_000 }, async t => {
       volumes: readFileSync(await buildGuest('volumes')),
     },
     plug(machine) {
-      const pci = machine.findBus({ name: 'pci.0' });
+      const pci = machine.findBus('pci.0');
       if (!(pci instanceof PciBus)) throw new TypeError('the machine has no PCI bus');
       pci.plug(ac97, {}, { audiodev: 'ac97' });
       pci.plug(es1370, {}, { audiodev: 'es1370' });
-      machine.findBus({ name: 'isa.0' })?.plug(sb16, {}, { audiodev: 'sb16' });
+      machine.findBus('isa.0')?.plug(sb16, {}, { audiodev: 'sb16' });
     },
     init: `
       for module in $(cat /sb16/order); do
