@@ -66,14 +66,20 @@ t.test('Linux drives virtio disks, card, consoles and random numbers', { timeout
   const chardevs: Record<string, GuestConsole> = { hvc: new GuestConsole(), port: new GuestConsole() };
   for (const chardev of Object.values(chardevs)) await chardev.open();
   const { client, requests } = neighbour();
+  // A second queue with nobody at its other end.
+  const queues = [client, new NetClient('net0', 'test', { canReceive: () => true, receive: () => true })];
   const guest = await linuxGuest({
     modules: ['virtio_pci', 'virtio_blk', 'virtio_net', 'virtio_rng', 'virtio_console'],
     backend: (kind, id) =>
-      kind === 'drive' ? drives.graph.backend(id) : kind === 'netdev' ? { id, client, dispose() {} } : chardevs[id],
+      kind === 'drive'
+        ? drives.graph.backend(id)
+        : kind === 'netdev'
+          ? { id, client, queues, dispose() {} }
+          : chardevs[id],
     plug(_machine, pci) {
       pci.plug(virtioBlkPci, {}, { drive: 'split', serial: 'SPLIT-1' });
       pci.plug(virtioBlkPci, {}, { drive: 'packed', packed: 'on', 'disable-legacy': 'on', serial: 'PACKED-1' });
-      pci.plug(virtioNetPci, {}, { netdev: 'net0', mac: '52:54:00:ab:cd:ef' });
+      pci.plug(virtioNetPci, {}, { netdev: 'net0', mac: '52:54:00:ab:cd:ef', mq: 'on', rss: 'on' });
       pci.plug(virtioRngPci, {}, {});
       const serial = pci.plug(virtioSerialPci, {}, {}, 'vser');
       const ports = serial.buses[0]?.devices[0]?.buses[0];
@@ -95,6 +101,8 @@ t.test('Linux drives virtio disks, card, consoles and random numbers', { timeout
       cat /sys/class/virtio-ports/*/name
       echo "from the guest" > /dev/$(ls /dev | grep '^vport.*p1$')
       echo "on hvc" > /dev/hvc0
+      grep -c 'virtio.*-input\\.[01]$' /proc/interrupts
+      cut -c 23,61 /sys/class/net/eth0/device/features
       grep -c virtio /proc/interrupts`,
   });
   t.teardown(() => guest.dispose());
@@ -108,7 +116,7 @@ t.test('Linux drives virtio disks, card, consoles and random numbers', { timeout
   t.ok(requests() > 0);
   t.match(output, /rng virtio_rng\S* 64/);
   t.match(output, /org\.southbridge\.test/);
-  t.match(output, /\n11\n$/, 'each queue has its vector');
+  t.match(output, /\n2\n11\n13\n$/, 'two pairs of queues, MQ and RSS; each queue has its vector');
   for (const name of ['split', 'packed']) {
     const bytes = readFileSync(image(name));
     t.ok(

@@ -177,18 +177,25 @@ export class Nets implements Resource {
       }
     }
     const onHub = ({ model, peer }: NetClient): boolean => model === 'hubport' || peer?.model === 'hubport';
-    for (const { client } of this.all) if (client.peer === undefined && !onHub(client)) text += this.#line(client);
-    for (const { client } of this.#cards) {
-      if (onHub(client)) continue;
-      text += this.#line(client);
-      if (client.peer !== undefined) text += ` \\ ${this.#line(client.peer)}`;
+    for (const backend of this.all) {
+      for (const [index, client] of (backend.queues ?? [backend.client]).entries()) {
+        if (client.peer === undefined && !onHub(client)) text += this.#line(client, index);
+      }
+    }
+    for (const { queues } of this.#cards) {
+      for (const [index, client] of queues.entries()) {
+        if (onHub(client)) continue;
+        text += this.#line(client, index);
+        if (client.peer !== undefined) text += ` \\ ${this.#line(client.peer, index)}`;
+      }
     }
     return text;
   }
 
-  #line(client: NetClient): string {
+  /** @param index which of its queues it is the end of */
+  #line(client: NetClient, index = 0): string {
     const { name, model, description, filters } = client;
-    const line = `${name}: index=0,type=${this.#isCard(client) ? 'nic' : model},${description}\n`;
+    const line = `${name}: index=${index},type=${this.#isCard(client) ? 'nic' : model},${description}\n`;
     return filters.length === 0 ? line : `${line}filters:\n${filters.map(filter => `${filter.describe()}\n`).join('')}`;
   }
 

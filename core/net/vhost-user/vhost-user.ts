@@ -87,12 +87,18 @@ export class VhostUserNet implements NetBackend, NetReceiver, VhostBackend {
       throw new SouthbridgeError('ERR_NETDEV', `vhost-user number of queues must be in range [1, ${QUEUES_MAX}]`);
     }
     const net = new VhostUserNet(id, chardev, queues, host);
-    await new Promise<void>((resolve, reject) => {
+    const connected = new Promise<void>((resolve, reject) => {
       net.#connected = resolve;
       net.#lost = reject;
       chardev.attach({ canReceive: () => 1024, receive: () => {}, event: event => net.#event(event) });
-      if (!chardev.isOpen && !chardev.reconnects) net.#fail();
+      if (!chardev.isOpen && !chardev.reconnects) net.#fail(`chardev "${chardev.label}" is not reconnectable`);
     });
+    try {
+      await connected;
+    } catch (error) {
+      net.dispose();
+      throw error;
+    }
     return net;
   }
 

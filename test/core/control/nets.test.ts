@@ -39,6 +39,29 @@ t.test('-nic makes the backend and the card; forwards come and go', { skip: noSl
   t.end();
 });
 
+t.test('backends in other processes, and of several queues: what keeps them from being there', t => {
+  const answer = ask(
+    ['-nodefaults', '-chardev', 'null,id=c'],
+    [
+      ...['vhost-user,id=v,chardev=nobody', 'vhost-user,id=v,chardev=c', 'bridge,id=b,helper=/bin/false'].map(
+        netdev => `netdev_add ${netdev}`,
+      ),
+      ...['vhost=on', 'queues=2,fd=3', 'fds=7:8,ifname=x'].map(options => `netdev_add tap,id=t,${options}`),
+    ],
+  );
+  for (const message of [
+    /Error: chardev "nobody" not found/,
+    /Error: chardev "c" is not reconnectable/,
+    /Error: bridge helper failed: \/bin\/false ended with status 1/,
+    /Error: tap: vhost=on: /,
+    /Error: ifname=, .* and vhostfds= are invalid with fd=/,
+    /Error: ifname=, .* and vhostfd= are invalid with fds=/,
+  ]) {
+    t.match(answer, message);
+  }
+  t.end();
+});
+
 t.test("what is wrong is said in QEMU's words", { skip: noSlirp }, t => {
   t.match(ask(['-nic', 'user,model=nonsense'], []), /Unsupported NIC model: nonsense/);
   t.match(ask(['-netdev', 'user,id=a,dhcpstart=1.2.3.4'], []), /DHCP doesn't belong to network/);
