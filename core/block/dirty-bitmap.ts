@@ -184,7 +184,7 @@ export class DirtyBitmap {
   info(): Record<string, string | number | boolean> {
     return {
       ...(this.name === undefined ? {} : { name: this.name }),
-      recording: (this.enabled || this.busy) && !this.inconsistent,
+      recording: this.enabled && !this.inconsistent,
       busy: this.busy,
       persistent: this.persistent,
       ...(this.inconsistent ? { inconsistent: true } : {}),

@@ -218,7 +218,8 @@ async function create(_graph: BlockGraph, options: BlockOptions): Promise<void> 
   const filename = options.string('filename');
   if (filename === undefined) throw new BlockError("Parameter 'filename' is missing");
   const size = options.bytes('size') ?? 0;
-  const preallocation = options.choice('preallocation', ['off', 'falloc', 'full']) ?? 'off';
+  const preallocation = options.choice('preallocation', ['off', 'metadata', 'falloc', 'full']) ?? 'off';
+  if (preallocation === 'metadata') throw new BlockError(`Unsupported preallocation mode: ${preallocation}`);
   options.bool('nocow');
   options.bytes('extent-size-hint');
   let fd: number | undefined;

@@ -117,7 +117,7 @@ export function nodeInfo(node: BlockNode, backend: BlockBackend | undefined, fla
     ro: node.readOnly,
     drv: node.driver.name,
     ...(node.backingFileName !== undefined && node.backing !== undefined && { backing_file: node.backing.filename }),
-    backing_file_depth: backingDepth(node),
+    backing_file_depth: flat ? 0 : backingDepth(node),
     encrypted: node instanceof LuksNode || (node instanceof Qcow2Node && node.image.header.encryption !== undefined),
     detect_zeroes: settings.detectZeroes,
     ...limitsInfo(backend),

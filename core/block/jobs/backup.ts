@@ -9,7 +9,7 @@ import type { BlockNode } from '../node.ts';
 import type { Pending } from '../pending.ts';
 import { type Permissions, perm } from '../permissions.ts';
 import { TrackedRequests } from '../tracked-requests.ts';
-import { allocatedAbove, CopyError, copyRange } from './copy.ts';
+import { allocatedAbove, CopyError, copyRange, zeroRange } from './copy.ts';
 import { Job, type JobOptions } from './job.ts';
 
 const copyBeforeWriteDriver: BlockDriver = {
@@ -45,10 +45,25 @@ class CopyBeforeWrite extends FilterNode {
 
   async #copyNow(at: number, bytes: number): Promise<void> {
     for (let from = this.todo.nextDirty(at); from >= 0 && from < at + bytes; from = this.todo.nextDirty(from)) {
-      const end = Math.min(this.todo.nextClean(from), at + bytes);
-      await copyRange(this.below, this.target, from, end - from, { compress: this.compress });
-      this.todo.reset(from, end - from);
+      const size = await this.#copyAlike(from, Math.min(this.todo.nextClean(from), at + bytes) - from);
+      this.todo.reset(from, size);
     }
+  }
+
+  /** Copies whole granules from `at` on as long as they are of one kind: what holds nothing is not read. */
+  async #copyAlike(at: number, bytes: number): Promise<number> {
+    const { granularity } = this.todo;
+    const found = await allocatedAbove(this.below, undefined, at, bytes);
+    const empty = !found.allocated || found.zero;
+    const whole = found.bytes - (found.bytes % granularity);
+    if (empty && (whole > 0 || found.bytes === bytes)) {
+      const size = found.bytes === bytes ? bytes : whole;
+      await zeroRange(this.target, at, size, false);
+      return size;
+    }
+    const size = empty ? granularity : Math.ceil(found.bytes / granularity) * granularity;
+    await copyRange(this.below, this.target, at, Math.min(bytes, size), { compress: this.compress });
+    return Math.min(bytes, size);
   }
 
   #before(offset: number, bytes: number, write: () => Pending): Pending {
@@ -110,13 +125,8 @@ export class BackupJob extends Job {
     this.#options = options;
     if (source === target) throw new BlockError('Source and target cannot be the same');
     if (target.length < source.length) throw new BlockError(`Source and target image have different sizes`);
-    if ((sync === 'incremental' || sync === 'bitmap') !== (bitmap !== undefined)) {
-      throw new BlockError(
-        bitmap === undefined
-          ? `must provide a valid bitmap name for '${sync}' sync mode`
-          : `sync mode '${sync}' can't be used with a bitmap`,
-      );
-    }
+    if ((sync === 'incremental' || sync === 'bitmap') && bitmap === undefined)
+      throw new BlockError(`must provide a valid bitmap name for '${sync}' sync mode`);
     if (bitmap?.busy === true)
       throw new BlockError(`Bitmap '${bitmap.name}' is currently in use by another operation and cannot be used`);
     const granularity = Math.max(65536, target.clusterSize, bitmap?.granularity ?? 0);
@@ -139,14 +149,14 @@ export class BackupJob extends Job {
         this.graph.forget(filter);
         throw error;
       }
-      if (sync !== 'none' && bitmap === undefined) filter.todo.set(0, source.length);
+      const chosen = sync === 'incremental' || sync === 'bitmap' ? bitmap : undefined;
+      if (chosen !== undefined) filter.todo.merge(chosen);
+      else filter.todo.set(0, source.length);
       if (bitmap !== undefined) {
-        filter.todo.merge(bitmap);
         this.#bitmapBefore = bitmap.snapshot();
         bitmap.clear();
         bitmap.busy = true;
       }
-      if (sync === 'none') filter.todo.set(0, source.length);
     });
     return this;
   }
@@ -222,6 +232,8 @@ export class BackupJob extends Job {
       bitmap.busy = false;
       const forget = bitmapMode === 'always' || (bitmapMode === 'on-success' && this.#succeeded);
       if (!forget) bitmap.restore(union(bitmap.snapshot(), this.#bitmapBefore));
+      // What was to be forgotten in any case, and was not copied, is remembered after all.
+      else if (!this.#succeeded) bitmap.merge(filter.todo);
     }
     await this.graph.released(target);
     await this.graph.released(source);

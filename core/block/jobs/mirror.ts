@@ -47,9 +47,9 @@ export class MirrorJob extends Job {
       throw new BlockError(`Node '${source.nodeName}' is copied as it is written already`);
     if (source === target) throw new BlockError("Can't mirror node into itself");
     const granularity = options.granularity ?? Math.min(65536, Math.max(512, target.clusterSize));
-    if (granularity < 512 || granularity > 64 << 20 || (granularity & (granularity - 1)) !== 0) {
+    if (granularity < 512 || granularity > 64 << 20)
       throw new BlockError("Parameter 'granularity' expects a value in range [512B, 64MB]");
-    }
+    if ((granularity & (granularity - 1)) !== 0) throw new BlockError("Parameter 'granularity' expects a power of 2");
     this.#bitmap = new DirtyBitmap(source.length, { granularity });
     this.#holds = new Holds(graph, this);
   }
@@ -65,14 +65,7 @@ export class MirrorJob extends Job {
       this.#holds.hold('source', source, false);
       // What the base is given does not change what its overlay shows: the two agree.
       this.#holds.hold('target', target, this.type === 'mirror');
-      if (target.length < source.length) {
-        if (this.type === 'mirror') {
-          throw new BlockError(
-            `Target image has a different size than the source (${target.length} < ${source.length})`,
-          );
-        }
-        await target.truncate(source.length);
-      }
+      if (target.length < source.length && this.type === 'commit') await target.truncate(source.length);
     } catch (error) {
       await this.clean();
       throw error;
@@ -82,7 +75,14 @@ export class MirrorJob extends Job {
     return this;
   }
 
+  get source(): BlockNode {
+    return this.#options.source;
+  }
+
   protected override async work(): Promise<void> {
+    const { source, target } = this.#options;
+    if (this.type === 'mirror' && target.length !== source.length)
+      throw new BlockError('Source and target image have different sizes');
     await this.#markInitial();
     this.total = this.#bitmap.count;
     for (let position = 0; ; ) {

@@ -272,7 +272,7 @@ function takeCreateOptions(options: BlockOptions): CreateOptions {
   const text = (...keys: string[]): string | undefined => either(key => options.string(key), ...keys);
   const size = options.bytes('size');
   if (size === undefined) throw new BlockError("Parameter 'size' is missing");
-  if (size % 512 !== 0) throw new BlockError('The image size must be a multiple of 512 bytes');
+  if (size % 512 !== 0) throw new BlockError('Image size must be a multiple of 512 bytes');
   const versionName = text('version', 'compat') ?? 'v3';
   if (!['v2', 'v3', '0.10', '1.1'].includes(versionName)) throw new BlockError(`Invalid parameter '${versionName}'`);
   const version = versionName === 'v2' || versionName === '0.10' ? 2 : 3;
@@ -320,7 +320,7 @@ function takeCreateOptions(options: BlockOptions): CreateOptions {
     throw new BlockError('Backing format cannot be used without backing file');
   const preallocationName = options.choice('preallocation', ['off', 'metadata', 'falloc', 'full']) ?? 'off';
   if (preallocationName !== 'off' && backingFile !== undefined && !extended) {
-    throw new BlockError('Backing file and preallocation can only be used at the same time if extended_l2 is enabled');
+    throw new BlockError('Backing file and preallocation can only be used at the same time if extended_l2 is on');
   }
   const compression =
     options.choice('compression-type', ['zlib', 'zstd']) ??
@@ -334,6 +334,8 @@ function takeCreateOptions(options: BlockOptions): CreateOptions {
   const dataFileName = text('data-file', 'data_file');
   const dataFileRaw = either(key => options.bool(key), 'data-file-raw', 'data_file_raw') ?? false;
   if (dataFileRaw && dataFileName === undefined) throw new BlockError('data-file-raw requires data-file');
+  if (dataFileRaw && backingFile !== undefined)
+    throw new BlockError('Backing file and data-file-raw cannot be used at the same time');
   return {
     size,
     version,

@@ -1,3 +1,4 @@
+import type { DirtyBitmap } from '../../block/dirty-bitmap.ts';
 import type { BlockGraph } from '../../block/graph.ts';
 import { snapshotInfo } from '../../block/info.ts';
 import { BackupJob } from '../../block/jobs/backup.ts';
@@ -20,9 +21,9 @@ import type { QmpSession } from '../qmp/monitor.ts';
 import type { Blocks } from '../startup/blocks.ts';
 import {
   addBitmap,
+  checkBitmap,
   clearBitmap,
   enableBitmap,
-  findBitmap,
   mergeBitmaps,
   removeBitmap,
   rootNode,
@@ -37,10 +38,16 @@ function optionalNode(graph: BlockGraph, name: string | undefined): BlockNode | 
 }
 
 /** The node of a chain whose file is called that. */
-function inChain(top: BlockNode, file: string): BlockNode {
+function fileInChain(top: BlockNode, file: string): BlockNode | undefined {
   for (let node: BlockNode | undefined = top; node !== undefined; node = node.backing)
     if (node.filename === file) return node;
-  throw new QmpError(`Can't find '${file}' in the backing chain`);
+  return undefined;
+}
+
+function inChain(top: BlockNode, file: string): BlockNode {
+  const found = fileInChain(top, file);
+  if (found === undefined) throw new QmpError(`Can't find '${file}' in the backing chain`);
+  return found;
 }
 
 /** The image that `below` backs directly. */
@@ -50,9 +57,22 @@ function overlayOf(active: BlockNode, below: BlockNode): BlockNode | undefined {
   return undefined;
 }
 
+/** The node that a device uses, or that nothing but the monitor does. */
+function usedDirectly(graph: BlockGraph, device: string): BlockNode {
+  const node = rootNode(graph, device);
+  for (const { parent } of node.parents) if (parent.asNode !== undefined) throw new QmpError('Need a root block node');
+  return node;
+}
+
+/** Whether `below` is `top` or backs it. */
+function contains(top: BlockNode, below: BlockNode): boolean {
+  for (let node: BlockNode | undefined = top; node !== undefined; node = node.backing ?? node.filtered)
+    if (node === below) return true;
+  return false;
+}
+
 function jobId(blocks: Blocks, given: string | undefined, node: BlockNode): string {
   const id = given ?? node.deviceName;
-  if (id === '') throw new QmpError('An explicit job ID is required for this node');
   blocks.jobs.checkId(id);
   return id;
 }
@@ -143,7 +163,7 @@ export function blockJobCommands(program: Program): Handlers<QmpSession> {
     },
     'change-backing-file': async ({ device, 'image-node-name': name, 'backing-file': file }) => {
       const { graph } = await program.blocks();
-      rootNode(graph, device);
+      usedDirectly(graph, device);
       const node = graph.lookupPair(undefined, name);
       if (node.backing === undefined)
         throw new QmpError('not allowing backing file change on an image without a backing file');
@@ -247,12 +267,17 @@ async function blockCommit(blocks: Blocks, args: Args<(typeof schema.commands)['
   const active = rootNode(graph, args.device);
   if (args.top !== undefined && args['top-node'] !== undefined)
     throw new QmpError("'top-node' and 'top' are mutually exclusive");
+  const topNode = optionalNode(graph, args['top-node']);
+  if (topNode !== undefined && !contains(active, topNode))
+    throw new QmpError(`'${args['top-node']}' is not in this backing file chain`);
+  const top = topNode ?? (args.top === undefined ? active : fileInChain(active, args.top));
+  if (top === undefined) throw new QmpError(`Top image file ${args.top} not found`);
   if (args.base !== undefined && args['base-node'] !== undefined)
-    throw new QmpError("'base' and 'base-node' are mutually exclusive");
-  const top = optionalNode(graph, args['top-node']) ?? (args.top === undefined ? active : inChain(active, args.top));
+    throw new QmpError("'base-node' and 'base' are mutually exclusive");
   let base =
     optionalNode(graph, args['base-node']) ?? (args.base === undefined ? undefined : inChain(active, args.base));
   if (base === undefined) for (base = top; base.backing !== undefined; ) base = base.backing;
+  if (!contains(top, base)) throw new QmpError(`'${args['base-node']}' is not in this backing file chain`);
   if (top === base) throw new QmpError('cannot commit an image into itself');
   const options = jobOptions(jobId(blocks, args['job-id'], active), args);
   const onError = args['on-error'] ?? 'report';
@@ -282,7 +307,14 @@ async function blockStream(blocks: Blocks, args: Args<(typeof schema.commands)['
   const top = rootNode(graph, args.device);
   if (args.base !== undefined && args['base-node'] !== undefined)
     throw new QmpError("'base' and 'base-node' cannot be specified at the same time");
+  for (const one of ['base', 'base-node'] as const) {
+    if (args.bottom === undefined || args[one] === undefined) continue;
+    const names = one === 'base' ? "'base' and 'bottom'" : "'bottom' and 'base-node'";
+    throw new QmpError(`${names} cannot be specified at the same time`);
+  }
   const bottom = optionalNode(graph, args.bottom);
+  if (bottom !== undefined && !contains(top, bottom))
+    throw new QmpError(`Node '${args.bottom}' is not in a chain starting from '${args.device}'`);
   const base =
     optionalNode(graph, args['base-node']) ?? (args.base === undefined ? bottom?.backing : inChain(top, args.base));
   if (base !== undefined && overlayOf(top, base) === undefined) {
@@ -305,16 +337,25 @@ type MirrorArgs = Omit<Args<(typeof schema.commands)['blockdev-mirror']>, 'targe
 
 async function mirror(blocks: Blocks, args: MirrorArgs, target: BlockNode): Promise<void> {
   const { graph, jobs } = blocks;
-  const source = rootNode(graph, args.device);
+  const source = usedDirectly(graph, args.device);
   const { sync } = args;
   if (sync === 'incremental' || sync === 'bitmap') throw new QmpError(`Sync mode '${sync}' not supported`);
+  const { replaces: replaced } = args;
+  const replaces = replaced === undefined ? undefined : graph.node(replaced);
+  if (replaced !== undefined && replaces === undefined)
+    throw new QmpError(`Failed to find node with node-name='${replaced}'`);
+  for (const job of jobs) {
+    // QEMU's mirror puts a filter over its source, which then is nobody's root any more.
+    if (job instanceof MirrorJob && job.source === source) throw new QmpError('Need a root block node');
+  }
+  if (Number(args['buf-size'] ?? 0) < 0) throw new QmpError("Invalid parameter 'buf-size'");
   const options = jobOptions(jobId(blocks, args['job-id'], source), args);
   const job = new MirrorJob(graph, {
     ...options,
     source,
     target,
     sync,
-    replaces: optionalNode(graph, args.replaces),
+    replaces,
     granularity: args.granularity,
     writeBlocking: args['copy-mode'] === 'write-blocking',
     onSourceError: args['on-source-error'],
@@ -377,20 +418,40 @@ async function driveMirror(blocks: Blocks, args: Args<(typeof schema.commands)['
 
 type BackupArgs = Omit<Value<typeof schema.BlockdevBackup>, 'target'>;
 
+/** The bitmap that says what is to be copied, or that is to be brought up to date by a copy. */
+function backupBitmap(source: BlockNode, args: BackupArgs): DirtyBitmap | undefined {
+  const { sync, bitmap: name, 'bitmap-mode': mode } = args;
+  if ((sync === 'incremental' || sync === 'bitmap') && name === undefined)
+    throw new QmpError(`must provide a valid bitmap name for '${sync}' sync mode`);
+  if (sync === 'incremental' && mode !== undefined && mode !== 'on-success')
+    throw new QmpError(`Bitmap sync mode must be 'on-success' when using sync mode '${sync}'`);
+  if (name === undefined) {
+    if (mode !== undefined) throw new QmpError('Cannot specify bitmap sync mode without a bitmap');
+    return undefined;
+  }
+  const bitmap = source.dirtyBitmaps.find(one => one.name === name);
+  if (bitmap === undefined) throw new QmpError(`Bitmap '${name}' could not be found`);
+  if (mode === undefined && sync !== 'incremental')
+    throw new QmpError('Bitmap sync mode must be given when providing a bitmap');
+  checkBitmap(bitmap, { readonly: true });
+  if (sync === 'none') throw new QmpError(`sync mode '${sync}' does not produce meaningful bitmap outputs`);
+  if (mode === 'never' && sync !== 'bitmap') {
+    throw new QmpError(`Bitmap sync mode '${mode}' has no meaningful effect when combined with sync mode '${sync}'`);
+  }
+  return bitmap;
+}
+
 async function backup(blocks: Blocks, args: BackupArgs, target: BlockNode): Promise<Job> {
   const { graph, jobs } = blocks;
-  const source = rootNode(graph, args.device);
-  const bitmap = args.bitmap === undefined ? undefined : findBitmap(source, args.bitmap);
-  if (args.sync === 'incremental' && args['bitmap-mode'] !== undefined && args['bitmap-mode'] !== 'on-success') {
-    throw new QmpError("Bitmap sync mode must be 'on-success' when using sync mode 'incremental'");
-  }
+  const source = usedDirectly(graph, args.device);
+  const bitmap = backupBitmap(source, args);
   const job = new BackupJob(graph, {
     ...jobOptions(jobId(blocks, args['job-id'], source), args),
     source,
     target,
     sync: args.sync,
     bitmap,
-    bitmapMode: args['bitmap-mode'],
+    bitmapMode: args.sync === 'incremental' ? 'on-success' : args['bitmap-mode'],
     compress: args.compress,
     filterNodeName: args['filter-node-name'],
     onSourceError: args['on-source-error'],
@@ -419,13 +480,23 @@ async function driveBackup(blocks: Blocks, args: Value<typeof schema.DriveBackup
 
 // Snapshots
 
+/** @throws QmpError where an image has the node as its backing file already */
+function checkNotBacking(node: BlockNode): void {
+  for (const { name, parent } of node.parents) {
+    if (name !== 'backing' || parent.asNode === undefined) continue;
+    throw new QmpError(`Node '${node.nodeName}' is busy: node is used as backing hd of '${parent.asNode.nodeName}'`);
+  }
+}
+
 async function snapshot(graph: BlockGraph, { node, overlay }: Value<typeof schema.BlockdevSnapshot>): Promise<Undo> {
   const base = rootNode(graph, node);
-  return installOverlay(graph, base, graph.lookupPair(undefined, overlay));
+  checkNotBacking(base);
+  return installOverlay(graph, base, graph.lookupPair(overlay, overlay));
 }
 
 async function snapshotSync(graph: BlockGraph, args: Value<typeof schema.BlockdevSnapshotSync>): Promise<Undo> {
   const node = graph.lookupPair(args.device, args['node-name']);
+  checkNotBacking(node);
   const name = args['snapshot-node-name'];
   if (args['node-name'] !== undefined && name === undefined) throw new QmpError('New overlay node-name missing');
   if (name !== undefined && graph.node(name) !== undefined) throw new QmpError('New overlay node-name already in use');
@@ -436,7 +507,10 @@ async function snapshotSync(graph: BlockGraph, args: Value<typeof schema.Blockde
     nodeName: name,
   });
   try {
-    return await installOverlay(graph, node, overlay);
+    const undo = await installOverlay(graph, node, overlay);
+    // Of a node that nobody uses the overlay has no user either.
+    await graph.released(overlay);
+    return undo;
   } catch (error) {
     await graph.released(overlay);
     throw error;

@@ -65,6 +65,8 @@ export function blockCommands(program: Program): Handlers<QmpSession> {
     },
     block_resize: async ({ device, 'node-name': name, size }) => {
       const node = (await graph()).lookupPair(device, name);
+      if ([...node.parents].some(edge => edge.name === 'backing'))
+        throw new QmpError(`Device '${device ?? '(null)'}' is in use`);
       const bytes = Number(size);
       if (bytes < 0) throw new QmpError("Parameter 'size' expects a >0 size");
       await (await graph()).drained(() => node.truncate(bytes));
@@ -99,11 +101,18 @@ async function reopenNode(graph: BlockGraph, options: BlockOptions): Promise<voi
   if (name === undefined) throw new QmpError('node-name not specified');
   const node = graph.node(name);
   if (node === undefined) throw new QmpError(`Failed to find node with node-name='${name}'`);
+  const backing = options.peek('backing');
+  if (backing === undefined && node.backing !== undefined && node.driver.supportsBacking === true)
+    throw new QmpError(`backing is missing for '${name}'`);
   const driver = options.string('driver');
   if (driver !== node.driver.name) throw new QmpError("Cannot change the option 'driver'");
-  const backing = options.peek('backing');
+  const file = options.peek('file');
+  if (typeof file === 'string') graph.lookupPair(undefined, file);
   const discard = options.string('discard') === 'unmap';
   const detectZeroes = options.choice('detect-zeroes', ['off', 'on', 'unmap']) ?? 'off';
+  if (detectZeroes === 'unmap' && !discard) {
+    throw new QmpError('setting detect-zeroes to unmap is not allowed without setting discard operation to unmap');
+  }
   const changes = {
     readOnly: options.bool('read-only') ?? false,
     autoReadOnly: options.bool('auto-read-only') ?? false,
@@ -115,7 +124,7 @@ async function reopenNode(graph: BlockGraph, options: BlockOptions): Promise<voi
   await graph.drained(async () => {
     await reopen(node, changes);
     if (backing === undefined || node.driver.supportsBacking !== true) return;
-    const wanted = typeof backing === 'string' ? graph.lookup(backing) : undefined;
+    const wanted = typeof backing === 'string' ? graph.lookupPair(undefined, backing) : undefined;
     if (wanted === node.backing) return;
     const before = node.detach('backing');
     if (wanted !== undefined) node.attach('backing', wanted);
