@@ -95,6 +95,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
     'virtio-rng virtio-rng-device virtio-rng-pci virtio-rng-pci-transitional virtio-rng-pci-non-transitional',
     () => import('./virtio-rng.ts'),
   ],
+  ['virtio-iommu virtio-iommu-device virtio-iommu-pci', () => import('./virtio-iommu/virtio-iommu.ts')],
   ['VGA secondary-vga', () => import('./vga/vga.ts')],
   [
     'piix3-usb-uhci piix4-usb-uhci ich9-usb-uhci1 ich9-usb-uhci2 ich9-usb-uhci3 ich9-usb-uhci4 ich9-usb-uhci5 ich9-usb-uhci6',

@@ -9,6 +9,13 @@ export interface DmaWindow {
   readonly length: number;
 }
 
+/** What stands between a device and memory, and says what its addresses mean: an IOMMU. */
+export interface DmaTranslator {
+  /** Where `address` is in memory; -1, and the guest is told, where the device may not. Holds for {@link span} bytes. */
+  translate(address: number, write: boolean): number;
+  readonly span: number;
+}
+
 /** How deep device accesses may nest: one device's register write may make another do DMA, but not for ever. */
 const MAX_NESTING = 8;
 
@@ -29,10 +36,26 @@ export class Dma {
   #active = false;
   /** For words that are not all in one stretch of RAM. */
   #bytes = new Uint8Array(0);
+  #translator: DmaTranslator | undefined;
+  #translating = true;
+  /** The translator while it is to be asked. */
+  #through: DmaTranslator | undefined;
   static #nesting = 0;
 
   constructor(space: AddressSpace) {
     this.#space = space;
+  }
+
+  /** Set by the bus where an IOMMU is in the way. */
+  set translator(translator: DmaTranslator | undefined) {
+    this.#translator = translator;
+    this.#through = this.#translating ? translator : undefined;
+  }
+
+  /** Off for a device that has been told to go around the IOMMU. */
+  set translating(on: boolean) {
+    this.#translating = on;
+    this.#through = on ? this.#translator : undefined;
   }
 
   /** True while this device's own transfer runs: its registers then ignore accesses, so that it cannot re-enter itself. */
@@ -68,7 +91,10 @@ export class Dma {
   read(address: number, target: Uint8Array, at = 0, length = target.length - at): boolean {
     if (!this.#enter(address, length, false)) return false;
     try {
-      return this.#space.readBytes(address, target, at, length);
+      if (this.#through === undefined) return this.#space.readBytes(address, target, at, length);
+      return this.#pieces(this.#through, address, length, false, (memory, done, piece) =>
+        this.#space.readBytes(memory, target, at + done, piece),
+      );
     } finally {
       this.#leave();
     }
@@ -95,7 +121,10 @@ export class Dma {
   write(address: number, source: Uint8Array, at = 0, length = source.length - at): boolean {
     if (!this.#enter(address, length, true)) return false;
     try {
-      return this.#space.writeBytes(address, source, at, length);
+      if (this.#through === undefined) return this.#space.writeBytes(address, source, at, length);
+      return this.#pieces(this.#through, address, length, true, (memory, done, piece) =>
+        this.#space.writeBytes(memory, source, at + done, piece),
+      );
     } finally {
       this.#leave();
     }
@@ -106,16 +135,8 @@ export class Dma {
    * where it is not RAM. After writing call {@link written}. Never keep one across a call that may run the guest.
    */
   window(address: number, length: number, write: boolean): DmaWindow | undefined {
-    if (!this.enabled || this.fault?.(address, length, write)) return undefined;
-    const range = this.#space.find(address);
-    const ram = range?.region.ram;
-    if (range === undefined || ram === undefined || !range.region.readsDirectly) return undefined;
-    if (write && (range.readonly || !range.region.writesDirectly)) return undefined;
-    return {
-      bytes: ram.bytes,
-      offset: address - range.start + range.offset,
-      length: Math.min(length, range.end - address),
-    };
+    const ram = this.ramAt(address, length, write);
+    return ram === undefined ? undefined : { bytes: ram.bytes, offset: this.ramOffset, length: this.ramLength };
   }
 
   /**
@@ -124,33 +145,86 @@ export class Dma {
    */
   ramAt(address: number, length: number, write: boolean): GuestRam | undefined {
     if (!this.enabled || (this.fault !== undefined && this.fault(address, length, write))) return undefined;
-    const range = this.#space.find(address);
+    const through = this.#through;
+    let memory = address;
+    let limit = length;
+    if (through !== undefined) {
+      memory = through.translate(address, write);
+      if (memory < 0) return undefined;
+      if (through.span < limit) limit = through.span;
+    }
+    const range = this.#space.find(memory);
     const ram = range?.region.ram;
     if (range === undefined || ram === undefined || !range.region.readsDirectly) return undefined;
     if (write && (range.readonly || !range.region.writesDirectly)) return undefined;
-    const left = range.end - address;
-    this.ramOffset = address - range.start + range.offset;
-    this.ramLength = length < left ? length : left;
+    const left = range.end - memory;
+    this.ramOffset = memory - range.start + range.offset;
+    this.ramLength = limit < left ? limit : left;
     return ram;
   }
 
   /** Tells whoever must know (translated code, dirty pages) that a window was written. */
   written(address: number, length: number): void {
-    this.#space.ramWritten?.(address, length);
+    if (this.#through === undefined) this.#space.ramWritten?.(address, length);
+    else
+      this.#pieces(this.#through, address, length, true, (memory, _done, piece) => {
+        this.#space.ramWritten?.(memory, piece);
+        return true;
+      });
+  }
+
+  /** Does something to each piece that is one in memory too, until it fails or one may not be reached. */
+  #pieces(
+    through: DmaTranslator,
+    address: number,
+    length: number,
+    write: boolean,
+    move: (memory: number, done: number, piece: number) => boolean,
+  ): boolean {
+    for (let done = 0; done < length; ) {
+      const memory = through.translate(address + done, write);
+      if (memory < 0) return false;
+      const piece = Math.min(length - done, through.span);
+      if (!move(memory, done, piece)) return false;
+      done += piece;
+    }
+    return true;
   }
 
   #read(address: number, size: number): number {
     if (!this.#enter(address, size, false)) return size === 4 ? 0xffff_ffff : size === 2 ? 0xffff : 0xff;
-    const value = this.#space.read(address, size);
+    const value = this.#through === undefined ? this.#space.read(address, size) : this.#readThrough(address, size);
     this.#leave();
     return value;
   }
 
   #write(address: number, size: number, value: number): boolean {
     if (!this.#enter(address, size, true)) return false;
-    this.#space.write(address, size, value);
+    let done = true;
+    if (this.#through === undefined) this.#space.write(address, size, value);
+    else done = this.#writeThrough(this.#through, address, size, value);
     this.#leave();
-    return true;
+    return done;
+  }
+
+  #readThrough(address: number, size: number): number {
+    let value = 0;
+    const whole =
+      this.#through !== undefined &&
+      this.#pieces(this.#through, address, size, false, (memory, done, piece) => {
+        if (piece === size) value = this.#space.read(memory, size);
+        else for (let at = 0; at < piece; at++) value |= this.#space.read(memory + at, 1) << (8 * (done + at));
+        return true;
+      });
+    return whole ? value >>> 0 : size === 4 ? 0xffff_ffff : size === 2 ? 0xffff : 0xff;
+  }
+
+  #writeThrough(through: DmaTranslator, address: number, size: number, value: number): boolean {
+    return this.#pieces(through, address, size, true, (memory, done, piece) => {
+      if (piece === size) this.#space.write(memory, size, value);
+      else for (let at = 0; at < piece; at++) this.#space.write(memory + at, 1, (value >>> (8 * (done + at))) & 0xff);
+      return true;
+    });
   }
 
   #enter(address: number, length: number, write: boolean): boolean {

@@ -3,6 +3,7 @@ import type { Device } from '../device/device.ts';
 import type { DeviceServices } from '../device/services.ts';
 import { SouthbridgeError } from '../errors.ts';
 import type { AddressSpace } from '../memory/address-space.ts';
+import type { DmaTranslator } from '../memory/dma.ts';
 import type { MemoryRegion } from '../memory/memory-region.ts';
 import { PciDevice } from './pci-device.ts';
 
@@ -21,6 +22,11 @@ export interface HotplugController {
   plugged(device: PciDevice): void;
   /** Asks the guest to let go; `done` is called once it has. Throws where the slot cannot do it. */
   requestUnplug(device: PciDevice, done: () => void): void;
+}
+
+/** Gives each function a view of memory of its own. */
+export interface Iommu {
+  translatorFor(device: PciDevice): DmaTranslator;
 }
 
 export interface PciBusParts {
@@ -49,6 +55,7 @@ export class PciBus extends Bus {
   readonly router: IntxRouter;
   readonly express: boolean;
   hotplugController: HotplugController | undefined;
+  #iommu: Iommu | undefined;
   readonly #functions: (PciDevice | undefined)[] = new Array(SLOT_COUNT * FUNCTIONS).fill(undefined);
   readonly #inputLevels: number[] = [];
   readonly #firstSlot: number;
@@ -67,6 +74,29 @@ export class PciBus extends Bus {
 
   override get typeChain(): readonly string[] {
     return this.express ? ['PCIE', 'PCI', 'bus', 'object'] : ['PCI', 'bus', 'object'];
+  }
+
+  /** The bus that this one is below, or itself. */
+  get root(): PciBus {
+    return this.owner instanceof PciDevice ? this.owner.pciBus.root : this;
+  }
+
+  /** What translates for all functions below this root; undefined for nothing. */
+  get iommu(): Iommu | undefined {
+    return this.#iommu;
+  }
+
+  set iommu(iommu: Iommu | undefined) {
+    this.#iommu = iommu;
+    this.#translate(iommu);
+  }
+
+  #translate(iommu: Iommu | undefined): void {
+    for (const device of this.functions) {
+      device.dma.translator = iommu?.translatorFor(device);
+      const below = device.secondaryBus;
+      if (below !== undefined) below.#translate(iommu);
+    }
   }
 
   /** The bus number that software has given it; 0 for the root. */
@@ -128,6 +158,7 @@ export class PciBus extends Bus {
     if (!(device instanceof PciDevice)) return;
     const devfn = device.requestedAddress < 0 ? this.#freeSlot(device) : device.requestedAddress;
     this.#claim(device, devfn);
+    device.dma.translator = this.root.iommu?.translatorFor(device);
   }
 
   protected override detached(device: Device): void {

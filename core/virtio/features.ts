@@ -37,6 +37,8 @@ export const VIRTIO_ID = {
   NINE_P: 9,
   GPU: 16,
   INPUT: 18,
+  CRYPTO: 20,
+  IOMMU: 23,
 } as const;
 
 /** ISR status bits (section 4.1.4.5). */

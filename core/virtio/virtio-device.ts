@@ -338,5 +338,7 @@ export abstract class VirtioDevice<S extends PropSet = PropSet> extends Device<S
     this.eventIndex = has(features, VIRTIO_F.EVENT_IDX);
     this.packed = has(features, VIRTIO_F.RING_PACKED);
     this.notifyOnEmpty = has(features, VIRTIO_F.NOTIFY_ON_EMPTY);
+    // Section 6.1: without the feature addresses are those of memory, whatever IOMMU there is.
+    this.dma.translating = has(features, VIRTIO_F.IOMMU_PLATFORM);
   }
 }
