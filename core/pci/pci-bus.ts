@@ -26,6 +26,8 @@ export interface HotplugController {
 
 /** Gives each function a view of memory of its own. */
 export interface Iommu {
+  /** The function that it is itself. */
+  readonly function: PciDevice;
   translatorFor(device: PciDevice): DmaTranslator;
 }
 

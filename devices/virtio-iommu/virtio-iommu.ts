@@ -64,17 +64,24 @@ class VirtioIommu extends VirtioDevice<typeof properties> implements Iommu {
   readonly #bytes = new Uint8Array(PROBE_SIZE + TAIL_SIZE);
   readonly #view = new DataView(this.#bytes.buffer);
   readonly #faults = this.log.event('fault');
-  #root: PciBus | undefined;
   #events: Virtqueue | undefined;
 
-  protected override realize(): void {
+  get function(): PciDevice {
     const { owner } = this.bus;
-    if (!(owner instanceof PciDevice) || owner.pciBus.root !== owner.pciBus)
+    if (owner instanceof PciDevice) return owner;
+    throw new SouthbridgeError('ERR_DEVICE_TYPE', 'VIRTIO-IOMMU is not attached to any PCI bus!');
+  }
+
+  get #root(): PciBus {
+    return this.function.pciBus;
+  }
+
+  protected override realize(): void {
+    const root = this.#root;
+    if (root.root !== root)
       throw new SouthbridgeError('ERR_DEVICE_TYPE', 'virtio-iommu-pci must be plugged on the root bus');
-    const root = owner.pciBus;
     if (root.iommu !== undefined)
       throw new SouthbridgeError('ERR_DEVICE_TYPE', 'QEMU does not support multiple vIOMMUs for x86 yet.');
-    this.#root = root;
     this.begin({ id: VIRTIO_ID.IOMMU, configSize: CONFIG.SIZE });
     this.addQueue(QUEUE_SIZE, queue => this.#serve(queue));
     this.#events = this.addQueue(QUEUE_SIZE, () => {});
@@ -174,7 +181,7 @@ class VirtioIommu extends VirtioDevice<typeof properties> implements Iommu {
   }
 
   #exists(endpoint: number): boolean {
-    return endpoint < ENDPOINTS_MAX && this.#root?.find(endpoint >> 8, endpoint & 0xff) !== undefined;
+    return endpoint < ENDPOINTS_MAX && this.#root.find(endpoint >> 8, endpoint & 0xff) !== undefined;
   }
 
   #attach(id: number, endpoint: number, flags: number): Status {

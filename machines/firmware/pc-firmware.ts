@@ -1,6 +1,7 @@
 /** What a PC tells its firmware: fills fw_cfg, and keeps it true from one reset to the next. */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
+import type { TableContent } from '../../core/firmware/acpi-blob.ts';
 import { LOADER_FILE, RSDP_FILE, TABLES_FILE } from '../../core/firmware/acpi-blob.ts';
 import { type AcpiFiles, pcAcpi } from '../../core/firmware/acpi-build.ts';
 import { slicOem } from '../../core/firmware/acpi-table-option.ts';
@@ -27,11 +28,12 @@ import {
 } from '../../core/firmware/machine-items.ts';
 import { SMBIOS_ANCHOR_FILE, SMBIOS_TABLES_FILE, smbiosFiles } from '../../core/firmware/smbios.ts';
 import { SmbiosOptions } from '../../core/firmware/smbios-options.ts';
+import { viot } from '../../core/firmware/viot.ts';
 import { placeSegments } from '../../core/loader/boot.ts';
 import { E820 } from '../../core/loader/image.ts';
 import { bootRom, firmwareKernel } from '../../core/loader/kernel.ts';
 import type { Machine } from '../../core/machine/machine.ts';
-import type { PciBus } from '../../core/pci/pci-bus.ts';
+import { PciBus } from '../../core/pci/pci-bus.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
 import { acpiErst } from '../../devices/acpi-erst/acpi-erst.ts';
 import { MEMORY_HOTPLUG_BASE } from '../../devices/acpi-memory-hotplug.ts';
@@ -313,6 +315,7 @@ export class PcFirmware {
       }),
       ...(mcfg !== undefined && { mcfg }),
       ...this.#erst(),
+      more: this.#viot(),
       userTables: machine.config.acpiTables,
       ...(slic !== undefined && { slicOem: slic }),
       vmGenId: [...machine.devices()].some(device => device instanceof VmGenId),
@@ -325,6 +328,16 @@ export class PcFirmware {
       if (device instanceof PciDevice && device.type.type === acpiErst.type)
         return { erst: { base: Math.max(0, device.bars[0]?.address ?? 0) } };
     return {};
+  }
+
+  /** What translates for the root bus, and how far its buses go. */
+  #viot(): readonly TableContent[] {
+    for (const bus of this.#facts.machine.buses()) {
+      if (!(bus instanceof PciBus) || bus.iommu === undefined) continue;
+      const last = bus.functions.map(({ subordinateBusNumber }) => subordinateBusNumber);
+      return [viot({ iommu: bus.iommu.function.devfn, lastBus: Math.max(0, ...last) })];
+    }
+    return [];
   }
 
   #fadt(): FadtFacts {

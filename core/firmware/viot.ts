@@ -1,0 +1,32 @@
+/** Virtual I/O Translation Table (ACPI 6.4, section 5.2.33): which functions are behind a virtio-iommu that is one itself. */
+import type { TableContent } from './acpi-blob.ts';
+import { concat, littleEndian } from './aml.ts';
+
+const NODE = { PCI_RANGE: 1, VIRTIO_PCI_IOMMU: 3 } as const;
+const HEADER_SIZE = 48;
+const RANGE_SIZE = 24;
+const IOMMU_SIZE = 16;
+
+export interface ViotFacts {
+  /** Bus number * 256 + devfn of the virtio-iommu. */
+  readonly iommu: number;
+  /** The last bus below the root that it translates for. */
+  readonly lastBus: number;
+}
+
+export function viot({ iommu, lastBus }: ViotFacts): TableContent {
+  const u8 = (value: number): Uint8Array => littleEndian(value, 1);
+  const u16 = (value: number): Uint8Array => littleEndian(value, 2);
+  const u32 = (value: number): Uint8Array => littleEndian(value, 4);
+  const body = concat(
+    u16(2),
+    u16(HEADER_SIZE),
+    u32(0),
+    u32(0),
+    concat(u8(NODE.VIRTIO_PCI_IOMMU), u8(0), u16(IOMMU_SIZE), u16(0), u16(iommu), u32(0), u32(0)),
+    // Endpoints, segments, functions from and to; the node that they go through.
+    concat(u8(NODE.PCI_RANGE), u8(0), u16(RANGE_SIZE), u32(0), u16(0), u16(0), u16(0), u16(lastBus * 256 + 0xff)),
+    concat(u16(HEADER_SIZE), u16(0), u32(0)),
+  );
+  return { signature: 'VIOT', revision: 0, body };
+}
