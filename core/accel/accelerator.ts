@@ -20,6 +20,8 @@ export interface AcceleratorCaps {
   readonly dirtyLog: boolean;
   /** Whether its CPUs enter system management mode on an SMI; firmware leaves SMM alone where the chipset says they do not. */
   readonly smm?: boolean;
+  /** Whether a debugger may have as many hardware breakpoints and watchpoints as it likes; four where not. */
+  readonly unlimitedBreakpoints?: boolean;
   /** Whether virtual time can count instructions. */
   readonly icount?: boolean;
 }
@@ -109,7 +111,7 @@ export interface DebugOptions {
   readonly singleStep: boolean;
   /** `int3` in guest memory is the debugger's. One that is not is given back with `reflect`. */
   readonly softwareBreakpoints: boolean;
-  /** At most four; `length` is 1, 2, 4 or 8 bytes, 1 for `execute` (Intel SDM volume 3, section 17.2.4). */
+  /** At most four unless {@link AcceleratorCaps.unlimitedBreakpoints}; `length` is 1, 2, 4 or 8 bytes, 1 for `execute` (Intel SDM volume 3, section 17.2.4). */
   readonly hardware: readonly { kind: 'execute' | 'write' | 'access'; address: bigint; length: number }[];
   /** Delivers to the guest the trap that it last stopped for, which was its own. */
   readonly reflect?: 'software-breakpoint' | 'hardware';

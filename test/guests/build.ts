@@ -7,6 +7,7 @@ import { run } from '../../core/firmware/guest-cache/process.ts';
 /** What the compiler is told in common: bare metal, one static image, no floating point, no libraries. */
 const COMMON = [
   '-O2',
+  '-g',
   '-Wall',
   '-Wextra',
   '-Werror',

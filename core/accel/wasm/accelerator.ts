@@ -17,6 +17,7 @@ export const wasm: Accelerator = {
     irqfd: false,
     coalescedIo: false,
     dirtyLog: false,
+    unlimitedBreakpoints: true,
     icount: true,
     pit: false,
   },

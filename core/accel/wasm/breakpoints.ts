@@ -7,6 +7,7 @@ const INT3 = 0xcc;
 const HLT = 0xf4;
 const BREAKPOINT_VECTOR = 3;
 const FLAG_VM = 1 << 17;
+const CR0_PG = 1 << 31;
 const GATE_32 = 8;
 const DESCRIPTOR_SIZE = 8;
 const SELECTOR_LDT = 4;
@@ -16,8 +17,10 @@ const DESCRIPTOR_G = 1 << 23;
 type Translate = (linear: number) => number | undefined;
 
 interface Patch {
+  readonly linear: number;
   readonly gpa: number;
   readonly original: number;
+  readonly opcode: number;
 }
 
 interface Gate {
@@ -27,8 +30,9 @@ interface Gate {
 }
 
 /**
- * Breakpoints at full speed. The module takes an `int3` to the guest's handler without telling anybody, so while the guest
- * runs, that handler begins with a HLT, which it does tell. The trap is then undone: what `int3` pushed is popped.
+ * Breakpoints at full speed. A HLT is what the module tells of, so one stands at a breakpoint: as long as all code is in ring 0,
+ * which it is before there is paging. Then it is an `int3`, which the module takes to the guest's handler without telling anybody,
+ * and that handler begins with a HLT. The trap is then undone: what `int3` pushed is popped.
  */
 export class Breakpoints {
   readonly #memory: CoreMemory;
@@ -36,6 +40,7 @@ export class Breakpoints {
   readonly #ram: GuestMemory;
   readonly #translate: Translate;
   #patches: Patch[] = [];
+  #addresses: readonly number[] = [];
   #gate: Gate | undefined;
 
   constructor(memory: CoreMemory, cpu: WasmCpu, ram: GuestMemory, translate: Translate) {
@@ -45,39 +50,47 @@ export class Breakpoints {
     this.#translate = translate;
   }
 
-  get armed(): boolean {
-    return this.#patches.length > 0;
-  }
-
-  /** Sets `int3` at these linear addresses, as far as there is RAM there now, and waits for it at its handler. */
+  /** Sets traps at these linear addresses, as far as there is RAM there now, and waits for them. */
   arm(addresses: readonly number[]): void {
     this.disarm();
-    for (const address of addresses) this.#patch(address, INT3);
+    this.#addresses = addresses;
     this.#gate = this.#findGate();
+    for (const address of addresses) this.#patch(address, this.#gate !== undefined && this.#paging ? INT3 : HLT);
+    // Debuggers write `int3` of their own, too.
     if (this.#gate !== undefined) this.#patch(this.#gate.handler, HLT);
   }
 
-  /** Puts guest memory back as it was. */
+  /** Puts guest memory back as it was; what the guest has overwritten meanwhile stays. */
   disarm(): void {
-    for (const { gpa, original } of this.#patches.reverse()) this.#store(gpa, original);
+    for (const { gpa, original, opcode } of this.#patches.reverse())
+      if (this.#ram.byteAt(gpa) === opcode) this.#store(gpa, original);
     this.#patches = [];
     this.#gate = undefined;
   }
 
-  /** Whether the guest has another handler by now than the one that is patched. */
+  /** Whether the guest has another handler by now. */
   get moved(): boolean {
     return this.#findGate()?.handler !== this.#gate?.handler;
   }
 
-  /** Whether the CPU is in the handler's first instruction. */
-  get hit(): boolean {
-    const ip = this.#memory.word(abi.INSTRUCTION_POINTER) >>> 0;
-    return this.#gate !== undefined && ip === (this.#gate.handler + 1) >>> 0;
+  /** Whether there is other code by now, or none, where the traps were set. */
+  get overwritten(): boolean {
+    return this.#addresses.some(linear => !this.#holds(linear));
   }
 
-  /** Undoes the trap. Returns the linear address of the `int3`, or undefined where it came from virtual-8086 mode. */
+  /** Whether the CPU has halted because of a trap. */
+  get hit(): boolean {
+    return this.#patches.some(({ linear, opcode }) => opcode === HLT && linear === this.#haltedAt);
+  }
+
+  /**
+   * Undoes the trap. Returns the linear address of the `int3`; or undefined where none led to the handler, which many vectors may
+   * share, or one of virtual-8086 mode: the CPU is then at the handler's first instruction.
+   */
   unwind(): number | undefined {
     const memory = this.#memory;
+    const halted = this.#haltedAt;
+    if (halted !== this.#gate?.handler) return this.#goBack(halted);
     const width = this.#gate?.wide === true ? 4 : 2;
     const stack32 = memory.byte(abi.STACK_32) !== 0;
     const stackBase = memory.word(abi.SEGMENT_BASE + 4 * abi.SS);
@@ -91,8 +104,12 @@ export class Breakpoints {
     const selector = pop() & 0xffff;
     const popped = pop();
     const flags = width === 4 ? popped : (memory.word(abi.FLAGS) & ~0xffff) | popped;
-    if ((flags & FLAG_VM) !== 0) return undefined;
     const protectedMode = memory.byte(abi.PROTECTED_MODE) !== 0;
+    const codeBase = protectedMode ? (this.#descriptor(selector)?.base ?? 0) : selector << 4;
+    if ((flags & FLAG_VM) !== 0 || this.#byteAt((codeBase + ip - 1) >>> 0) !== INT3) {
+      this.#goBack(halted);
+      return this.#addresses.includes(halted) ? halted : undefined;
+    }
     const outer = protectedMode && (selector & 3) > memory.byte(abi.CPL);
     if (outer) {
       const outerStack = pop();
@@ -105,12 +122,40 @@ export class Breakpoints {
     this.#loadSegment(abi.CS, selector);
     memory.setWord(abi.FLAGS, flags);
     memory.setWord(abi.FLAGS_CHANGED, 0);
+    return this.#goBack((memory.word(abi.SEGMENT_BASE + 4 * abi.CS) + ip - 1) >>> 0);
+  }
+
+  /** The CPU runs again, from the linear address `address`. */
+  #goBack(address: number): number {
+    const memory = this.#memory;
     memory.setByte(abi.HALTED, 0);
-    const address = (memory.word(abi.SEGMENT_BASE + 4 * abi.CS) + ip - 1) >>> 0;
     memory.setWord(abi.INSTRUCTION_POINTER, address);
     memory.setWord(abi.PREVIOUS_IP, address);
     this.#cpu.forgetTranslations();
     return address;
+  }
+
+  /** Linear address of the HLT that the CPU has just executed. */
+  get #haltedAt(): number {
+    return (this.#memory.word(abi.INSTRUCTION_POINTER) - 1) >>> 0;
+  }
+
+  get #paging(): boolean {
+    return (this.#memory.word(abi.CR) & CR0_PG) !== 0;
+  }
+
+  #byteAt(linear: number): number | undefined {
+    const gpa = this.#translate(linear);
+    return gpa === undefined ? undefined : this.#ram.byteAt(gpa);
+  }
+
+  /** Whether the trap for `linear` is where it has to be, if it can be anywhere. */
+  #holds(linear: number): boolean {
+    const gpa = this.#translate(linear);
+    const patch = this.#patches.find(other => other.linear === linear);
+    if (gpa === undefined || gpa >= this.#ram.size) return patch === undefined;
+    const byte = this.#ram.byteAt(gpa);
+    return patch?.gpa === gpa && (byte === INT3 || byte === HLT);
   }
 
   /** The handler of vector 3 (Intel SDM volume 3, sections 6.11 and 20.1.4). */
@@ -121,6 +166,7 @@ export class Breakpoints {
       const vector = this.#word((table + 4 * BREAKPOINT_VECTOR) >>> 0);
       return vector === undefined ? undefined : { handler: ((vector >>> 16) << 4) + (vector & 0xffff), wide: false };
     }
+    if (memory.half(abi.IDTR_LIMIT) < DESCRIPTOR_SIZE * (BREAKPOINT_VECTOR + 1) - 1) return undefined;
     const low = this.#word((table + DESCRIPTOR_SIZE * BREAKPOINT_VECTOR) >>> 0);
     const high = this.#word((table + DESCRIPTOR_SIZE * BREAKPOINT_VECTOR + 4) >>> 0);
     if (low === undefined || high === undefined || (high & 0x8000) === 0) return undefined;
@@ -173,7 +219,7 @@ export class Breakpoints {
     const gpa = this.#translate(linear);
     if (gpa === undefined || gpa >= this.#ram.size) return;
     const original = this.#ram.byteAt(gpa) ?? 0;
-    this.#patches.push({ gpa, original });
+    this.#patches.push({ linear, gpa, original, opcode });
     this.#store(gpa, opcode);
   }
 

@@ -12,6 +12,8 @@ export class BusPort implements BusImports {
   /** Takes memory accesses instead of the bus, while set. */
   memory: Pick<GuestBus, 'memoryRead' | 'memoryWrite'>;
   readonly #failed: (error: unknown) => void;
+  /** Called after each access to a port, while set. */
+  portAccessed: (() => void) | undefined;
   /** Whether a byte that is read is the first of a word. */
   isWord: () => boolean = () => false;
   /** The second byte of the word whose first was just read, and where it is. */
@@ -96,7 +98,9 @@ export class BusPort implements BusImports {
 
   #portRead(port: number, size: number): number {
     try {
-      return this.#bus.portRead(port & 0xffff, size);
+      const value = this.#bus.portRead(port & 0xffff, size);
+      this.portAccessed?.();
+      return value;
     } catch (error) {
       this.#failed(error);
       return -1;
@@ -106,6 +110,7 @@ export class BusPort implements BusImports {
   #portWrite(port: number, size: number, value: number): void {
     try {
       this.#bus.portWrite(port & 0xffff, size, value);
+      this.portAccessed?.();
     } catch (error) {
       this.#failed(error);
     }

@@ -39,6 +39,9 @@ export class GuestDebug {
   readonly #stepper: Stepper;
   readonly #breakpoints: Breakpoints;
   #trapped = false;
+  #armed = false;
+  /** The guest runs at full speed until it meets a breakpoint. */
+  #toBreakpoint = false;
   /** The instruction at which the guest was resumed: its breakpoint has been seen. */
   #resumedAt: number | undefined;
 
@@ -51,15 +54,25 @@ export class GuestDebug {
     this.#resumedAt = this.#ip;
   }
 
-  /** Called at each of the module's checks. True where the guest has run into a breakpoint. */
+  /** Called at each of the module's checks. True where the run is to end: at a breakpoint, or to set breakpoints anew. */
   check(): boolean {
-    if (this.#breakpoints.hit) this.#trapped = true;
-    return this.#trapped;
+    if (this.#host.cpu.halted && this.#breakpoints.hit) this.#trapped = true;
+    return this.#trapped || this.#stale;
+  }
+
+  /** The guest may have got other code. */
+  codeMayChange(): void {
+    if (this.#stale) this.#host.endRun();
+  }
+
+  get #stale(): boolean {
+    return this.#toBreakpoint && this.#breakpoints.overwritten;
   }
 
   /** Takes everything of the debugger's out of guest memory: somebody may look. */
   withdraw(): void {
     this.#breakpoints.disarm();
+    this.#armed = false;
   }
 
   /** One slice. Returns what the guest ran into, if anything. */
@@ -80,21 +93,24 @@ export class GuestDebug {
   #runToBreakpoint(): DebugEvent | undefined {
     const addresses = this.#executeAddresses();
     if (this.#resumedAt !== undefined && addresses.includes(this.#ip)) {
-      this.#breakpoints.disarm();
+      this.withdraw();
       this.#step([]);
     }
     this.#resumedAt = undefined;
-    if (!this.#breakpoints.armed || this.#breakpoints.moved) this.#breakpoints.arm(addresses);
+    if (!this.#armed || this.#breakpoints.moved || this.#breakpoints.overwritten) this.#breakpoints.arm(addresses);
+    this.#armed = true;
     this.#trapped = false;
     this.#host.letInterruptsIn();
+    this.#toBreakpoint = true;
     this.#host.run();
+    this.#toBreakpoint = false;
     return this.#trapped ? this.#taken(addresses) : undefined;
   }
 
   #taken(addresses: readonly number[]): DebugEvent | undefined {
     this.#trapped = false;
     const address = this.#breakpoints.unwind();
-    this.#breakpoints.disarm();
+    this.withdraw();
     if (address !== undefined) {
       if (addresses.includes(address)) return this.#event(this.#hardware(address));
       if (this.#options.softwareBreakpoints) return this.#event({ kind: 'software-breakpoint' });
@@ -119,7 +135,7 @@ export class GuestDebug {
       this.#resumedAt = undefined;
       const touched = this.#step(watches);
       if (touched >= 0) return this.#event({ kind: 'hardware', index: this.#watchIndices()[touched] ?? 0 });
-      this.#host.letInterruptsIn();
+      if (!this.#stepper.shadow) this.#host.letInterruptsIn();
     } while (!this.#host.cpu.halted && performance.now() < until);
     return undefined;
   }

@@ -27,6 +27,10 @@ const JUMP_IMMEDIATE = 4;
 const JUMP_32 = 5 + 0xe9e9_e9e9;
 const JUMP_16 = 3 + 0xe9e9;
 
+const STI = 0xfb;
+const FLAG_IF = 1 << 9;
+const FLAG_VM = 1 << 17;
+const IOPL_SHIFT = 12;
 const MOV_FROM_CR = 0x0f20;
 const MOV_TO_CR = 0x0f22;
 const JUMPS_TO_SELF = /^(?:7.|e[0-3b])$/;
@@ -66,6 +70,8 @@ export class Stepper implements Pick<GuestBus, 'memoryRead' | 'memoryWrite'> {
   #paging = false;
   #watches: readonly Watch[] = [];
   #touched = -1;
+  /** Whether no interrupt may come before the next instruction (Intel SDM volume 3, section 6.8.3). */
+  shadow = false;
 
   /** @param onStop makes the module's next check come at once, and end the slice */
   constructor(
@@ -98,7 +104,8 @@ export class Stepper implements Pick<GuestBus, 'memoryRead' | 'memoryWrite'> {
     this.#instruction = measure(code, bits32);
     this.#watches = watches;
     this.#touched = -1;
-    if (this.#moveControlRegister(code)) return -1;
+    this.shadow = this.#setInterruptFlag();
+    if (this.shadow || this.#moveControlRegister(code)) return -1;
     this.#prepare(code, translate);
     const selfJump = this.#divertSelfJump(code);
     const saved = { cr0: memory.word(abi.CR), cr3: memory.word(abi.CR + 12), cr4: memory.word(abi.CR + 16) };
@@ -316,11 +323,32 @@ export class Stepper implements Pick<GuestBus, 'memoryRead' | 'memoryWrite'> {
     }
   }
 
+  /**
+   * Opens the CPU for interrupts, as STI does, whose shadow is the module's own: it executes the next instruction with it.
+   * False where the instruction is another one, or changes nothing, or faults.
+   */
+  #setInterruptFlag(): boolean {
+    const memory = this.#memory;
+    const flags = memory.word(abi.FLAGS);
+    const allowed = memory.byte(abi.PROTECTED_MODE) === 0 || memory.byte(abi.CPL) <= ((flags >>> IOPL_SHIFT) & 3);
+    if (this.#instruction.opcode !== STI || (flags & (FLAG_IF | FLAG_VM)) !== 0 || !allowed) return false;
+    memory.setWord(abi.FLAGS, flags | FLAG_IF);
+    this.#goOn();
+    return true;
+  }
+
+  #goOn(): void {
+    const next = this.#start + this.#instruction.length;
+    this.#memory.setWord(abi.INSTRUCTION_POINTER, next);
+    this.#memory.setWord(abi.PREVIOUS_IP, next);
+    this.#cpu.forgetTranslations();
+  }
+
   // --- instructions that would see through it
 
   /** MOV to and from control registers (Intel SDM volume 2, MOV-Move to/from Control Registers). */
   #moveControlRegister(code: Uint8Array): boolean {
-    const { opcode, opcodeAt, length } = this.#instruction;
+    const { opcode, opcodeAt } = this.#instruction;
     const memory = this.#memory;
     if ((opcode !== MOV_FROM_CR && opcode !== MOV_TO_CR) || memory.byte(abi.CPL) !== 0) return false;
     const modRm = code[opcodeAt + 1] ?? 0;
@@ -328,9 +356,7 @@ export class Stepper implements Pick<GuestBus, 'memoryRead' | 'memoryWrite'> {
     const number = (modRm >> 3) & 7;
     if (opcode === MOV_FROM_CR) memory.setWord(register, memory.word(abi.CR + 4 * number));
     else this.#cpu.setControlRegister(number, memory.word(register));
-    memory.setWord(abi.INSTRUCTION_POINTER, this.#start + length);
-    memory.setWord(abi.PREVIOUS_IP, this.#start + length);
-    this.#cpu.forgetTranslations();
+    this.#goOn();
     return true;
   }
 }

@@ -104,7 +104,9 @@ export class WasmVm implements Vm {
   }
 
   dmaWritten(gpa: number, length: number): void {
-    if (!this.#disposed) this.#ram.dirty(gpa, length);
+    if (this.#disposed) return;
+    this.#ram.dirty(gpa, length);
+    this.#debug?.codeMayChange();
   }
 
   // --- interrupts
@@ -366,6 +368,7 @@ export class WasmVm implements Vm {
     this.#debug?.withdraw();
     this.#debug = undefined;
     this.#debugOptions = options;
+    this.#bus.portAccessed = options === undefined ? undefined : () => this.#debug?.codeMayChange();
   }
 
   #endSlice(): void {
@@ -419,7 +422,7 @@ export class WasmVm implements Vm {
     const executing = this.#executing;
     this.#executing = false;
     this.#checkPending = false;
-    if (this.#stepping || (memory.byte(abi.HALTED) !== 0 && this.#debug?.check() === true)) {
+    if (this.#stepping || this.#debug?.check() === true) {
       this.#suspend();
       this.#executing = executing;
       return 0;

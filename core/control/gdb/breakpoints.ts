@@ -18,10 +18,14 @@ type Hardware = DebugOptions['hardware'][number];
 export class Breakpoints {
   readonly #memory: AddressSpace;
   readonly #software = new Map<bigint, SoftwareBreakpoint>();
-  #hardware: Hardware[] = [];
+  #hardware: readonly Hardware[] = [];
 
-  constructor(memory: AddressSpace) {
+  readonly #unlimited: boolean;
+
+  /** @param unlimited whether the CPUs have as many hardware breakpoints as one likes, so that no code need be changed */
+  constructor(memory: AddressSpace, unlimited: boolean) {
     this.#memory = memory;
+    this.#unlimited = unlimited;
   }
 
   get software(): boolean {
@@ -34,6 +38,7 @@ export class Breakpoints {
 
   /** `Z0`; false where the address is not mapped or is in a ROM. */
   insertSoftware(cpu: CpuState, address: bigint): boolean {
+    if (this.#unlimited) return this.insertHardware('execute', address, 1);
     const known = this.#software.get(address);
     if (known !== undefined) {
       known.uses++;
@@ -50,6 +55,7 @@ export class Breakpoints {
 
   /** `z0`. */
   removeSoftware(address: bigint): boolean {
+    if (this.#unlimited) return this.removeHardware('execute', address);
     const known = this.#software.get(address);
     if (known === undefined) return false;
     if (--known.uses > 0) return true;
@@ -61,15 +67,16 @@ export class Breakpoints {
 
   /** `Z1` to `Z4`; false where all four debug registers are taken or the length does not fit. */
   insertHardware(kind: Hardware['kind'], address: bigint, length: number): boolean {
-    if (this.#hardware.length >= MAX_HARDWARE || ![1, 2, 4, 8].includes(length)) return false;
-    this.#hardware.push({ kind, address, length: kind === 'execute' ? 1 : length });
+    const full = !this.#unlimited && this.#hardware.length >= MAX_HARDWARE;
+    if (full || ![1, 2, 4, 8].includes(length)) return false;
+    this.#hardware = [...this.#hardware, { kind, address, length: kind === 'execute' ? 1 : length }];
     return true;
   }
 
   removeHardware(kind: Hardware['kind'], address: bigint): boolean {
-    const before = this.#hardware.length;
-    this.#hardware = this.#hardware.filter(entry => entry.kind !== kind || entry.address !== address);
-    return this.#hardware.length < before;
+    const index = this.#hardware.findIndex(entry => entry.kind === kind && entry.address === address);
+    if (index >= 0) this.#hardware = this.#hardware.toSpliced(index, 1);
+    return index >= 0;
   }
 
   /** What the debugger reads shows the original bytes, not its `int3`. */

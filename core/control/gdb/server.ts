@@ -39,7 +39,10 @@ export class GdbServer {
     this.#program = program;
     this.#machine = program.machine;
     this.#chr = chr;
-    this.#breakpoints = new Breakpoints(this.#machine.memory);
+    this.#breakpoints = new Breakpoints(
+      this.#machine.memory,
+      this.#machine.accelerator.caps.unlimitedBreakpoints ?? false,
+    );
     this.#reader = new PacketReader(
       {
         packet: body => this.#enqueue(body),

@@ -231,3 +231,59 @@ t.test('single steps, breakpoints and watchpoints with paging', async t => {
   t.equal(guest.ram.view.getUint32(0x8000 - 12, true), 0x111f, 'a trap of its own goes to the guest');
   guest.vm.dispose();
 });
+
+t.test('breakpoints need no interrupt table, and wait for code that is yet to come', async t => {
+  // The vector of int3 is at what many others share: an int 20h must not look like a breakpoint.
+  const guest = debugLab(
+    bytes(`
+      31 c0 8e d8                   // 1000 xor ax, ax; mov ds, ax
+      c7 06 0c00 0011               // 1004 mov word [0ch], 1100h    int3's handler
+      c7 06 8000 0011               // 100a mov word [80h], 1100h    int 20h's, which is the same
+      cd 20                         // 1010 int 20h
+      40                            // 1012 inc ax
+      c6 06 0020 43                 // 1013 mov byte [2000h], 43h    inc bx
+      c6 06 0120 f4                 // 1018 mov byte [2001h], 0f4h   hlt
+      e6 80                         // 101d out 80h, al
+      e9 de0f                       // 101f jmp 2000h
+    `),
+  );
+  guest.ram.bytes[0x1100] = 0xcf;
+  const at = (...addresses: bigint[]): DebugOptions => ({
+    singleStep: false,
+    softwareBreakpoints: false,
+    hardware: addresses.map(address => ({ kind: 'execute', address, length: 1 })),
+  });
+  t.match(await guest.go(at(0x1012n, 0x2000n)), { address: 0x1012, trap: { kind: 'hardware', index: 0 } });
+  t.match(await guest.go(), { address: 0x2000, trap: { kind: 'hardware', index: 1 } }, 'the code came later');
+  t.equal(guest.ram.bytes[0x2000], 0x43);
+  t.match(guest.vm.vcpus[0]?.readState(), { gpr: { 3: 0n } }, 'and has not run yet');
+  guest.vm.dispose();
+});
+
+t.test('sti is one step, and lets no interrupt in before the next', async t => {
+  const guest = debugLab(bytes('fa fb f4 90'));
+  const path = await trace(guest, 4);
+  t.same(path, [0x1000, 0x1001, 0x1002, 0x1003]);
+  guest.vm.dispose();
+});
+
+t.test('a watchpoint is watched for as long as it takes', async t => {
+  // Each step takes the module's counter of instructions a whole check further, so that it overflows on the way.
+  const guest = debugLab(
+    bytes(`
+      66 b9 00560000                // mov ecx, 22016
+      66 49                         // dec ecx
+      75 fc                         // jnz
+      c7 06 0050 3412               // mov word [5000h], 1234h
+      f4
+    `),
+  );
+  const watch: DebugOptions = {
+    singleStep: false,
+    softwareBreakpoints: false,
+    hardware: [{ kind: 'write', address: 0x5000n, length: 2 }],
+  };
+  t.match(await guest.go(watch), { reason: 'debug', trap: { kind: 'hardware', index: 0 } });
+  t.equal(guest.ram.view.getUint16(0x5000, true), 0x1234);
+  guest.vm.dispose();
+});
