@@ -35,6 +35,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['pci-bridge pcie-pci-bridge i82801b11-bridge pcie-root-port ioh3420', () => import('./pci-bridges.ts')],
   ['ib700', () => import('./ib700.ts')],
   ['lsi53c895a lsi lsi53c810', () => import('./lsi53c895a/lsi53c895a.ts')],
+  ['megasas megasas-gen2', () => import('./megasas/megasas.ts')],
   ['am53c974', () => import('./esp/am53c974.ts')],
   ['dc390', () => import('./esp/dc390.ts')],
   ['ioapic', () => import('./ioapic.ts')],

@@ -80,7 +80,13 @@ export const OP = {
 } as const;
 
 /** Status codes (SAM-4, section 5.3). */
-export const STATUS = { GOOD: 0x00, CHECK_CONDITION: 0x02, RESERVATION_CONFLICT: 0x18, TASK_SET_FULL: 0x28 } as const;
+export const STATUS = {
+  GOOD: 0x00,
+  CHECK_CONDITION: 0x02,
+  BUSY: 0x08,
+  RESERVATION_CONFLICT: 0x18,
+  TASK_SET_FULL: 0x28,
+} as const;
 
 export const CDB_BYTES = 16;
 /** The largest transfer that a command may ask for. */

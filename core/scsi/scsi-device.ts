@@ -198,6 +198,12 @@ export abstract class ScsiDevice<S extends PropSet = PropSet> extends Device<S> 
     if (attentionPrecedence(sense) < attentionPrecedence(this.attention)) this.#saved.attention = sense;
   }
 
+  /** Nobody is to hear of the unit attention that is pending. */
+  forgetAttention(): void {
+    this.#saved.attention = SENSE.NONE;
+    this.attentionReported();
+  }
+
   /** Something has changed by itself. */
   reportChange(sense: Sense): void {
     this.setAttention(sense);

@@ -66,25 +66,37 @@ export class ScatterList {
     if (this.#bounce.length > KEEP_LIMIT) this.#bounce = NOTHING;
   }
 
-  /** Copies `length` bytes of `source` from `at` on to the memory. Returns how many found a place. */
-  copyTo(source: Uint8Array, at = 0, length: number = this.#length): number {
+  /** Copies `length` bytes of `source` from `at` on to the memory, from its byte `from` on. Returns how many found a place. */
+  copyTo(source: Uint8Array, at = 0, length: number = this.#length, from = 0): number {
     let done = 0;
     for (let index = 0; index < this.#count && done < length; index++) {
-      const size = Math.min(this.#lengths[index] ?? 0, length - done);
-      this.#dma.write(this.#addresses[index] ?? 0, source, at + done, size);
+      const stretch = this.#lengths[index] ?? 0;
+      if (from >= stretch) {
+        from -= stretch;
+        continue;
+      }
+      const size = Math.min(stretch - from, length - done);
+      this.#dma.write((this.#addresses[index] ?? 0) + from, source, at + done, size);
       done += size;
+      from = 0;
     }
     return done;
   }
 
-  /** Copies memory to `target`; what cannot be read is 0. */
-  copyFrom(target: Uint8Array, at = 0, length: number = this.#length): number {
+  /** Copies memory, from its byte `from` on, to `target`; what cannot be read is 0. */
+  copyFrom(target: Uint8Array, at = 0, length: number = this.#length, from = 0): number {
     let done = 0;
     for (let index = 0; index < this.#count && done < length; index++) {
-      const size = Math.min(this.#lengths[index] ?? 0, length - done);
-      if (!this.#dma.read(this.#addresses[index] ?? 0, target, at + done, size))
+      const stretch = this.#lengths[index] ?? 0;
+      if (from >= stretch) {
+        from -= stretch;
+        continue;
+      }
+      const size = Math.min(stretch - from, length - done);
+      if (!this.#dma.read((this.#addresses[index] ?? 0) + from, target, at + done, size))
         target.fill(0, at + done, at + done + size);
       done += size;
+      from = 0;
     }
     return done;
   }

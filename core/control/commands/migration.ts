@@ -14,7 +14,7 @@ export function migrationCommands(program: Program): Handlers<QmpSession> {
     },
     'query-migrate-parameters': async () => (await program.migration()).settings.parameters,
     'migrate-set-parameters': async given => (await program.migration()).settings.setParameters(given),
-    'query-migrate': async () => (await program.migration()).info,
+    'query-migrate': async () => (await program.migration()).settledInfo(),
     migrate: async ({ uri, blk = false, inc = false, resume = false }) => {
       if (resume) throw new QmpError('Cannot resume if there is no paused migration');
       if (blk || inc) throw new QmpError('QEMU compiled without old-style (blk/-b, inc/-i) block migration');

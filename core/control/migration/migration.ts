@@ -26,6 +26,7 @@ const UNPLUG_PATIENCE_MS = 30_000;
 export class Migration {
   readonly settings = new MigrationSettings();
   readonly #program: Program;
+  readonly #changes: (() => void)[] = [];
   #status: Status = 'none';
   #error: string | undefined;
   #startedAt = 0;
@@ -272,8 +273,15 @@ export class Migration {
     await handOver((await this.#program.blocks()).graph);
   }
 
+  /** {@link info}, but not of the middle of the switch-over: QEMU's monitor answers nobody then. */
+  async settledInfo(): Promise<Migration['info']> {
+    while (this.#status === 'device') await new Promise<void>(resolve => this.#changes.push(resolve));
+    return this.info;
+  }
+
   #set(status: Status): void {
     this.#status = status;
+    for (const changed of this.#changes.splice(0)) changed();
     if (this.settings.has('events')) this.#program.emit('MIGRATION', { status });
   }
 }
