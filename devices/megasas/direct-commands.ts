@@ -165,7 +165,7 @@ export class DirectCommands {
   #physicalDrive(frame: Frame, list: ScatterList): number {
     const host = this.#host;
     const id = frame.view.getUint16(DIRECT.MAILBOX, true);
-    const drive = host.drive(id >>> 8, id & 0xff);
+    const drive = host.drive(id & 0xff, id >>> 8);
     if (drive === undefined) return STATUS.DEVICE_NOT_FOUND;
     ask(drive, inquiry(undefined, INQUIRY_BYTES), INQUIRY_BYTES, standard => {
       ask(drive, inquiry(IDENTIFICATION_PAGE, IDENTIFICATION_BYTES), IDENTIFICATION_BYTES, identification => {

@@ -68,8 +68,11 @@ function put64(view: DataView, at: number, value: number): void {
   view.setUint32(at + 4, value / 2 ** 32, true);
 }
 
-/** Physical drives are named by target and logical unit. */
-export const driveId = ({ target, lun }: ScsiDiskBase): number => ((target & 0xff) << 8) | (lun & 0xff);
+/**
+ * Physical drives are named by logical unit and target. Hosts take the number for the target: Linux has a table of 256 of
+ * them, and does not look whether one is beyond it. (QEMU 7.2's has the halves the other way round, and so only target 0 works.)
+ */
+export const driveId = ({ target, lun }: ScsiDiskBase): number => ((lun & 0xff) << 8) | (target & 0xff);
 
 /** As on a port of real hardware: a SATA drive's address is made up by the expander. */
 function putSasAddress(view: DataView, at: number, id: number): void {

@@ -264,11 +264,11 @@ t.test('direct commands tell of the adapter and its drives', async t => {
   t.same([text(1344, 80), text(1424, 32)], ['LSI MegaRAID SAS 8708EM2', 'QEMU123456']);
   t.same([view.getUint16(DATA + 1472, true), view.getUint16(DATA + 1478, true)], [1, 1]);
   t.equal(await ask(0x0201_0000, 0x1000), 0);
-  t.same([view.getUint32(DATA, true), view.getUint32(DATA + 4, true), view.getUint16(DATA + 8, true)], [32, 1, 0x200]);
-  t.equal(await ask(0x0202_0000, 512, 0x200), 0);
+  t.same([view.getUint32(DATA, true), view.getUint32(DATA + 4, true), view.getUint16(DATA + 8, true)], [32, 1, TARGET]);
+  t.equal(await ask(0x0202_0000, 512, TARGET), 0);
   t.equal(text(4 + 16, 13), 'QEMU HARDDISK');
   t.same([view.getUint32(DATA + 232, true), view.getUint16(DATA + 184, true)], [BLOCKS, 0x18]);
-  t.equal(await ask(0x0202_0000, 512, 0x300), 0x0c);
+  t.equal(await ask(0x0202_0000, 512, TARGET + 1), 0x0c);
   t.equal(await ask(0x0301_0000, 1032), 0);
   t.same([view.getUint32(DATA, true), view.getUint8(DATA + 8), view.getUint32(DATA + 16, true)], [1, TARGET, BLOCKS]);
   t.equal(await ask(0x0301_0100, 75), 0);
