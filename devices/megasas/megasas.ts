@@ -12,6 +12,7 @@ import { asRecord, field, loadValues, type SavedValue, saveValues } from '../../
 import { ScatterList } from '../ide/scatter-list.ts';
 import { ScsiDiskBase } from '../scsi/scsi-disk.ts';
 import { DirectCommands, type DirectHost } from './direct-commands.ts';
+import { describeLink, EXPRESS_AT } from './express-link.ts';
 import { Frame } from './frame.ts';
 import {
   ABORT,
@@ -34,13 +35,12 @@ import {
   MSIX_SUPPORTED,
   PASS,
   PENDING,
-  QUEUES,
-  QUEUES_CONTEXT64,
   REG,
   STATE,
   STATE_SHIFT,
   STATUS,
 } from './registers.ts';
+import { queueFields, ReplyQueue } from './reply-queue.ts';
 import { defaultProperties, eventDetail, SIZE } from './reports.ts';
 import { DriveTask } from './tasks.ts';
 
@@ -50,20 +50,6 @@ const QUEUE_SIZE = 0x4_0000;
 const QUEUE_BAR = 3;
 const MSI_AT = 0x50;
 const MSIX = { VECTORS: 15, TABLE: 0x2000, PENDING: 0x3800, AT: 0x68 } as const;
-const EXPRESS_AT = 0xa0;
-/** Registers of the capability (PCI Express 3.0, section 7.8), and what they say. */
-const EXPRESS = {
-  DEVCAP: EXPRESS_AT + 0x04,
-  ROLE_BASED_ERRORS: 0x8000,
-  LNKCAP: EXPRESS_AT + 0x0c,
-  GEN1_X1_L0S: 0x411,
-  LNKSTA: EXPRESS_AT + 0x12,
-  GEN1_X1: 0x11,
-  DEVCAP2: EXPRESS_AT + 0x24,
-  TLP_PREFIXES: 0x30_0000,
-  DEVCTL2: EXPRESS_AT + 0x28,
-  TLP_PREFIX_BLOCKING: 0x8000,
-} as const;
 
 /** Frames under way, and elements of their lists, that the firmware can take; below the larger number, the smaller. */
 const MOST_FRAMES = 2048;
@@ -103,14 +89,6 @@ const registerFields = {
   key: field.u8(),
 } as const;
 
-const queueFields = {
-  reply: field.number(),
-  producer: field.number(),
-  consumer: field.number(),
-  head: field.u16(),
-  context64: field.bool(),
-} as const;
-
 const eventFields = {
   newest: field.u32(),
   shutdown: field.u32(),
@@ -142,7 +120,6 @@ abstract class Megasas extends PciDevice<typeof properties> implements ScsiHostA
   readonly taggedQueuing = true;
   readonly scsiBus: ScsiBus;
   readonly #s = this.state(1, registerFields, { name: 'registers' });
-  readonly #queue = this.state(1, queueFields, { name: 'queues' });
   readonly events = this.state(1, eventFields, { name: 'events' });
   readonly #settings = this.state(1, { bytes: field.bytes(SIZE.PROPERTIES) }, { name: 'settings', onReset: 'keep' });
   readonly maxCommands = Math.min(MOST_FRAMES, this.props.max_cmds);
@@ -150,9 +127,8 @@ abstract class Megasas extends PciDevice<typeof properties> implements ScsiHostA
   readonly jbod = this.props.use_jbod;
   readonly serial = this.props.hba_serial ?? DEFAULT_SERIAL;
   readonly #direct = new DirectCommands(this);
+  readonly #queue = new ReplyQueue(this.dma, this.state(1, queueFields, { name: 'queues' }), this.maxCommands);
   readonly #frames = new Set<Frame>();
-  readonly #queues = new Uint8Array(QUEUES.SIZE);
-  readonly #queuesView = new DataView(this.#queues.buffer);
 
   constructor(context: DeviceContext<typeof properties>) {
     super(context);
@@ -181,21 +157,14 @@ abstract class Megasas extends PciDevice<typeof properties> implements ScsiHostA
       memory.add(msix.table, table, 1);
       memory.add(msix.pending, pba, 1);
     }
-    if (this.generation.express) this.#describeLink();
+    if (this.generation.express) {
+      // It has the capability on a conventional bus too.
+      if (!this.pciBus.express) this.addExpressCapability(0, EXPRESS_AT);
+      describeLink(this.config);
+    }
     this.bar(portsBar, registers, { size: PORTS_SIZE, space: 'io' });
     this.bar(memoryBar, memory, { size: MEMORY_SIZE, wide: true });
     this.bar(QUEUE_BAR, { read: () => 0, write: () => {} }, { size: QUEUE_SIZE, wide: true });
-  }
-
-  /** It has the capability on a conventional bus too: 2.5 GT/s on one lane, as QEMU's. */
-  #describeLink(): void {
-    const { config } = this;
-    if (!this.pciBus.express) this.addExpressCapability(0, EXPRESS_AT);
-    config.set32(EXPRESS.DEVCAP, EXPRESS.ROLE_BASED_ERRORS);
-    config.set32(EXPRESS.LNKCAP, EXPRESS.GEN1_X1_L0S);
-    config.set16(EXPRESS.LNKSTA, EXPRESS.GEN1_X1);
-    config.set32(EXPRESS.DEVCAP2, EXPRESS.TLP_PREFIXES);
-    config.mask16(config.writable, EXPRESS.DEVCTL2, EXPRESS.TLP_PREFIX_BLOCKING);
   }
 
   protected override get msiDeclaration(): MsiDeclaration | undefined {
@@ -369,16 +338,8 @@ abstract class Megasas extends PciDevice<typeof properties> implements ScsiHostA
   }
 
   #reply(contextLow: number, contextHigh: number): void {
-    const queue = this.#queue;
-    const { dma } = this;
-    if (queue.reply !== 0) {
-      const at = queue.reply + queue.head * (queue.context64 ? 8 : 4);
-      dma.write32(at, contextLow);
-      if (queue.context64) dma.write32(at + 4, contextHigh);
-    }
+    this.#queue.post(contextLow, contextHigh, this.#interruptsEnabled);
     if (!this.#interruptsEnabled) return;
-    queue.head = (queue.head + 1) % this.maxCommands;
-    dma.write32(queue.producer, queue.head);
     if (this.messageSignalled) {
       this.notify(0);
       return;
@@ -388,25 +349,11 @@ abstract class Megasas extends PciDevice<typeof properties> implements ScsiHostA
   }
 
   #initialise(frame: Frame): number {
-    const queue = this.#queue;
-    const view = this.#queuesView;
-    if (queue.reply !== 0) return STATUS.OK;
-    if (!this.dma.read(frame.wide(INIT.QUEUES), this.#queues)) {
-      this.events.newest++;
-      return STATUS.MEMORY_NOT_AVAILABLE;
-    }
-    if ((view.getUint32(QUEUES.ENTRIES, true) & 0xffff) > this.maxCommands) {
-      this.events.newest++;
-      return STATUS.INVALID_PARAMETER;
-    }
-    const address = (at: number): number => view.getUint32(at + 4, true) * 2 ** 32 + view.getUint32(at, true);
-    queue.reply = address(QUEUES.REPLY);
-    queue.producer = address(QUEUES.PRODUCER);
-    queue.consumer = address(QUEUES.CONSUMER);
-    queue.head = this.dma.read32(queue.producer) % this.maxCommands;
-    queue.context64 = (view.getUint32(QUEUES.FLAGS, true) & QUEUES_CONTEXT64) !== 0;
-    this.#s.state = STATE.OPERATIONAL;
-    return STATUS.OK;
+    if (this.#queue.known) return STATUS.OK;
+    const status = this.#queue.initialise(frame.wide(INIT.QUEUES));
+    if (status === STATUS.OK) this.#s.state = STATE.OPERATIONAL;
+    else this.events.newest++;
+    return status;
   }
 
   // Commands for drives
@@ -501,7 +448,7 @@ abstract class Megasas extends PciDevice<typeof properties> implements ScsiHostA
       }
     }
     this.#frames.clear();
-    Object.assign(this.#queue, { reply: 0, producer: 0, consumer: 0, head: 0, context64: false });
+    this.#queue.reset();
     Object.assign(this.#s, { state: STATE.READY, mask: MASK_ALL, doorbell: 0, addressHigh: 0 });
     this.irq.lower();
     this.events.waiting = 0;
