@@ -42,7 +42,7 @@ import {
 } from './registers.ts';
 import { queueFields, ReplyQueue } from './reply-queue.ts';
 import { defaultProperties, eventDetail, SIZE } from './reports.ts';
-import { DriveTask } from './tasks.ts';
+import { DriveTask, taskFields } from './tasks.ts';
 
 const MEMORY_SIZE = 0x4000;
 const PORTS_SIZE = 0x100;
@@ -70,13 +70,6 @@ const common = {
 } as const;
 const properties = { ...common, max_cmds: prop.u32({ default: 1000 }) } as const;
 const propertiesGen2 = { ...common, max_cmds: prop.u32({ default: 1008 }) } as const;
-
-const taskFields = {
-  address: field.number(),
-  moved: field.u32(),
-  contextLow: field.u32(),
-  contextHigh: field.u32(),
-} as const;
 
 const registerFields = {
   state: field.u8(STATE.READY),

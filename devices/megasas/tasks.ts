@@ -1,9 +1,18 @@
 import { STATUS as SCSI_STATUS } from '../../core/scsi/command.ts';
 import type { ScsiDevice } from '../../core/scsi/scsi-device.ts';
 import type { InitiatorMemory, ScsiRequest, ScsiTask } from '../../core/scsi/scsi-request.ts';
+import { field } from '../../core/state/fields.ts';
 import type { ScatterList } from '../ide/scatter-list.ts';
 import type { Frame } from './frame.ts';
 import { STATUS } from './registers.ts';
+
+/** Of a frame that is under way. */
+export const taskFields = {
+  address: field.number(),
+  moved: field.u32(),
+  contextLow: field.u32(),
+  contextHigh: field.u32(),
+} as const;
 
 /** What becomes of a frame whose command has ended. */
 export interface FrameOwner {
