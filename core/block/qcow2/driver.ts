@@ -196,9 +196,10 @@ export function* prepareForWriting(node: Qcow2Node): Task {
 }
 
 async function dataFile(context: OpenContext, header: Qcow2Header, file: BlockNode): Promise<BlockNode> {
-  if (context.options.hasChild('data-file')) return context.child('data-file');
+  // A protocol, as `file` is: nothing in it says what it is.
+  if (context.options.hasChild('data-file')) return context.child('data-file', {}, undefined, true);
   if (header.dataFile === undefined) throw new BlockError("'data-file' is required for this image");
-  return context.child('data-file', {}, relativeTo(file.filename, header.dataFile));
+  return context.child('data-file', {}, relativeTo(file.filename, header.dataFile), true);
 }
 
 async function openBacking(

@@ -251,3 +251,15 @@ for (const variant of VARIANTS) {
     });
   });
 }
+
+t.test('the data file is what the guest writes, whatever that is', { skip: noQemuImg }, async t => {
+  const { file } = make('data_file');
+  await opened(file, async (node, graph) => {
+    t.equal(node.data.driver.name, 'file', 'nobody asks what format it has');
+    const header = fs.readFileSync(file).subarray(0, 512);
+    await node.writev(0, 512, IoVector.of(new Uint8Array(header)));
+    await node.flush();
+    t.equal(graph.nodes().length, 3);
+  });
+  t.equal(fs.readFileSync(folder.file('external.raw')).readUInt32BE(0), 0x514649fb);
+});
