@@ -13,7 +13,7 @@ import { Phy, phyState } from './phy.ts';
 import { accepts } from './receive-filter.ts';
 import { CTRL, e1000Registers, INT, MDIC, RCTL, TCTL_EN } from './registers.ts';
 import { increment, Statistics } from './statistics.ts';
-import { PROCESSED, type TransmitHost, Transmitter, transmitState } from './transmit.ts';
+import { PROCESSED, type TransmitHost, Transmitter, TURN, TURN_GAP_NS, transmitState } from './transmit.ts';
 
 const MMIO_SIZE = 0x2_0000;
 const IO_SIZE = 0x40;
@@ -84,6 +84,7 @@ export class E1000 extends PciDevice<Properties> implements CardReceiver, Transm
     () => this.#restartNegotiation(),
   );
   readonly #transmitter = new Transmitter(this.state(1, transmitState, { name: 'transmit' }), this);
+  readonly #nextTurn = this.clock.timer('transmit', () => this.#transmit());
   readonly #negotiation = this.clock.timer('autonegotiation', () => this.#negotiated());
   readonly #mitigation = this.clock.timer('mitigation', () => this.#mitigated());
   readonly #descriptor = new Uint32Array(DESCRIPTOR / 4);
@@ -268,7 +269,12 @@ export class E1000 extends PciDevice<Properties> implements CardReceiver, Transm
     let causes: number = INT.TXQE;
     let moved = false;
     this.#net.burst(true);
+    this.#transmitter.moved = 0;
     while (TDH.value !== TDT.value) {
+      if (this.#transmitter.moved > TURN) {
+        this.#nextTurn.arm(TURN_GAP_NS);
+        break;
+      }
       const wanted = this.#transmitter.process(base + TDH.value * DESCRIPTOR);
       moved = true;
       if ((wanted & PROCESSED.REPORTED) !== 0) causes |= INT.TXDW;

@@ -25,6 +25,12 @@ const ADDRESSES = 12;
 const MAX_PACKET = 0x1_0000;
 const HEADER_MAX = 256;
 const TCP_PSH_FIN = 0x09;
+/** Segments of one packet at most: a megabyte in pieces of 256 bytes. What is beyond them fails. */
+const MAX_SEGMENTS = 4096;
+/** Bytes moved after which others have their turn: a ring may ask for terabytes. */
+export const TURN = 4 * 2 ** 20;
+/** When the rest follows, nanoseconds. */
+export const TURN_GAP_NS = 1000;
 
 const context = {
   ipcss: field.u8(),
@@ -75,6 +81,8 @@ export class Transmitter {
   readonly #s: StateValues<typeof transmitState>;
   readonly #host: TransmitHost;
   readonly #words = new Uint32Array(DESCRIPTOR / 4);
+  /** Bytes moved; whoever looks at it sets it back. */
+  moved = 0;
 
   constructor(state: StateValues<typeof transmitState>, host: TransmitHost) {
     this.#s = state;
@@ -147,6 +155,7 @@ export class Transmitter {
     const s = this.#s;
     this.#host.dma.read(buffer, s.data, s.size, length);
     s.size += length;
+    this.moved += length;
   }
 
   /** Sends a packet each time that header and payload make a whole one; the header is used again for the next. */
@@ -157,6 +166,10 @@ export class Transmitter {
     let at = buffer;
     let left = length;
     while (left > 0) {
+      if (s.frames >= MAX_SEGMENTS) {
+        this.#host.segmented(true);
+        break;
+      }
       const step = Math.min(left, Math.max(0, whole - s.size), MAX_PACKET - s.size);
       if (step === 0) break;
       const before = s.size;
@@ -175,6 +188,7 @@ export class Transmitter {
   #sendPacket(): void {
     const s = this.#s;
     const used = s.segmenting ? s.segmentation : s.checksum;
+    this.moved += s.size;
     if (s.segmenting) this.#adjustHeaders(used);
     if ((s.sum & POPTS.TXSM) !== 0) this.#putChecksum(used.tucso, used.tucss, used.tucse);
     if ((s.sum & POPTS.IXSM) !== 0) this.#putChecksum(used.ipcso, used.ipcss, used.ipcse);

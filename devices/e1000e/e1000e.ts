@@ -11,7 +11,7 @@ import type { RegisterBank, Registers } from '../../core/register/register.ts';
 import { field } from '../../core/state/fields.ts';
 import { accepts } from '../e1000/receive-filter.ts';
 import { increment, Statistics } from '../e1000/statistics.ts';
-import { PROCESSED, type TransmitHost, Transmitter, transmitState } from '../e1000/transmit.ts';
+import { PROCESSED, type TransmitHost, Transmitter, TURN, TURN_GAP_NS, transmitState } from '../e1000/transmit.ts';
 import { addCapabilities } from './capabilities.ts';
 import { type InterruptHost, Interrupts, interruptState, type SignalMode } from './interrupts.ts';
 import { Nvm, nvmState } from './nvm.ts';
@@ -115,6 +115,7 @@ export class E1000e
   );
   readonly #receiver = new Receiver(this.#regs, this);
   readonly #statistics = new Statistics(this.#regs);
+  readonly #nextTurn = this.clock.timer('transmit', () => this.#transmitAll());
   readonly #negotiation = this.clock.timer('autonegotiation', () => this.#negotiated());
   readonly #card = new NetCard(this, {
     owner: this,
@@ -350,7 +351,12 @@ export class E1000e
     this.#transmitting = true;
     this.#net.burst(true);
     // A tail beyond the ring is none; and no run is longer than the ring.
+    transmitter.moved = 0;
     for (let count = 0; count < ring && head.value !== tail && tail < ring; count++) {
+      if (transmitter.moved > TURN) {
+        this.#nextTurn.arm(TURN_GAP_NS);
+        break;
+      }
       const wanted = transmitter.process(base + head.value * DESCRIPTOR);
       if ((wanted & PROCESSED.REPORTED) !== 0) {
         causes |= this.signalMode !== 'msi-x' ? INT.TXDW : queue === 0 ? INT.TXQ0 : INT.TXQ1;
