@@ -55,7 +55,9 @@ type Disk = Awaited<ReturnType<typeof blockInfos>>[number];
 
 function diskReport({ device, qdev, inserted, removable, locked, tray_open: tray, 'io-status': io }: Disk): string {
   const file =
-    inserted === undefined ? '[not inserted]' : `${inserted.file} (${inserted.drv}${inserted.ro ? ', read-only' : ''})`;
+    inserted === undefined
+      ? '[not inserted]'
+      : `${inserted.file} (${inserted.drv}${inserted.ro ? ', read-only' : ''}${inserted.encrypted ? ', encrypted' : ''})`;
   const node = inserted?.['node-name'] ?? '';
   const name = device === '' ? node || qdev : `${device}${node === '' ? '' : ` (${node})`}`;
   const lines = [`${name}: ${file}`];
