@@ -171,7 +171,7 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver,
     const owner = this.bus.owner ?? this;
     this.begin({ id: VIRTIO_ID.NET, configSize: this.#configSize, legacyFeatures: bit(F.GSO) });
     for (let index = 0; index < pairs; index++) this.#pairs.push(new QueuePair(this, index, this.#delay(index)));
-    this.#makeQueues(pairs);
+    this.#makeQueues(1);
     const card = new NetCard(this, {
       owner,
       mac: props.mac,
@@ -396,7 +396,7 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver,
     this.#announcing = false;
     if (this.#card !== undefined) this.#setMac(this.#card.mac);
     for (const pair of this.#pairs) pair.reset();
-    this.#makeQueues(this.#pairs.length);
+    this.#makeQueues(1);
   }
 
   protected override queueReset(queue: Virtqueue): void {

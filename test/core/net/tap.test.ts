@@ -13,6 +13,8 @@ import t, { type Test } from 'tap';
 import { openTap } from '../../../core/host/tap.ts';
 import { TapNet } from '../../../core/net/tap.ts';
 import { ALL_FEATURES, FEATURE, type Got, NetDriver } from '../../devices/virtio-net-lab.ts';
+import { differences, findQemu, play, southbridge } from '../../oracle/qtest-player.ts';
+import { virtioNetRegisters } from '../../oracle/virtio-net-registers.ts';
 import { inside, ip, noNamespace, runInNamespace } from './in-namespace.ts';
 
 t.setTimeout(180_000);
@@ -105,7 +107,7 @@ function folderOf(t: Test): string {
 
 if (!inside) {
   t.test('taps in a network namespace', { skip: noNamespace(), timeout: 150_000 }, t =>
-    runInNamespace(t, import.meta.url, 5),
+    runInNamespace(t, import.meta.url, 6),
   );
   t.test('options that do not go together', async t => {
     for (const [options, error] of [
@@ -247,6 +249,24 @@ if (!inside) {
     t.equal(statistics[0].stats64.rx.packets, 3);
     net.driver.negotiate(ALL_FEATURES & ~FEATURE.MQ);
     t.equal(disabled(), '2', 'a driver without MQ has one');
+  });
+
+  const qemu = findQemu();
+  const skip = qemu === undefined && 'qemu-system-x86_64 is not installed: nothing to compare with';
+  t.test('what a card on a tap offers is what QEMU’s does', { skip }, async t => {
+    if (qemu === undefined) return;
+    for (const [netdev, options] of [
+      ['vnet_hdr=on', ''],
+      ['queues=2', ',mq=on,rss=on,hash=on'],
+      ['vnet_hdr=off', ',mq=on,hash=on,guest_tso4=off'],
+    ] as const) {
+      const script = virtioNetRegisters(options, `tap,id=n,ifname=sb6,script=no,downscript=no,${netdev}`);
+      // One after the other: they want the same interface.
+      const ours = await play(southbridge, script);
+      const found = differences(script, ours, await play(qemu, script));
+      for (const line of found) t.comment(line);
+      t.equal(found.length, 0, `${netdev}${options}: ${script.steps.length} steps agree`);
+    }
   });
 
   t.test('queues by their descriptors have to be alike', async t => {
