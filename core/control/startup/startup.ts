@@ -1,11 +1,7 @@
-import { writeFileSync } from 'node:fs';
 import { SouthbridgeError } from '../../errors.ts';
 import { Machine } from '../../machine/machine.ts';
 import type { NicConfig } from '../../machine/machine-config.ts';
 import type { MachineType } from '../../machine/machine-type.ts';
-import type { OpenTraceSink } from '../../plugin/plugin.ts';
-import { programCounter } from '../../trace/sinks/program-counter.ts';
-import { TraceHub } from '../../trace/trace.ts';
 import { type CommandLine, LocatedError } from '../options/command-line.ts';
 import { GROUPS } from '../options/groups.ts';
 import { parseSize } from '../options/numbers.ts';
@@ -20,6 +16,7 @@ import { instructionClock } from './icount.ts';
 import { type BackendParts, machineConfig, machineRequest } from './machine-config.ts';
 import { applyPolicy } from './policy.ts';
 import { romImages } from './rom-images.ts';
+import { Tracing } from './tracing.ts';
 
 /** Bytes of system firmware in flash, unless `-machine max-fw-size` says otherwise. */
 const MAX_FIRMWARE = 8 * 2 ** 20;
@@ -28,11 +25,12 @@ const MAX_FIRMWARE = 8 * 2 ** 20;
 export class Startup {
   readonly #program: Program;
   readonly #line: CommandLine;
-  readonly #sinks: OpenTraceSink[] = [];
+  readonly #tracing: Tracing;
 
   constructor(program: Program) {
     this.#program = program;
     this.#line = program.line;
+    this.#tracing = new Tracing(program);
   }
 
   async go(): Promise<void> {
@@ -239,7 +237,7 @@ export class Startup {
       config,
       accelerator,
       backends: program.backends,
-      trace: this.#trace(),
+      trace: this.#tracing.hub,
       romImage: romImages(line.all('L').map(({ value }) => value)),
       ...(kernelIrqchip !== undefined && { kernelIrqchip: kernelIrqchip !== 'off' }),
       ...(icount !== undefined && { icount }),
@@ -255,7 +253,17 @@ export class Startup {
     await this.#devices(machine);
     machine.resetDevices();
     await (await program.displays()).open();
-    for (const sink of this.#sinks) sink.built?.(machine);
+    this.#tracing.built(machine);
+    if (this.#tracing.wantsList) {
+      process.stdout.write(
+        machine.trace
+          .events()
+          .map(({ name }) => `${name}\n`)
+          .join(''),
+      );
+      program.exit(0);
+      return;
+    }
     program.built();
     await this.#gdb();
     const loadvm = line.all('loadvm').at(-1);
@@ -349,39 +357,6 @@ export class Startup {
       const { startGdb } = await import('../gdb/start.ts');
       await startGdb(this.#program, given.name === 's' ? 'tcp::1234' : given.value);
     });
-  }
-
-  #trace(): TraceHub {
-    const trace = new TraceHub();
-    const { report } = this.#program;
-    const globs = this.#line.opts('trace').flatMap(({ opts }) => opts.all('enable'));
-    for (const glob of globs) trace.enable(glob);
-    const items = (this.#line.last('d') ?? '').split(',').filter(Boolean);
-    for (const item of items) {
-      if (item.startsWith('trace:')) trace.enable(item.slice('trace:'.length));
-      else if (item === 'guest_errors' || item === 'unimp' || item === 'int' || item === 'cpu_reset' || item === 'exec')
-        trace.log(item);
-      else report.warn(`-d ${item} is not an item of this program`);
-    }
-    for (const { opts } of this.#line.opts('trace-sink')) {
-      const { sink: name = '', ...values } = Object.fromEntries(opts.entries());
-      const sink = this.#program.plugins.openTraceSink(name, values, {
-        programCounter: () => programCounter(this.#program.machine),
-      });
-      this.#sinks.push(sink);
-      trace.addSink((event, detail, timeNs) => sink.write(event, detail, timeNs));
-      this.#program.resources.push({ dispose: () => sink.dispose?.() });
-    }
-    if (globs.length > 0 || items.length > 0) {
-      const path = this.#line.last('D');
-      if (path !== undefined) writeFileSync(path, '');
-      trace.addSink((event, detail) => {
-        const text = `${event} ${detail}\n`;
-        if (path === undefined) process.stderr.write(text);
-        else writeFileSync(path, text, { flag: 'a' });
-      });
-    }
-    return trace;
   }
 
   async #ready(): Promise<void> {
