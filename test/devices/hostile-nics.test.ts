@@ -14,6 +14,7 @@ import { e1000e } from '../../devices/e1000e/e1000e.ts';
 import { i82559c } from '../../devices/eepro100/eepro100.ts';
 import { ne2kPci } from '../../devices/ne2000/ne2000.ts';
 import { rtl8139 } from '../../devices/rtl8139/rtl8139.ts';
+import { tulip } from '../../devices/tulip/tulip.ts';
 import { virtioNetPci } from '../../devices/virtio-net/virtio-net.ts';
 
 t.setTimeout(300_000);
@@ -184,6 +185,20 @@ const CARDS: readonly Card[] = [
     poke: (port, hostile) => {
       port.write(4, 4, hostile.random.below(4) === 0 ? hostile.word() : ring(hostile));
       port.write(2, 1, hostile.random.pick([0x10, 0x20, 0x40, 0x50, 0x70, 0x01, 0x02]) ?? 0);
+    },
+  },
+  {
+    type: tulip,
+    bar: 1,
+    start: (port, hostile) => {
+      port.write(0, 4, hostile.random.below(32) << 2);
+      port.write(0x18, 4, ring(hostile));
+      port.write(0x20, 4, ring(hostile));
+      port.write(0x30, 4, (hostile.word() | 0x2002) >>> 0);
+    },
+    poke: (port, hostile) => {
+      port.write(hostile.random.pick([0x08, 0x10]) ?? 8, 4, 1);
+      if (hostile.random.below(8) === 0) port.write(hostile.random.pick([0x18, 0x20]) ?? 0, 4, hostile.word());
     },
   },
   {
