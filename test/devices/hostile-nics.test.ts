@@ -190,7 +190,15 @@ const CARDS: readonly Card[] = [
   {
     type: tulip,
     bar: 1,
-    start: (port, hostile) => {
+    start: (port, hostile, ram) => {
+      const { random } = hostile;
+      for (let at = RINGS; at < RINGS + 1024; at += 16) {
+        if (random.below(4) === 0) continue;
+        ram.setUint32(at, ((random.below(4) === 0 ? 0 : 0x8000_0000) | random.below(0x8000)) >>> 0, true);
+        ram.setUint32(at + 4, ((random.below(1024) << 22) | random.below(1 << 22)) >>> 0, true);
+        ram.setUint32(at + 8, random.below(RAM), true);
+        ram.setUint32(at + 12, random.below(2) === 0 ? ring(hostile) : hostile.word(), true);
+      }
       port.write(0, 4, hostile.random.below(32) << 2);
       port.write(0x18, 4, ring(hostile));
       port.write(0x20, 4, ring(hostile));
