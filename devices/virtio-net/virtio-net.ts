@@ -317,23 +317,28 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver,
   }
 
   protected override featuresAccepted(features: bigint): void {
-    this.#makeQueues(has(features, F.MQ) || has(features, F.RSS) ? this.#pairs.length : 1);
-    this.#used = 1;
-    this.#attachUsed();
-    this.#takeLayout();
-    this.#offloads = Number(features & 0xffff_ffffn) & GUEST_WORK_MASK;
-    this.#applyOffloads();
+    this.#begin(features);
     this.filter.passAllVlans(!has(features, F.CTRL_VLAN));
     this.#tellStandby();
   }
 
+  /** What goes by the features: queues, the look of frames, what the driver takes unfinished. */
+  #begin(features: bigint): void {
+    this.#makeQueues(has(features, F.MQ) || has(features, F.RSS) ? this.#pairs.length : 1);
+    this.#used = 1;
+    this.#attachUsed();
+    this.#takeLayout(features);
+    this.#offloads = Number(features & 0xffff_ffffn) & GUEST_WORK_MASK;
+    this.#applyOffloads();
+  }
+
   /** What the driver's buffers look like, and with them the frames of a backend that can (section 5.1.6). */
-  #takeLayout(): void {
-    this.mergeable = this.accepted(F.MRG_RXBUF);
-    const modern = this.accepted(VIRTIO_F.VERSION_1);
-    const hashed = modern && this.accepted(F.HASH_REPORT);
+  #takeLayout(features: bigint): void {
+    this.mergeable = has(features, F.MRG_RXBUF);
+    const modern = has(features, VIRTIO_F.VERSION_1);
+    const hashed = modern && has(features, F.HASH_REPORT);
     this.headerLength = hashed ? HEADER.HASHED : modern || this.mergeable ? HEADER.USUAL : HEADER.SHORT;
-    this.steering.redirects = this.accepted(F.RSS);
+    this.steering.redirects = has(features, F.RSS);
     for (const { port } of this.#pairs) port?.useHeaders(this.headerLength);
   }
 
@@ -392,11 +397,11 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver,
   protected override virtioReset(): void {
     this.filter.reset();
     this.steering.disable();
-    this.#used = 1;
     this.#announcing = false;
     if (this.#card !== undefined) this.#setMac(this.#card.mac);
     for (const pair of this.#pairs) pair.reset();
-    this.#makeQueues(1);
+    // A legacy driver need not accept anything.
+    this.#begin(0n);
   }
 
   protected override queueReset(queue: Virtqueue): void {
@@ -532,7 +537,7 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver,
     filter.firstMulticast = Math.min(firstMulticast, filter.used);
     filter.vlans.set(vlans);
     this.#used = Math.max(1, Math.min(pairs, this.queues.length >> 1));
-    this.#takeLayout();
+    this.#takeLayout(this.guestFeatures);
     this.#attachUsed();
     this.#offloads = offloads & Number(this.guestFeatures & 0xffff_ffffn) & GUEST_WORK_MASK;
     this.#applyOffloads();

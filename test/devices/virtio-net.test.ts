@@ -97,6 +97,9 @@ t.test('frames with headers go through as they are, both ways; the driver says w
   t.equal(set(0, 1), 1);
   t.equal(net.command(CTRL.OFFLOADS, 0, [0]), 1, 'a short command');
   t.equal(net.command(CTRL.OFFLOADS, 1, le32(0)), 1);
+  net.driver.status = 0;
+  t.equal(wire.headerLengths.at(-1), 10, 'as a legacy driver has it');
+  t.same(wire.offloads.at(-1), { csum: false, tso4: false, tso6: false, ecn: false, ufo: false });
 });
 
 t.test('a DHCP answer whose checksum is still to come gets it', async t => {
@@ -134,6 +137,7 @@ t.test('where the control queue is depends on MQ; pairs are used as the driver s
   t.equal(count(), 9);
   net.start(ALL_FEATURES & ~FEATURE.MQ);
   t.equal(count(), 3);
+  t.same(wire.attached, [true, false, false, false]);
   t.equal(net.command(CTRL.RX, 0, [1]), 0, 'the third queue takes commands');
   t.equal(net.command(CTRL.MQ, MQ.PAIRS, le16(1)), 1);
   net.driver.status = 0;
