@@ -91,7 +91,11 @@ export class Interrupts {
 
   // What software does
 
-  /** Reading ICR acknowledges what it shows, unless MSI-X does so by itself (section 7.4.5). */
+  /**
+   * Reading ICR acknowledges what it shows, unless MSI-X does so by itself (section 7.4.5): then where it has a cause that is not
+   * masked, or nothing is masked in (Intel's "PCIe GbE Controllers Open Source Software Developer's Manual", section 13.3.27). Linux
+   * counts on it for changes of the link.
+   */
   read(stored: number): number {
     const { ICR, IMS, IAM, CTRL_EXT: control } = this.#regs;
     if (IMS.value === 0 || this.#host.signalMode !== 'msi-x') ICR.value = 0;
@@ -99,6 +103,7 @@ export class Interrupts {
       ICR.value = 0;
       IMS.value &= ~IAM.value;
     }
+    if ((ICR.value & IMS.value) !== 0) ICR.value = 0;
     this.update();
     return stored;
   }
