@@ -77,7 +77,7 @@ for (const { name, host, card } of variants) {
       });
       if (linux === undefined) return;
       const { terminal } = linux;
-        const { input: output } = await terminal.until(/take it out\r?\n/, 400_000);
+      const { input: output } = await terminal.until(/take it out\r?\n/, 400_000);
       t.match(output, /found QEMU! SD 8192\r?\n/);
       t.match(output, new RegExp(`read ${md5(pattern())}`));
       t.match(output, /written 0\r?\n/);
