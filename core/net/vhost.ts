@@ -19,7 +19,7 @@ export interface VhostBackend {
    * Serves `rings`: two for each pair of queues, receive and transmit; undefined is one that the driver has not set up.
    * @param features what the driver has accepted
    * @param pairs how many pairs it uses
-   * @returns whether it does; where not, the user has been told
+   * @returns whether it does; what the user could mend has been said to him
    */
   start(rings: readonly (VhostRing | undefined)[], features: bigint, pairs: number, mtu: number): boolean;
   /** The driver has put something into ring `index`. */

@@ -7,6 +7,8 @@ export interface VhostOwner {
   readonly guestFeatures: bigint;
   readonly mtu: number;
   interrupt(vector: number): void;
+  /** The backend cannot work with what the driver has set up. */
+  notServed(): void;
 }
 
 /** Used ring's index: behind its flags (virtio 1.2, section 2.7.8). */
@@ -37,6 +39,7 @@ export class VhostRings {
       const { guestFeatures, mtu } = this.#owner;
       const rings = queues.map(queue => (queue.ready ? this.#ring(queue) : undefined));
       if (this.#backend.start(rings, guestFeatures, pairs, mtu)) this.#served = queues;
+      else this.#owner.notServed();
     }
   }
 

@@ -273,6 +273,10 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver,
     vhost.serve(wanted ? this.queues.slice(0, -1) : [], this.#used);
   }
 
+  notServed(): void {
+    this.log.guestError('virtio-net: the backend does not serve the queues as they are set up');
+  }
+
   get mtu(): number {
     return this.accepted(F.MTU) ? this.props.host_mtu : 0;
   }

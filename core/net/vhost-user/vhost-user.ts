@@ -1,6 +1,7 @@
 import type { Chardev, CharEvent } from '../../char/chardev.ts';
 import { SouthbridgeError } from '../../errors.ts';
 import { EventFd } from '../../host/event-fd.ts';
+import { isSystemError } from '../../host/native.ts';
 import type { SharedMemory, SharedRange } from '../../memory/shared-memory.ts';
 import { bit, VIRTIO_F } from '../../virtio/features.ts';
 import { type NetBackend, NetClient, type NetReceiver } from '../net-client.ts';
@@ -54,6 +55,7 @@ export class VhostUserNet implements NetBackend, NetReceiver, VhostBackend {
   #accepted = 0n;
   #rings: (ServedRing | undefined)[] = [];
   #pairs = 1;
+  #warned = false;
   #ranges: readonly SharedRange[] = [];
   #unwatchMemory: (() => void) | undefined;
   #connected: (() => void) | undefined;
@@ -222,8 +224,15 @@ export class VhostUserNet implements NetBackend, NetReceiver, VhostBackend {
         messages.setNumber(REQUEST.NET_SET_MTU, BigInt(mtu))) &&
       rings.every((ring, index) => this.#startRing(messages, ring, index)) &&
       this.#enable(messages);
-    if (!served()) {
-      this.#closeRings();
+    try {
+      if (!served()) {
+        this.stop();
+        return false;
+      }
+    } catch (error) {
+      if (!isSystemError(error)) throw error;
+      this.#warnOnce(`vhost-user: the host has no more eventfds: ${error.message}`);
+      this.stop();
       return false;
     }
     this.#unwatchMemory = this.#host.memory().onChange(() => this.#memoryChanged());
@@ -235,6 +244,10 @@ export class VhostUserNet implements NetBackend, NetReceiver, VhostBackend {
       this.#rings.push(undefined);
       return true;
     }
+    // What a driver says may be anything; beyond the memory that is shared there is nothing to serve.
+    const places = [ring.desc, ring.avail, ring.used];
+    const within = ({ address, size }: SharedRange, at: number): boolean => at >= address && at < address + size;
+    if (!places.every(place => this.#ranges.some(range => within(range, place)))) return false;
     const served = { kick: new EventFd(), call: new EventFd() };
     this.#rings.push(served);
     served.call.onSignal(() => ring.interrupt());
@@ -261,7 +274,7 @@ export class VhostUserNet implements NetBackend, NetReceiver, VhostBackend {
   #sendMemory(messages: VhostUserMessages): boolean {
     const { ranges } = this.#host.memory();
     if (ranges.length === 0 || ranges.length > REGIONS_MAX) {
-      this.#host.warn(
+      this.#warnOnce(
         ranges.length === 0
           ? 'Failed initializing vhost-user memory map, consider using -object memory-backend-file share=on'
           : `vhost-user: the guest's memory is in more than ${REGIONS_MAX} pieces`,
@@ -270,6 +283,12 @@ export class VhostUserNet implements NetBackend, NetReceiver, VhostBackend {
     }
     this.#ranges = ranges;
     return messages.setMemory(ranges);
+  }
+
+  /** What a driver can bring about again and again is said once. */
+  #warnOnce(message: string): void {
+    if (!this.#warned) this.#host.warn(message);
+    this.#warned = true;
   }
 
   /** A memory module has come or gone. */

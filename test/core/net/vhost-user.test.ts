@@ -8,7 +8,7 @@ import { FdSocket } from '../../../core/char/fd-socket.ts';
 import { SocketChardev } from '../../../core/char/socket.ts';
 import { VhostUserNet } from '../../../core/net/vhost-user/vhost-user.ts';
 import { bench } from '../../../core/testing/bench.ts';
-import { LAYOUT } from '../../../core/virtio/pci-registers.ts';
+import { COMMON, LAYOUT } from '../../../core/virtio/pci-registers.ts';
 import { e1000 } from '../../../devices/e1000/e1000.ts';
 import { ALL_FEATURES, FEATURE, NetDriver } from '../../devices/virtio-net-lab.ts';
 
@@ -173,6 +173,27 @@ t.test('another process serves the queues, goes on after a stop, and may be repl
   driver.driver.rewind(0x10_0000);
   driver.start(ALL_FEATURES, 1, 0);
   await converse(t, driver, 0, range(80, 3));
+});
+
+t.test('rings where there is no memory are not served, and a driver that does better is', async t => {
+  const path = socketPath(t);
+  await BackEnd.start(t, path, VERSION_1 | FEATURE.MRG_RXBUF);
+  const { driver } = await cable(t, path);
+  const { port } = driver.driver;
+  for (const high of [0xffff_ffff, 0x10]) {
+    driver.driver.negotiate(ALL_FEATURES);
+    for (const queue of [0, 1]) {
+      driver.driver.queue(queue);
+      port.write(COMMON.QUEUE_SELECT, 2, queue);
+      port.write(COMMON.QUEUE_DEVICE_HIGH, 4, high);
+      port.write(COMMON.QUEUE_ENABLE, 2, 1);
+    }
+    driver.driver.start();
+    port.write(LAYOUT.NOTIFY + 4, 2, 1);
+  }
+  driver.driver.rewind(0x10_0000);
+  driver.start(ALL_FEATURES, 1, 0);
+  await converse(t, driver, 0, range(1, 3));
 });
 
 t.test('pairs of queues', async t => {
