@@ -9,13 +9,12 @@ import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { openTap } from '../../../core/host/tap.ts';
 import { QtestClient } from '../../../core/testing/traffic/qtest-port.ts';
+import { inside, ip, noNamespace, runInNamespace } from '../net/in-namespace.ts';
 
 t.setTimeout(180_000);
 
 // A card on a tap in a network namespace of the test's own, whose kernel is the other end. The test runs itself in there.
 const PROGRAM = fileURLToPath(new URL('../../../southbridge.js', import.meta.url));
-const INSIDE = 'SOUTHBRIDGE_TEST_IN_NAMESPACE';
-const NAMESPACE = process.getuid?.() === 0 ? ['--net'] : ['--net', '--map-root-user'];
 
 const [HOST, CARD] = ['10.9.0.1', '10.9.0.2'];
 const MAC = '52:54:00:00:00:09';
@@ -25,17 +24,6 @@ const ANSWERS = Array.from({ length: 40 }, (_, number) => Buffer.alloc(number ==
 
 const address = (text: string): number[] => text.split('.').map(Number);
 const mac = Buffer.from(MAC.replaceAll(':', ''), 'hex');
-
-/** Why there can be no namespace with a tap here, or undefined. */
-function obstacle(): string | undefined {
-  const { error, status, stderr } = spawnSync(
-    'unshare',
-    [...NAMESPACE, 'ip', 'tuntap', 'add', 'mode', 'tap', 'name', 'probe0'],
-    { encoding: 'utf8' },
-  );
-  if (error !== undefined) return `no unshare: ${error.message}`;
-  return status === 0 ? undefined : `no network namespace with a tap: ${stderr.trim()}`;
-}
 
 /** What a driver does with a card: an 82540EM of a PC, by qtest (the Intel manual's sections 13.4 and 3). */
 class CardDriver {
@@ -243,22 +231,10 @@ function folderOf(t: Test): string {
 
 const exists = (name: string): boolean => existsSync(`/proc/sys/net/ipv4/conf/${name}`);
 
-if (process.env[INSIDE] === undefined) {
-  const skip = obstacle() ?? false;
-  t.test('taps in a network namespace', { skip, timeout: 150_000 }, async t => {
-    const inside = spawn('unshare', [...NAMESPACE, process.execPath, fileURLToPath(import.meta.url)], {
-      env: { ...process.env, [INSIDE]: '1' },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    let output = '';
-    inside.stdout.on('data', (chunk: Buffer) => {
-      output += chunk.toString();
-    });
-    const [status] = await once(inside, 'close');
-    for (const line of output.split('\n')) if (status !== 0 || line.startsWith('ok')) t.comment(line);
-    t.equal(status, 0);
-    t.match(output, /^ok 3/m, 'all three');
-  });
+if (!inside) {
+  t.test('taps in a network namespace', { skip: noNamespace(), timeout: 150_000 }, t =>
+    runInNamespace(t, import.meta.url, 3),
+  );
 } else {
   t.test('a tap that the machine makes, with its scripts; what a dump has of it', async t => {
     const folder = folderOf(t);
@@ -278,9 +254,8 @@ if (process.env[INSIDE] === undefined) {
   for (const vnetHeader of [false, true]) {
     t.test(`a tap by its descriptor, ${vnetHeader ? 'with' : 'without'} virtio headers`, async t => {
       const tap = openTap('', { vnetHeader, multiQueue: false });
-      const ip = (...args: string[]) => t.equal(spawnSync('ip', args).status, 0, `ip ${args.join(' ')}`);
-      ip('address', 'add', `${HOST}/24`, 'dev', tap.name);
-      ip('link', 'set', tap.name, 'up');
+      ip(t, 'address', 'add', `${HOST}/24`, 'dev', tap.name);
+      ip(t, 'link', 'set', tap.name, 'up');
       const { card, process } = await machine(t, folderOf(t), 'tap,id=n,fd=3', tap.fd);
       closeSync(tap.fd);
       await converse(t, card);
