@@ -618,6 +618,172 @@ const SCENES: readonly Scene[] = [
     },
   },
   {
+    name: 'jobs that wait for a hand: paused, slowed, finished, cancelled, forgotten',
+    prepare: file => {
+      for (const name of ['disk', 'copy', 'other']) qcow2(file(`${name}.qcow2`), '1M');
+    },
+    async play(stage) {
+      for (const name of ['disk', 'copy', 'other']) await stage.add(name, `${name}.qcow2`);
+      await stage.io('disk', 'write -P 1 0 1M');
+      const byHand = { 'auto-finalize': false, 'auto-dismiss': false };
+      const mirror = { device: 'disk', target: 'copy', sync: 'full', 'job-id': 'm' };
+      const facts = (jobs: Json): Json =>
+        Array.isArray(jobs)
+          ? jobs
+              .filter(isRecord)
+              .map(({ id, type, status, device, ready, speed, 'auto-dismiss': dismiss, 'auto-finalize': finalize }) =>
+                JSON.parse(JSON.stringify({ id, type, status, device, ready, speed, dismiss, finalize })),
+              )
+          : jobs;
+      await stage.say('blockdev-mirror', { ...mirror, ...byHand });
+      await stage.hear('BLOCK_JOB_READY');
+      await stage.say('query-block-jobs', {}, facts);
+      await stage.say('query-jobs', {}, facts);
+      await stage.say('block-job-set-speed', { device: 'm', speed: 1 << 20 });
+      await stage.say('block-job-set-speed', { device: 'm', speed: -1 });
+      await stage.say('block-job-set-speed', { device: 'nobody', speed: 0 });
+      await stage.say('job-pause', { id: 'm' });
+      await stage.say('job-pause', { id: 'm' });
+      await stage.say('block-job-cancel', { device: 'm' });
+      await stage.say('block-job-resume', { device: 'm' });
+      await stage.say('job-resume', { id: 'm' });
+      for (const command of ['job-finalize', 'job-dismiss']) await stage.say(command, { id: 'm' });
+      await stage.say('job-cancel', { id: 'nobody' });
+      await stage.say('job-cancel', { id: 'm' });
+      await stage.hear('BLOCK_JOB_CANCELLED');
+      await stage.concluded('m');
+      await stage.say('job-dismiss', { id: 'm' });
+      await stage.say('blockdev-backup', { device: 'disk', target: 'copy', sync: 'full', 'job-id': 'f', ...byHand });
+      await stage.hear('BLOCK_JOB_PENDING');
+      await stage.say('query-jobs', {}, facts);
+      await stage.say('blockdev-backup', { device: 'disk', target: 'other', sync: 'full', 'job-id': 'f' });
+      await stage.say('job-dismiss', { id: 'f' });
+      await stage.say('job-finalize', { id: 'f' });
+      await stage.hear('BLOCK_JOB_COMPLETED');
+      await stage.say('job-pause', { id: 'f' });
+      await stage.say('query-jobs', {}, facts);
+      await stage.concluded('f');
+      // One that is cancelled before it was ready.
+      await stage.say('blockdev-backup', { device: 'disk', target: 'other', sync: 'full', 'job-id': 'b', speed: 1 });
+      await stage.say('block-job-complete', { device: 'b' });
+      await stage.say('block-job-cancel', { device: 'b' });
+      await stage.hear('BLOCK_JOB_CANCELLED');
+      await stage.say('query-block-jobs', {}, facts);
+      // Two backups that stand or fall together.
+      const backups = ['copy', 'other'].map(target => ({
+        type: 'blockdev-backup',
+        data: { device: 'disk', target, sync: 'full', 'job-id': target },
+      }));
+      await stage.say('transaction', {
+        actions: [...backups, { type: 'abort', data: {} }],
+      });
+      await stage.say('query-block-jobs', {}, facts);
+    },
+    images: ['disk.qcow2', 'copy.qcow2'],
+  },
+  {
+    name: 'snapshots inside an image',
+    prepare: file => {
+      qcow2(file('disk.qcow2'), '1M');
+      qcow2(file('ro.qcow2'), '1M');
+      fs.writeFileSync(file('disk.raw'), Buffer.alloc(65536));
+    },
+    async play(stage) {
+      await stage.add('disk', 'disk.qcow2');
+      await stage.add('ro', 'ro.qcow2', { 'read-only': true });
+      await stage.say('blockdev-add', { 'node-name': 'raw', driver: 'file', filename: stage.file('disk.raw') });
+      await stage.io('disk', 'write -P 1 0 100k');
+      const undated = (answer: Json): Json => {
+        if (!isRecord(answer) || 'error' in answer) return answer;
+        const { 'date-sec': _sec, 'date-nsec': _nsec, ...rest } = answer;
+        return rest;
+      };
+      for (const args of [
+        { device: 'disk', name: 'one' },
+        { device: 'disk', name: 'one' },
+        { device: 'disk', name: '' },
+        { device: 'ro', name: 'one' },
+        { device: 'raw', name: 'one' },
+        { device: 'nobody', name: 'one' },
+      ])
+        await stage.say('blockdev-snapshot-internal-sync', args);
+      await stage.io('disk', 'write -P 2 50k 100k');
+      await stage.say('transaction', {
+        actions: [
+          { type: 'blockdev-snapshot-internal-sync', data: { device: 'disk', name: 'two' } },
+          { type: 'abort', data: {} },
+        ],
+      });
+      await stage.say('blockdev-snapshot-internal-sync', { device: 'disk', name: 'three' });
+      for (const args of [
+        { device: 'disk' },
+        { device: 'disk', name: 'two' },
+        { device: 'disk', id: '9' },
+        { device: 'disk', id: '1', name: 'three' },
+        { device: 'disk', name: 'one' },
+        { device: 'nobody', name: 'one' },
+      ])
+        await stage.say('blockdev-snapshot-delete-internal-sync', args, undated);
+    },
+    images: ['disk.qcow2'],
+  },
+  {
+    name: 'copies into files that the monitor makes',
+    prepare: file => {
+      qcow2(file('base.qcow2'), '1M');
+      qcow2(file('disk.qcow2'), '1M', '-b', 'base.qcow2', '-F', 'qcow2');
+      qcow2(file('there.qcow2'), '1M');
+    },
+    async play(stage) {
+      await stage.say('blockdev-add', {
+        'node-name': 'base',
+        driver: 'qcow2',
+        file: { driver: 'file', filename: stage.file('base.qcow2') },
+      });
+      await stage.io('base', 'write -P 1 0 200k');
+      await stage.say('blockdev-add', {
+        'node-name': 'disk',
+        driver: 'qcow2',
+        file: { driver: 'file', filename: stage.file('disk.qcow2') },
+        backing: 'base',
+      });
+      await stage.io('disk', 'write -P 2 300k 200k');
+      const copies: [string, Arguments][] = [
+        ['drive-backup', { target: stage.file('full.raw'), format: 'raw', sync: 'full' }],
+        ['drive-backup', { target: stage.file('top.qcow2'), format: 'qcow2', sync: 'top' }],
+        [
+          'drive-backup',
+          { target: stage.file('there.qcow2'), format: 'qcow2', sync: 'full', mode: 'existing', compress: true },
+        ],
+        ['drive-backup', { target: stage.file('not/there.qcow2'), format: 'qcow2', sync: 'full' }],
+        ['drive-backup', { target: stage.file('missing.qcow2'), format: 'qcow2', sync: 'full', mode: 'existing' }],
+        ['drive-backup', { target: stage.file('x.img'), format: 'strange', sync: 'full' }],
+      ];
+      for (const [command, args] of copies) {
+        const answer = await stage.say(command, { device: 'disk', 'job-id': 'j', ...args });
+        if (!isRecord(answer) || !('error' in answer)) await stage.hear('BLOCK_JOB_COMPLETED');
+      }
+      await stage.say('drive-mirror', {
+        device: 'disk',
+        'job-id': 'j',
+        target: stage.file('mirror.qcow2'),
+        sync: 'full',
+        'node-name': 'mirrored',
+      });
+      await stage.hear('BLOCK_JOB_READY');
+      await stage.say('job-complete', { id: 'j' });
+      await stage.hear('BLOCK_JOB_COMPLETED');
+      await stage.say('drive-mirror', {
+        device: 'disk',
+        'job-id': 'j',
+        target: stage.file('m.img'),
+        format: 'strange',
+        sync: 'full',
+      });
+    },
+    images: ['top.qcow2', 'there.qcow2', 'mirror.qcow2'],
+  },
+  {
     name: 'overlays, names of backing files, and lengths',
     prepare: file => {
       qcow2(file('disk.qcow2'), '1M');

@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks';
 import type { OnError } from '../backend.ts';
 import type { ErrorAction, JobStatus, JobType } from '../events.ts';
 import type { BlockGraph, Drainable } from '../graph.ts';
-import { BlockError, errno, errnoOf, reason } from '../io-error.ts';
+import { BlockError, errno, errnoOf, errnoText, reason } from '../io-error.ts';
 import { WaitQueue } from '../pending.ts';
 
 /** What all jobs are made with. */
@@ -150,7 +150,7 @@ export abstract class Job implements Drainable {
 
   #end(failure: unknown): void {
     const cancelled = failure instanceof JobCancelled;
-    if (failure !== undefined && !cancelled) this.error = reason(failure);
+    if (failure !== undefined) this.error = cancelled ? errnoText(errno.ECANCELED) : reason(failure);
     if (this.isBlockJob) {
       this.graph.emit({
         event: cancelled ? 'BLOCK_JOB_CANCELLED' : 'BLOCK_JOB_COMPLETED',

@@ -24,6 +24,8 @@ export interface MirrorOptions extends JobOptions {
   readonly onSourceError?: OnError | undefined;
   readonly onTargetError?: OnError | undefined;
   /** The image is merged into one that backs it. */
+  /** The target was made for this, and reads as zeroes. */
+  readonly emptyTarget?: boolean;
   readonly activeCommit?: boolean | undefined;
 }
 
@@ -108,10 +110,10 @@ export class MirrorJob extends Job {
   }
 
   async #markInitial(): Promise<void> {
-    const { source, sync, target, activeCommit } = this.#options;
+    const { source, sync, target, activeCommit, emptyTarget } = this.#options;
     if (sync === 'none') return;
     const base = activeCommit === true ? target : sync === 'top' ? source.withoutFilters.backing : undefined;
-    if (base === undefined) {
+    if (base === undefined && emptyTarget !== true) {
       this.#bitmap.set(0, source.length);
       return;
     }

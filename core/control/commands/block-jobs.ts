@@ -151,7 +151,7 @@ export function blockJobCommands(program: Program): Handlers<QmpSession> {
     'block-stream': async args => blockStream(await program.blocks(), args),
     'blockdev-mirror': async args => {
       const blocks = await program.blocks();
-      await mirror(blocks, args, rootNode(blocks.graph, args.target));
+      await mirror(blocks, args, rootNode(blocks.graph, args.target), false);
     },
     'drive-mirror': async args => driveMirror(await program.blocks(), args),
     'blockdev-backup': async args => {
@@ -186,7 +186,7 @@ export function blockJobCommands(program: Program): Handlers<QmpSession> {
       );
       if (found === undefined) {
         throw new QmpError(
-          `Snapshot with id '${id ?? '(null)'}' and name '${name ?? '(null)'}' does not exist on device '${device}'`,
+          `Snapshot with id '${id ?? 'null'}' and name '${name ?? 'null'}' does not exist on device '${device}'`,
         );
       }
       await node.graph.drained(() => start(node.exclusively(node.snapshots.remove(found))));
@@ -264,7 +264,7 @@ function cancelling(job: Job): Undo {
 
 async function blockCommit(blocks: Blocks, args: Args<(typeof schema.commands)['block-commit']>): Promise<void> {
   const { graph, jobs } = blocks;
-  const active = rootNode(graph, args.device);
+  const active = usedDirectly(graph, args.device);
   if (args.top !== undefined && args['top-node'] !== undefined)
     throw new QmpError("'top-node' and 'top' are mutually exclusive");
   const topNode = optionalNode(graph, args['top-node']);
@@ -335,7 +335,7 @@ async function blockStream(blocks: Blocks, args: Args<(typeof schema.commands)['
 
 type MirrorArgs = Omit<Args<(typeof schema.commands)['blockdev-mirror']>, 'target'>;
 
-async function mirror(blocks: Blocks, args: MirrorArgs, target: BlockNode): Promise<void> {
+async function mirror(blocks: Blocks, args: MirrorArgs, target: BlockNode, isNew: boolean): Promise<void> {
   const { graph, jobs } = blocks;
   const source = usedDirectly(graph, args.device);
   const { sync } = args;
@@ -346,7 +346,8 @@ async function mirror(blocks: Blocks, args: MirrorArgs, target: BlockNode): Prom
     throw new QmpError(`Failed to find node with node-name='${replaced}'`);
   for (const job of jobs) {
     // QEMU's mirror puts a filter over its source, which then is nobody's root any more.
-    if (job instanceof MirrorJob && job.source === source) throw new QmpError('Need a root block node');
+    if (job instanceof MirrorJob && job.source === source && job.status !== 'concluded')
+      throw new QmpError('Need a root block node');
   }
   if (Number(args['buf-size'] ?? 0) < 0) throw new QmpError("Invalid parameter 'buf-size'");
   const options = jobOptions(jobId(blocks, args['job-id'], source), args);
@@ -355,6 +356,7 @@ async function mirror(blocks: Blocks, args: MirrorArgs, target: BlockNode): Prom
     source,
     target,
     sync,
+    emptyTarget: isNew,
     replaces,
     granularity: args.granularity,
     writeBlocking: args['copy-mode'] === 'write-blocking',
@@ -377,6 +379,8 @@ async function targetImage(
   backed: boolean,
 ): Promise<BlockNode> {
   const format = wanted.format ?? (wanted.mode === 'existing' ? undefined : source.driver.name);
+  if (format !== undefined && ![...graph.drivers()].some(({ name }) => name === format))
+    throw new QmpError(`Unknown file format '${format}'`);
   if (wanted.mode !== 'existing') {
     const backing = backed ? source.backing : undefined;
     await createImage(
@@ -409,7 +413,7 @@ async function driveMirror(blocks: Blocks, args: Args<(typeof schema.commands)['
     args.sync === 'top',
   );
   try {
-    await mirror(blocks, rest, target);
+    await mirror(blocks, rest, target, mode !== 'existing');
   } catch (error) {
     await graph.released(target);
     throw error;
@@ -443,7 +447,7 @@ function backupBitmap(source: BlockNode, args: BackupArgs): DirtyBitmap | undefi
 
 async function backup(blocks: Blocks, args: BackupArgs, target: BlockNode): Promise<Job> {
   const { graph, jobs } = blocks;
-  const source = usedDirectly(graph, args.device);
+  const source = rootNode(graph, args.device);
   const bitmap = backupBitmap(source, args);
   const job = new BackupJob(graph, {
     ...jobOptions(jobId(blocks, args['job-id'], source), args),
@@ -521,7 +525,7 @@ function imageWithSnapshots(graph: BlockGraph, device: string): Qcow2Node {
   const node = rootNode(graph, device).withoutFilters;
   if (node instanceof Qcow2Node) return node;
   throw new QmpError(
-    `Block format '${node.driver.name}' used by device '${device}' does not support feature 'internal snapshots'`,
+    `Block format '${node.driver.name}' used by device '${device}' does not support internal snapshots`,
   );
 }
 
