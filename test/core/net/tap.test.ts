@@ -147,7 +147,7 @@ if (!inside) {
     t.teardown(() => tap.dispose());
     ip(t, 'address', 'add', '10.9.0.1/24', 'dev', 'sb0');
     ip(t, 'link', 'set', 'sb0', 'up');
-    ip(t, 'neighbour', 'add', '10.9.0.2', 'lladdr', '52:54:00:12:34:56', 'dev', 'sb0');
+    ip(t, 'neighbour', 'replace', '10.9.0.2', 'lladdr', '52:54:00:12:34:56', 'dev', 'sb0');
     const hostMac = Buffer.from(
       (/ether ([0-9a-f:]+)/.exec(ip(t, 'link', 'show', 'sb0'))?.[1] ?? '').replaceAll(':', ''),
       'hex',
