@@ -22,6 +22,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   southbridge::DefineZstd(env, exports);
   exports.Set("FdPoll", southbridge::DefineFdPoll(env));
   exports.Set("IoRing", southbridge::DefineIoRing(env));
+  exports.Set("IoThreads", southbridge::DefineIoThreads(env));
   exports.Set("StandInThread", southbridge::DefineStandInThread(env));
   exports.Set("SlirpStack", southbridge::DefineSlirp(env));
   return exports;

@@ -14,6 +14,7 @@ void DefineProcess(Napi::Env env, Napi::Object exports);
 void DefineZstd(Napi::Env env, Napi::Object exports);
 Napi::Function DefineFdPoll(Napi::Env env);
 Napi::Function DefineIoRing(Napi::Env env);
+Napi::Function DefineIoThreads(Napi::Env env);
 Napi::Function DefineStandInThread(Napi::Env env);
 
 }  // namespace southbridge

@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks';
 import { Accounting, type AccountKind, FLUSH, READ, UNMAP, WRITE } from './accounting.ts';
 import type { ErrorAction } from './events.ts';
 import type { BlockGraph, Drainable } from './graph.ts';
-import { hostTransfers } from './host-transfer.ts';
+import { plugTransfers, unplugTransfers } from './host-transfer.ts';
 import { BlockError, errno, errnoOf, errnoText } from './io-error.ts';
 import type { IoVector } from './io-vector.ts';
 import { type BlockNode, writeFlag } from './node.ts';
@@ -202,11 +202,11 @@ export class BlockBackend implements EdgeParent, Drainable {
    * may nest; no waiting in between.
    */
   plug(): void {
-    hostTransfers().plug();
+    plugTransfers();
   }
 
   unplug(): void {
-    hostTransfers().unplug();
+    unplugTransfers();
   }
 
   /** Reads `bytes` bytes from `offset` on into `iov` from its byte `at` on. */

@@ -93,7 +93,7 @@ export class HostTransfers {
     }
   }
 
-  /** Moves bytes while others go on: by the kernel itself, or in the thread pool. Rejects with an IoError. */
+  /** Moves bytes while others go on: by the kernel itself, or by threads. Rejects with an IoError. */
   later(write: boolean, fd: number, offset: number, bytes: number, iov: IoVector, at: number): Promise<number> {
     const count = this.#ring === undefined ? 0 : iov.spans(at, bytes, this.#spans);
     if (this.#ring !== undefined && count > 0) {
@@ -130,11 +130,22 @@ let best: HostTransfers | undefined;
 /** The best that the host has; `threads`: as {@link later} uses them, whatever else there is. */
 export function hostTransfers(useThreads = false): HostTransfers {
   if (useThreads) {
-    threads ??= new HostTransfers({ transferNow: transferNow() });
+    threads ??= new HostTransfers({ transferNow: transferNow(), ring: ioRing('threads') });
     return threads;
   }
-  best ??= new HostTransfers({ transferNow: transferNow(), ring: ioRing() });
+  best ??= new HostTransfers({ transferNow: transferNow(), ring: ioRing() ?? ioRing('threads') });
   return best;
+}
+
+/** Makes several requests one handing-over, that of {@link unplugTransfers}, whatever carries them out. */
+export function plugTransfers(): void {
+  best?.plug();
+  threads?.plug();
+}
+
+export function unplugTransfers(): void {
+  best?.unplug();
+  threads?.unplug();
 }
 
 function transferNow(): TransferNow | undefined {

@@ -79,6 +79,7 @@ export interface HostCalls {
   ) => NativeSlirp;
   readonly FdPoll: new (fd: number, ready: (events: number) => void) => NativeFdPoll;
   readonly IoRing: new (slots: number, done: Int32Array) => NativeIoRing;
+  readonly IoThreads: new (slots: number, done: Int32Array) => NativeIoRing;
   readonly StandInThread: new (name: string) => NativeStandInThread;
 }
 

@@ -12,8 +12,8 @@ const NO_SPANS = new Float64Array(1);
 type Finish = (result: number) => void;
 
 /**
- * Requests to files that the kernel carries out by itself: io_uring(7). One system call hands over all that were made since
- * {@link plug}, and none is needed to hear of their ends. Promises give bytes moved, or a negative error number.
+ * Requests to files that are carried out beside us: by the kernel itself (io_uring(7)), or by threads. All that were made since
+ * {@link plug} are handed over at once. Promises give bytes moved, or a negative error number.
  */
 export class IoRing {
   readonly #ring: NativeIoRing;
@@ -27,8 +27,9 @@ export class IoRing {
   #plugs = 0;
 
   /** @throws SystemError where the host has none, or forbids it */
-  constructor() {
-    this.#ring = new (hostCalls().IoRing)(SLOTS, this.#done);
+  constructor(by: 'kernel' | 'threads' = 'kernel') {
+    const { IoRing: Kernel, IoThreads: Threads } = hostCalls();
+    this.#ring = by === 'kernel' ? new Kernel(SLOTS, this.#done) : new Threads(SLOTS, this.#done);
     this.#watcher = new FdWatcher(this.#ring.fd, () => this.#reap());
     this.#watcher.watch(READABLE);
     this.#watcher.setRef(false);
@@ -40,7 +41,7 @@ export class IoRing {
   }
 
   unplug(): void {
-    this.#plugs--;
+    this.#plugs = Math.max(0, this.#plugs - 1);
     if (this.#plugs === 0) this.#enter();
   }
 
@@ -124,16 +125,16 @@ export class IoRing {
   }
 }
 
-let shared: IoRing | null | undefined;
+const shared: Record<'kernel' | 'threads', IoRing | null | undefined> = { kernel: undefined, threads: undefined };
 
 /** The ring of this thread; undefined where the host has none (an old kernel, a container that forbids it, no addon). */
-export function ioRing(): IoRing | undefined {
-  if (shared === undefined) {
+export function ioRing(by: 'kernel' | 'threads' = 'kernel'): IoRing | undefined {
+  if (shared[by] === undefined) {
     try {
-      shared = new IoRing();
+      shared[by] = new IoRing(by);
     } catch {
-      shared = null;
+      shared[by] = null;
     }
   }
-  return shared ?? undefined;
+  return shared[by] ?? undefined;
 }

@@ -35,6 +35,11 @@ class Wanderer implements MovableMemory {
 const ways: readonly (readonly [name: string, transfers: () => HostTransfers, skip: string | false])[] = [
   ['by the ring', () => hostTransfers(), noRing],
   ['by threads', () => hostTransfers(true), hasAddon ? false : 'no addon'],
+  [
+    'by the pool of Node',
+    () => new HostTransfers({ transferNow: hostCalls().transferNow }),
+    hasAddon ? false : 'no addon',
+  ],
   ['by Node alone', () => new HostTransfers({}), false],
 ];
 
@@ -113,42 +118,47 @@ t.test('stretches outside of their memory are refused', { skip: hasAddon ? false
   t.end();
 });
 
-t.test('a plugged ring keeps its requests until it is unplugged', { skip: noRing }, async t => {
-  const ring = new IoRing();
-  t.teardown(() => ring.close());
-  const { fd, content } = image(t, 0x4000);
-  const memory = new Uint8Array(new SharedArrayBuffer(0x4000));
-  let done = 0;
-  ring.plug();
-  ring.plug();
-  const requests = Array.from({ length: 4 }, async (_, index) => {
-    const at = index * 0x1000;
-    t.equal(await ring.transfer(false, fd, memory, Float64Array.of(at, 0x1000, 0), 1, at), 0x1000);
-    done++;
+for (const [by, skip] of [
+  ['kernel', noRing],
+  ['threads', hasAddon ? false : 'no addon'],
+] as const) {
+  t.test(`a plugged ring (${by}) keeps its requests until it is unplugged`, { skip }, async t => {
+    const ring = new IoRing(by);
+    t.teardown(() => ring.close());
+    const { fd, content } = image(t, 0x4000);
+    const memory = new Uint8Array(new SharedArrayBuffer(0x4000));
+    let done = 0;
+    ring.plug();
+    ring.plug();
+    const requests = Array.from({ length: 4 }, async (_, index) => {
+      const at = index * 0x1000;
+      t.equal(await ring.transfer(false, fd, memory, Float64Array.of(at, 0x1000, 0), 1, at), 0x1000);
+      done++;
+    });
+    for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate);
+    ring.unplug();
+    for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate);
+    t.equal(done, 0, 'pairs nest');
+    ring.unplug();
+    await Promise.all(requests);
+    t.same(Buffer.from(memory), content);
   });
-  for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate);
-  ring.unplug();
-  for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate);
-  t.equal(done, 0, 'pairs nest');
-  ring.unplug();
-  await Promise.all(requests);
-  t.same(Buffer.from(memory), content);
-});
 
-t.test('more requests than the ring has room for take turns', { skip: noRing }, async t => {
-  const { fd, content } = image(t, 0x1_0000);
-  const memory = new Uint8Array(new SharedArrayBuffer(0x1_0000));
-  const ring = new IoRing();
-  t.teardown(() => ring.close());
-  const spans = new Float64Array(3);
-  const requests = Array.from({ length: 1024 }, (_, index) => {
-    // The table is used again for the next request.
-    spans.set([index * 64, 64, 0]);
-    return ring.transfer(false, fd, memory, spans, 1, index * 64);
+  t.test(`more requests than the ring (${by}) has room for take turns`, { skip }, async t => {
+    const { fd, content } = image(t, 0x1_0000);
+    const memory = new Uint8Array(new SharedArrayBuffer(0x1_0000));
+    const ring = new IoRing(by);
+    t.teardown(() => ring.close());
+    const spans = new Float64Array(3);
+    const requests = Array.from({ length: 1024 }, (_, index) => {
+      // The table is used again for the next request.
+      spans.set([index * 64, 64, 0]);
+      return ring.transfer(false, fd, memory, spans, 1, index * 64);
+    });
+    t.same([...new Set(await Promise.all(requests))], [64]);
+    t.same(Buffer.from(memory), content);
   });
-  t.same([...new Set(await Promise.all(requests))], [64]);
-  t.same(Buffer.from(memory), content);
-});
+}
 
 t.test('memory may move while a request waits', async t => {
   const LENGTH = 512 << 10;
