@@ -61,6 +61,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
     () => import('./eepro100/eepro100.ts'),
   ],
   ['rtl8139', () => import('./rtl8139/rtl8139.ts')],
+  ['pcnet', () => import('./pcnet/pcnet.ts')],
   ['tulip', () => import('./tulip/tulip.ts')],
   ['port92', () => import('./port92.ts')],
   ['pvpanic pvpanic-pci', () => import('./pvpanic.ts')],

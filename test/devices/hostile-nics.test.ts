@@ -13,6 +13,7 @@ import { e1000 } from '../../devices/e1000/e1000.ts';
 import { e1000e } from '../../devices/e1000e/e1000e.ts';
 import { i82559c } from '../../devices/eepro100/eepro100.ts';
 import { ne2kPci } from '../../devices/ne2000/ne2000.ts';
+import { pcnet } from '../../devices/pcnet/pcnet.ts';
 import { rtl8139 } from '../../devices/rtl8139/rtl8139.ts';
 import { tulip } from '../../devices/tulip/tulip.ts';
 import { virtioNetPci } from '../../devices/virtio-net/virtio-net.ts';
@@ -185,6 +186,44 @@ const CARDS: readonly Card[] = [
     poke: (port, hostile) => {
       port.write(4, 4, hostile.random.below(4) === 0 ? hostile.word() : ring(hostile));
       port.write(2, 1, hostile.random.pick([0x10, 0x20, 0x40, 0x50, 0x70, 0x01, 0x02]) ?? 0);
+    },
+  },
+  {
+    type: pcnet,
+    bar: 0,
+    start: (port, hostile, ram) => {
+      const { random } = hostile;
+      const style = random.below(4);
+      // Descriptors of 16 bytes that may be the card's; 512 of them in a ring, or as many as the block says.
+      for (let at = RINGS; at < RINGS + 0x2000; at += 16) {
+        ram.setUint32(at, random.below(RAM), true);
+        ram.setUint32(at + 4, (random.word() | (random.below(4) === 0 ? 0 : 0x8000_0000)) >>> 0, true);
+        ram.setUint32(at + 8, random.below(2) === 0 ? random.below(RAM) : hostile.word(), true);
+      }
+      const block = RINGS + 0x4000;
+      ram.setUint32(block, random.below(2) === 0 ? 0 : random.word(), true);
+      for (const [at, value] of [
+        [2, random.below(0x1_0000)],
+        [20, ring(hostile)],
+        [24, ring(hostile)],
+      ] as const)
+        ram.setUint16(block + at, value & 0xffff, true);
+      for (const at of [16, 20, 24]) ram.setUint32(block + at, ring(hostile), true);
+      const csr = (number: number, value: number): void => {
+        port.write(0x12, 2, number);
+        port.write(0x10, 2, value);
+      };
+      csr(0, 4);
+      csr(58, style);
+      csr(1, block & 0xffff);
+      csr(2, block >> 16);
+      csr(0, 1);
+      csr(0, 0x42);
+    },
+    poke: (port, hostile) => {
+      const { random } = hostile;
+      port.write(0x12, 2, random.below(4) === 0 ? random.below(128) : 0);
+      port.write(0x10, 2, random.below(4) === 0 ? random.below(0x1_0000) & ~4 : 0x48);
     },
   },
   {
