@@ -217,5 +217,7 @@ const server = createServer({ pauseOnConnect: true }, socket => {
     for (const ring of rings) silence(ring);
   });
 });
+// A test that ends early leaves nobody behind.
+process.on('disconnect', () => process.exit());
 rmSync(path, { force: true });
 server.listen(path, () => tell({ listening: true }));
