@@ -396,13 +396,11 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
     config.set32(offset + 4, 0x8000); // role-based error reporting
     config.mask16(config.writable, offset + 8, 0x000f | 0x10 | 0x800 | 0x7000);
     config.mask16(config.writeOneToClear, offset + 10, 0x0f);
-    if (portType !== 9) {
-      config.set32(offset + 0x0c, 0x11 | (0b11 << 10)); // 2.5 GT/s, x1; ASPM L0s and L1
-      config.set16(offset + 0x12, 0x11);
-      config.mask16(config.writable, offset + 0x10, 0x00f3);
-    }
-    config.set32(offset + 0x24, 0x10);
-    config.mask16(config.writable, offset + 0x28, 0x10);
+    config.set32(offset + 0x0c, 0x11 | (0b01 << 10)); // 2.5 GT/s, x1; ASPM L0s
+    config.set16(offset + 0x12, 0x11);
+    if (portType !== 9) config.mask16(config.writable, offset + 0x10, 0x00f3);
+    config.set32(offset + 0x24, 0x30_0000); // TLPs with up to four end-to-end prefixes, and a longer format field
+    config.mask16(config.writable, offset + 0x28, 0x8000); // which may be blocked
     return offset;
   }
 

@@ -46,11 +46,6 @@ const EXPRESS_AT = 0x80;
 /** Device capabilities and control of PCI Express (PCI Express 3.0, section 7.8): function level reset. */
 const DEVCAP = { AT: EXPRESS_AT + 4, ROLE_BASED_ERRORS: 0x8000, FLR: 1 << 28 } as const;
 const DEVCTL = { AT: EXPRESS_AT + 8, FLR: 0x8000 } as const;
-/** As QEMU's: 2.5 GT/s on one lane with ASPM L0s; end to end TLP prefixes. */
-const LNKCAP = { AT: EXPRESS_AT + 0x0c, GEN1_X1_L0S: 0x411 } as const;
-const LNKSTA = { AT: EXPRESS_AT + 0x12, GEN1_X1: 0x11 } as const;
-const DEVCAP2 = { AT: EXPRESS_AT + 0x24, TLP_PREFIXES: 0x30_0000 } as const;
-const DEVCTL2 = { AT: EXPRESS_AT + 0x28, TLP_PREFIX_BLOCKING: 0x8000 } as const;
 const INTEL = { VENDOR: 0x8086, DEVICE: 0x5845, OUI: 0x0002b3 } as const;
 const QEMU_OUI = 0x525400;
 
@@ -139,10 +134,6 @@ class Nvme extends PciDevice<typeof properties> implements AdminHost, EngineHost
     // It has the capability on a conventional bus too.
     if (!this.pciBus.express) this.addExpressCapability(0, EXPRESS_AT);
     config.set32(DEVCAP.AT, DEVCAP.ROLE_BASED_ERRORS | DEVCAP.FLR);
-    config.set32(LNKCAP.AT, LNKCAP.GEN1_X1_L0S);
-    config.set16(LNKSTA.AT, LNKSTA.GEN1_X1);
-    config.set32(DEVCAP2.AT, DEVCAP2.TLP_PREFIXES);
-    config.mask16(config.writable, DEVCTL2.AT, DEVCTL2.TLP_PREFIX_BLOCKING);
     config.mask16(config.writable, DEVCTL.AT, config.read16Mask(config.writable, DEVCTL.AT) | DEVCTL.FLR);
     this.addBus(
       new NvmeBus(nvmeBusName(this.id, this.pciBus), this, {
