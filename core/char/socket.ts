@@ -145,7 +145,8 @@ export class SocketChardev extends StreamChardev {
     const { address } = this.#options;
     const server = createServer({ pauseOnConnect: false, noDelay: this.#options.nodelay }, socket => {
       if (this.#socket === undefined) this.#accept(socket);
-      else this.#waiting.push(socket.pause());
+      // Node may notice an error even while nobody reads.
+      else this.#waiting.push(socket.pause().on('error', () => socket.destroy()));
     });
     if (address.type === 'unix' && !address.abstract) rmSync(address.path, { force: true });
     const last = address.type === 'inet' && address.to !== undefined ? address.to : undefined;
@@ -177,10 +178,14 @@ export class SocketChardev extends StreamChardev {
     this.connect(peer, peer);
     this.#firstClient?.();
     this.#firstClient = undefined;
-    peer.once('close', () => {
-      const next = this.#waiting.shift();
-      if (next !== undefined && !this.#disposed) this.#accept(next.resume());
-    });
+    peer.once('close', () => this.#acceptNext());
+  }
+
+  /** Serves the first of those who wait that has not gone meanwhile. */
+  #acceptNext(): void {
+    let next = this.#waiting.shift();
+    while (next?.destroyed) next = this.#waiting.shift();
+    if (next !== undefined && !this.#disposed) this.#accept(next.resume());
   }
 
   override get exchange(): FdExchange | undefined {
