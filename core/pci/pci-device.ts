@@ -26,6 +26,9 @@ const ROM_ENABLE = 1;
 const MULTIFUNCTION = 0x80;
 const CAP_PM = 0x01;
 const CAP_EXPRESS = 0x10;
+/** In the capability's device capabilities and control. */
+const DEVCAP_FLR = 1 << 28;
+const DEVCTL_FLR = 0x8000;
 
 /** A base address register of a function that is in use. */
 export interface Bar {
@@ -55,6 +58,9 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
   readonly #unboundMaps = new Map<RegisterMap, number>();
   #devfn = UNMAPPED;
   #intx = false;
+  #expressAt: number | undefined;
+  /** Where software asks for a reset of the function, where it may. */
+  #resetControl: number | undefined;
   /** What reached us of {@link irq}. */
   #asserted = false;
   /** The card has been torn out: configuration space answers nothing (for fault injection). */
@@ -244,6 +250,16 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
       if (this.#irqLevelChangedMode()) this.#driveIntx();
     }
     this.configWritten(offset, size);
+    this.#resetRequested(offset, size);
+  }
+
+  /** Function level reset (PCI Express 3.0, section 6.6.2); the bit that asks for it always reads 0. */
+  #resetRequested(offset: number, size: number): void {
+    const at = this.#resetControl;
+    const { config } = this;
+    if (at === undefined || !touches(offset, size, at, 2) || (config.get16(at) & DEVCTL_FLR) === 0) return;
+    config.set16(at, config.get16(at) & ~DEVCTL_FLR);
+    this.reset();
   }
 
   /** After software wrote configuration space. */
@@ -386,6 +402,7 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
   protected addExpressCapability(portType: number, at?: number, version: 1 | 2 = 2): number {
     const { config } = this;
     const offset = config.addCapability(CAP_EXPRESS, version === 1 ? 0x14 : 0x3c, at);
+    this.#expressAt = offset;
     config.set16(offset + 2, version | (portType << 4));
     if (version === 1) {
       config.set32(offset + 4, 0x8000); // role-based error reporting
@@ -402,6 +419,16 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
     config.set32(offset + 0x24, 0x30_0000); // TLPs with up to four end-to-end prefixes, and a longer format field
     config.mask16(config.writable, offset + 0x28, 0x8000); // which may be blocked
     return offset;
+  }
+
+  /** Lets software reset the function alone. Its PCI Express capability must be there. */
+  protected addFunctionLevelReset(): void {
+    const at = this.#expressAt;
+    const { config } = this;
+    if (at === undefined) return;
+    config.set32(at + 4, config.get32(at + 4) | DEVCAP_FLR);
+    config.mask16(config.writable, at + 8, config.read16Mask(config.writable, at + 8) | DEVCTL_FLR);
+    this.#resetControl = at + 8;
   }
 
   #identify(): void {

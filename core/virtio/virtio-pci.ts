@@ -158,6 +158,7 @@ export abstract class VirtioPci extends PciDevice<Props> implements VirtioTransp
       );
     }
     if (this.#modes.express) this.addPowerManagement(true);
+    if (this.#modes.express && this.props['x-pcie-flr-init']) this.addFunctionLevelReset();
     const { vectors } = this.props;
     const { backend } = this.#kind;
     const values = this.#withQueues();

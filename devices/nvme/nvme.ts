@@ -43,9 +43,6 @@ const MSIX_ENTRY = 16;
 const POWER_AT = 0x60;
 const NO_SOFT_RESET = 8;
 const EXPRESS_AT = 0x80;
-/** Device capabilities and control of PCI Express (PCI Express 3.0, section 7.8): function level reset. */
-const DEVCAP = { AT: EXPRESS_AT + 4, ROLE_BASED_ERRORS: 0x8000, FLR: 1 << 28 } as const;
-const DEVCTL = { AT: EXPRESS_AT + 8, FLR: 0x8000 } as const;
 const INTEL = { VENDOR: 0x8086, DEVICE: 0x5845, OUI: 0x0002b3 } as const;
 const QEMU_OUI = 0x525400;
 
@@ -133,8 +130,7 @@ class Nvme extends PciDevice<typeof properties> implements AdminHost, EngineHost
     config.mask16(config.writeOneToClear, POWER_AT + 4, 0);
     // It has the capability on a conventional bus too.
     if (!this.pciBus.express) this.addExpressCapability(0, EXPRESS_AT);
-    config.set32(DEVCAP.AT, DEVCAP.ROLE_BASED_ERRORS | DEVCAP.FLR);
-    config.mask16(config.writable, DEVCTL.AT, config.read16Mask(config.writable, DEVCTL.AT) | DEVCTL.FLR);
+    this.addFunctionLevelReset();
     this.addBus(
       new NvmeBus(nvmeBusName(this.id, this.pciBus), this, {
         services: this.services,
@@ -433,14 +429,6 @@ class Nvme extends PciDevice<typeof properties> implements AdminHost, EngineHost
       }
     }
     this.irq.set((pending & ~this.#regs.INTMS.value) !== 0);
-  }
-
-  protected override configWritten(offset: number, size: number): void {
-    const { config } = this;
-    if (offset < DEVCTL.AT + 2 && offset + size > DEVCTL.AT && (config.get16(DEVCTL.AT) & DEVCTL.FLR) !== 0) {
-      config.set16(DEVCTL.AT, config.get16(DEVCTL.AT) & ~DEVCTL.FLR);
-      this.reset();
-    }
   }
 
   // Reset and state
