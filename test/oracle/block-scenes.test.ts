@@ -62,6 +62,8 @@ class Stage {
     const child = spawn(program, [...args, ...options, '-qmp', `unix:${path}`], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
+    // Where a scene fails, it does not say goodbye.
+    t.teardown(() => child.kill('SIGKILL'));
     let stderr = '';
     child.stderr.on('data', (chunk: Buffer) => {
       stderr += chunk.toString();
