@@ -15,8 +15,13 @@ export interface CharUser {
   event?(event: CharEvent): void;
   /** Whether it does not take part before it says so itself ({@link Chardev.setUserOpen}): a port that the guest has to open. */
   readonly opensLater?: boolean;
-  /** The device takes output again, after `write` took less than all. */
+  /** The device takes output again: what `write` did not take can be tried once more. */
   drained?(): void;
+  /**
+   * What it sends answers what it gets, as a monitor's replies do: while output waits for a peer that does not read, it gets nothing
+   * more, so that what waits stays bounded.
+   */
+  readonly answers?: boolean;
 }
 
 /** A connection for protocols with descriptors and answers (vhost-user). Both calls are false where the other side has gone. */
@@ -109,6 +114,11 @@ export abstract class Chardev {
     this.#logFd = openSync(hostPath(path), append ? 'a' : 'w', 0o666);
   }
 
+  /** Whether as much output waits for the peer as may. */
+  get congested(): boolean {
+    return false;
+  }
+
   /** Whether there is a peer. */
   get isOpen(): boolean {
     return this.#open;
@@ -146,7 +156,7 @@ export abstract class Chardev {
     if (this.#pumping) return;
     this.#pumping = true;
     while (this.#held.length > 0 && this.#user !== undefined) {
-      const room = this.#user.canReceive();
+      const room = this.#user.answers === true && this.congested ? 0 : this.#user.canReceive();
       if (room <= 0) break;
       const piece = this.#held.subarray(0, room);
       this.#held = this.#held.subarray(piece.length);
@@ -265,8 +275,9 @@ export abstract class Chardev {
     this.#user?.event?.(event);
   }
 
-  protected drained(): void {
+  drained(): void {
     this.#user?.drained?.();
+    this.acceptInput();
   }
 
   /** A break condition from the host's side: `chardev-send-break`, Ctrl-A b. */

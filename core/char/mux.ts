@@ -45,6 +45,10 @@ class MuxPort extends Chardev {
     this.#mux.focus(this.index);
   }
 
+  override get congested(): boolean {
+    return this.#mux.base.congested;
+  }
+
   protected override transmit(bytes: Uint8Array): number {
     return this.#mux.output(bytes);
   }
@@ -108,7 +112,7 @@ export class MuxChardev extends Chardev {
       receive: bytes => this.#input(bytes),
       event: event => this.#event(event),
       drained: () => {
-        for (const port of this.#ports) port.user?.drained?.();
+        for (const port of this.#ports) port.drained();
       },
     });
     return Promise.resolve();

@@ -32,6 +32,10 @@ export class PtyChardev extends Chardev {
     return Promise.resolve();
   }
 
+  override get congested(): boolean {
+    return this.#queued.length > 0;
+  }
+
   protected override transmit(bytes: Uint8Array): number {
     if (this.#queued.length > 0) {
       this.#blocked = true;
@@ -95,7 +99,7 @@ export class PtyChardev extends Chardev {
 
   #drain(): void {
     if (this.#queued.length > 0) this.#queued = this.#queued.subarray(this.#write(this.#queued));
-    if (this.#queued.length === 0 && this.#blocked) {
+    if (this.#queued.length === 0) {
       this.#blocked = false;
       this.drained();
     }

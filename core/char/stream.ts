@@ -8,15 +8,10 @@ const HIGH_WATER = 64 * 1024;
 export abstract class StreamChardev extends Chardev {
   #input: Readable | undefined;
   #output: Writable | undefined;
-  #blocked = false;
   readonly #onData = (chunk: Buffer): void => this.input(chunk);
   readonly #onEnd = (): void => this.hungUp();
   readonly #onError = (): void => this.hungUp();
-  readonly #onDrain = (): void => {
-    if (!this.#blocked) return;
-    this.#blocked = false;
-    this.drained();
-  };
+  readonly #onDrain = (): void => this.drained();
 
   protected connect(input: Readable | undefined, output: Writable | undefined): void {
     this.#input = input;
@@ -32,7 +27,6 @@ export abstract class StreamChardev extends Chardev {
     this.#input?.off('data', this.#onData).off('end', this.#onEnd);
     this.#input = undefined;
     this.#output = undefined;
-    this.#blocked = false;
     return streams;
   }
 
@@ -47,13 +41,14 @@ export abstract class StreamChardev extends Chardev {
     this.closed();
   }
 
+  override get congested(): boolean {
+    return (this.#output?.writableLength ?? 0) >= HIGH_WATER;
+  }
+
   protected override transmit(bytes: Uint8Array): number {
     const output = this.#output;
     if (output === undefined || output.destroyed) return bytes.length;
-    if (output.writableLength >= HIGH_WATER) {
-      this.#blocked = true;
-      return 0;
-    }
+    if (this.congested) return 0;
     output.write(Buffer.from(bytes));
     return bytes.length;
   }

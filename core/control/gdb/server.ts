@@ -57,6 +57,7 @@ export class GdbServer {
       if (event === 'STOP') this.#stopped();
     });
     chr.attach({
+      answers: true,
       canReceive: () => 4096,
       receive: bytes => this.#reader.feed(bytes),
       event: event => {

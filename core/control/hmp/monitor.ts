@@ -23,6 +23,7 @@ export class HmpMonitor {
       '(qemu) ',
     );
     chr.attach({
+      answers: true,
       canReceive: () => (this.#busy ? 0 : 1),
       receive: bytes => {
         for (const byte of bytes) this.#readline.input(byte);

@@ -63,6 +63,7 @@ export class QmpMonitor {
       if (this.#connected && this.#negotiated) this.send(event);
     });
     chr.attach({
+      answers: true,
       canReceive: () => (this.#queue.length >= (this.#oob ? MAX_QUEUE : 1) ? 0 : READ_SIZE),
       receive: bytes => this.#stream.feed(Buffer.from(bytes)),
       event: event => {

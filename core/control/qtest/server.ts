@@ -34,6 +34,7 @@ export class QtestServer {
     this.#log = log;
     this.#commands = this.#declare();
     chr.attach({
+      answers: true,
       canReceive: () => 65536,
       receive: bytes => this.#receive(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)),
       event: event => {

@@ -171,6 +171,24 @@ t.test('QMP: a string of 100 MB, and lists and objects without end', async t => 
   t.ok(resident() < 1500, `${resident().toFixed(0)} MiB resident afterwards`);
 });
 
+t.test('QMP: a client that asks and does not listen is not heard for long', async t => {
+  const resident = (): number =>
+    Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${program.pid}/status`, 'latin1'))?.[1]) / 1024;
+  const before = resident();
+  const socket = await open('qmp');
+  socket.pause();
+  let taken = false;
+  // Each number is an error of some ninety bytes: answers to all of them would be 360 MB.
+  socket.write('0 '.repeat(4 * MIB), () => {
+    taken = true;
+  });
+  await new Promise(resolve => setTimeout(resolve, 3000));
+  t.notOk(taken, 'it is not all read');
+  t.ok(resident() - before < 100, 'MiB that wait for a reader');
+  await alive(t);
+  socket.destroy();
+});
+
 t.test('more clients than are served wait, and go', async t => {
   const crowd = await Promise.all(Array.from({ length: 50 }, () => open('qmp')));
   for (const socket of crowd) socket.destroy();
