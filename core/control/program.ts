@@ -7,6 +7,7 @@ import { HostThreads } from '../host/host-threads.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { RunState } from '../machine/run-state.ts';
 import type { PluginHost } from '../plugin/host.ts';
+import type { TpmEmulator } from '../tpm/emulator.ts';
 import { CharManager } from './char/manager.ts';
 import type { Displays } from './display/displays.ts';
 import type { MemoryDump } from './dump/memory-dump.ts';
@@ -49,6 +50,8 @@ export class Program implements QmpHost {
   readonly audiodevs = new Map<string, AudioBackend>();
   /** What `-fsdev` made, by id. */
   readonly fsdevs = new Map<string, FileTree>();
+  /** What `-tpmdev` made, by id. */
+  readonly tpmdevs = new Map<string, TpmEmulator>();
   readonly monitors: QmpMonitor[] = [];
   /** Takes over a file descriptor that a client passed under a name (`getfd`). */
   takeNamedFd: (name: string) => number | undefined = () => undefined;

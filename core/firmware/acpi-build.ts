@@ -19,6 +19,7 @@ import { type DsdtFacts, dsdt } from './dsdt.ts';
 import { type MicrovmDsdtFacts, microvmDsdt } from './dsdt-microvm.ts';
 import { erst } from './erst.ts';
 import { type HmatFacts, hmat } from './hmat.ts';
+import { TPM_LOG_FILE, type TpmFacts, tpmTable } from './tpm.ts';
 import { vmGenId } from './vmgenid.ts';
 
 export interface AcpiFiles {
@@ -47,6 +48,7 @@ export interface PcAcpiFacts {
   readonly erst?: { readonly base: number };
   /** The machine has a generation id. */
   readonly vmGenId?: boolean;
+  readonly tpm?: TpmFacts;
   /** Tables of devices that bring their own, before WAET. */
   readonly more?: readonly TableContent[];
   /** Complete tables that the user supplied with `-acpitable`. */
@@ -67,6 +69,10 @@ export function pcAcpi(facts: PcAcpiFacts): AcpiFiles {
   if (facts.erst !== undefined) blob.list(erst(facts.erst.base));
   if (facts.vmGenId === true) vmGenId(blob, oem);
   if (facts.hpet !== undefined) blob.list(hpet(facts.hpet));
+  if (facts.tpm !== undefined) {
+    blob.loader.allocate(TPM_LOG_FILE, 1, 'high');
+    blob.list(tpmTable(facts.tpm));
+  }
   if (facts.numa !== undefined) listNuma(blob, facts.madt.cpus, facts.numa);
   if (facts.mcfg !== undefined) blob.list(mcfg(facts.mcfg));
   for (const table of facts.more ?? []) blob.list(table);

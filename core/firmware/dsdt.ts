@@ -62,6 +62,7 @@ import {
   sciLink,
 } from './dsdt-pci.ts';
 import { type AddressRange, freeRanges } from './ranges.ts';
+import { type TpmFacts, tpmDevice, tpmWindow } from './tpm.ts';
 
 export interface PciHotplugFacts {
   readonly base: number;
@@ -88,6 +89,7 @@ export interface DsdtFacts {
   readonly pciHole64?: AddressRange;
   /** The memory-mapped configuration space, once the firmware switched it on (q35). */
   readonly mcfg?: McfgFacts;
+  readonly tpm?: TpmFacts;
   readonly gpe0: { readonly base: number; readonly length: number };
   readonly sleep: { readonly s3: boolean; readonly s4: boolean; readonly s4Value: number };
   readonly fwCfg: { readonly iobase: number; readonly dma: boolean };
@@ -229,6 +231,7 @@ function hostBridgeResources(facts: DsdtFacts): Aml {
     ...(facts.pciHole64 === undefined
       ? []
       : [qwordMemory(facts.pciHole64.min, facts.pciHole64.max, { cacheable: true, write: 'readWrite' })]),
+    ...(facts.tpm === undefined ? [] : tpmWindow(facts.tpm)),
   ]);
 }
 
@@ -270,7 +273,11 @@ export function dsdt(facts: DsdtFacts): TableContent {
       sleepState('_S5', 0),
     ]),
     scope('\\_SB.PCI0', [fwCfg(facts.fwCfg)]),
-    scope('\\_SB', [scope('PCI0', busObjects(facts.rootBus, pciHotplug.bridges))]),
+    scope('\\_SB', [
+      scope('PCI0', busObjects(facts.rootBus, pciHotplug.bridges)),
+      // One with a FIFO is on the ISA bus.
+      facts.tpm?.model === 'tpm-crb' && tpmDevice(facts.tpm),
+    ]),
     anyHotplug && hotplugEvent(),
   ]);
   return { signature: 'DSDT', revision: 1, body };

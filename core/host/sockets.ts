@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import { hostCalls } from './calls.ts';
 
 /** Sends bytes and descriptors on a unix socket (unix(7), SCM_RIGHTS). Returns how many bytes went, or -1 while it is full. */
@@ -23,3 +24,9 @@ export const socketPair = (options: { packets?: boolean } = {}): [number, number
 
 /** A unix socket of datagrams at `path`, which never waits. @throws the host's error */
 export const bindDatagrams = (path: string): number => hostCalls().bindDatagrams(path);
+
+/** Makes a socket wait, for a process that is to get it and expects that. */
+export function makeBlocking(socket: number): void {
+  const calls = hostCalls();
+  calls.statusFlags(socket, calls.statusFlags(socket) & ~constants.O_NONBLOCK);
+}

@@ -7,6 +7,7 @@ import { SharedRam } from '../memory/guest-ram.ts';
 import type { MemoryBackend } from '../memory/memory-backend.ts';
 import { Hub } from '../net/hub.ts';
 import type { RngBackend } from '../rng/rng.ts';
+import { StandInTpm } from './stand-in-tpm.ts';
 
 /** Bytes of a stand-in disk. */
 const DISK_SIZE = 2 ** 20;
@@ -118,6 +119,8 @@ export class StandIns implements BackendLookup {
         return new SeededRng(id);
       case 'memory-backend':
         return standInMemory(id);
+      case 'tpmdev':
+        return new StandInTpm(id);
       case 'audiodev':
         return new AudioBackend(id, 'none');
       default:

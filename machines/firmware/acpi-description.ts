@@ -23,10 +23,13 @@ import {
   vgaSleepStates,
 } from '../../core/firmware/dsdt-pci.ts';
 import type { AddressRange } from '../../core/firmware/ranges.ts';
+import { type TpmFacts, tpmDevice } from '../../core/firmware/tpm.ts';
 import type { Machine } from '../../core/machine/machine.ts';
 import type { PciBus } from '../../core/pci/pci-bus.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
 import { isDescribed } from '../../devices/ipmi/bmc.ts';
+import { TpmCrb } from '../../devices/tpm/tpm-crb.ts';
+import { TpmTis } from '../../devices/tpm/tpm-tis.ts';
 
 /** The machine's CPU slots, whose occupancy may change. */
 export function possibleCpus(machine: Machine): AcpiCpu[] {
@@ -100,11 +103,25 @@ function isaDevice(device: Device, sibling: number): Aml | undefined {
     case 'isa-ipmi-kcs':
     case 'isa-ipmi-bt':
       return ipmiBody(device);
+    case 'tpm-tis':
+      return tpmBody(device);
     case 'isa-applesmc':
       return appleSmc(numberProp(device, 'iobase', 0x300));
     default:
       return undefined;
   }
+}
+
+/** What the tables say of a TPM; undefined where the device is none. */
+export function tpmFacts(device: Device): TpmFacts | undefined {
+  if (!(device instanceof TpmTis || device instanceof TpmCrb)) return undefined;
+  const { tpmdev, ppi } = device.props;
+  return tpmdev && { model: device.model, version: tpmdev.version, ppi };
+}
+
+function tpmBody(device: Device): Aml | undefined {
+  const facts = tpmFacts(device);
+  return facts && tpmDevice(facts);
 }
 
 /** All devices on a bus and behind it. */

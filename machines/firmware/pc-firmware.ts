@@ -28,6 +28,7 @@ import {
 } from '../../core/firmware/machine-items.ts';
 import { SMBIOS_ANCHOR_FILE, SMBIOS_TABLES_FILE, smbiosFiles } from '../../core/firmware/smbios.ts';
 import { SmbiosOptions } from '../../core/firmware/smbios-options.ts';
+import { TPM_CONFIG_FILE, TPM_LOG_FILE, TPM_LOG_SIZE, type TpmFacts, tpmConfig } from '../../core/firmware/tpm.ts';
 import { viot } from '../../core/firmware/viot.ts';
 import { placeSegments } from '../../core/loader/boot.ts';
 import { E820 } from '../../core/loader/image.ts';
@@ -40,7 +41,7 @@ import { MEMORY_HOTPLUG_BASE } from '../../devices/acpi-memory-hotplug.ts';
 import { isDescribed } from '../../devices/ipmi/bmc.ts';
 import { pvpanic } from '../../devices/pvpanic.ts';
 import { VmGenId } from '../../devices/vmgenid.ts';
-import { describeBus, type HotplugKnowledge, window64 } from './acpi-description.ts';
+import { describeBus, type HotplugKnowledge, tpmFacts, window64 } from './acpi-description.ts';
 import { biosGeometries, bootDevices } from './boot-path.ts';
 
 const GIB = 2 ** 30;
@@ -197,8 +198,10 @@ export class PcFirmware {
       fwCfg.addFile(TABLES_FILE, acpi.tables, rebuild);
       fwCfg.addFile(RSDP_FILE, acpi.rsdp, rebuild);
       fwCfg.addFile(LOADER_FILE, acpi.loader, rebuild);
-      // The event log of a TPM, which there is none of.
-      fwCfg.addFile('etc/tpm/log', new Uint8Array(0));
+      // The firmware's event log, of no bytes where there is no TPM.
+      const tpm = this.#tpm();
+      fwCfg.addFile(TPM_LOG_FILE, new Uint8Array(tpm === undefined ? 0 : TPM_LOG_SIZE));
+      if (tpm?.ppi === true) fwCfg.addFile(TPM_CONFIG_FILE, tpmConfig(tpm));
     }
     for (const file of machine.config.fwCfg) fwCfg.addFile(file.name, file.contents);
   }
@@ -295,6 +298,7 @@ export class PcFirmware {
     const { memoryBus } = machine;
     const mcfg = facts.mcfg?.();
     const slic = slicOem(machine.config.acpiTables);
+    const tpm = this.#tpm();
     return pcAcpi({
       ...(facts.oem !== undefined && { oem: facts.oem }),
       dsdt: this.#dsdt(mcfg),
@@ -315,11 +319,20 @@ export class PcFirmware {
       }),
       ...(mcfg !== undefined && { mcfg }),
       ...this.#erst(),
+      ...(tpm !== undefined && { tpm }),
       more: this.#viot(),
       userTables: machine.config.acpiTables,
       ...(slic !== undefined && { slicOem: slic }),
       vmGenId: [...machine.devices()].some(device => device instanceof VmGenId),
     });
+  }
+
+  #tpm(): TpmFacts | undefined {
+    for (const device of this.#facts.machine.devices()) {
+      const facts = tpmFacts(device);
+      if (facts !== undefined) return facts;
+    }
+    return undefined;
   }
 
   /** The store of error records, at the address that firmware gave it. */
@@ -367,6 +380,7 @@ export class PcFirmware {
 
   #dsdt(mcfg: McfgFacts | undefined): DsdtFacts {
     const { machine, pm, rootBus, hotplug, cpus, ram, fwCfg } = this.#facts;
+    const tpm = this.#tpm();
     return {
       chipset: pm.chipset,
       rootUid: 0,
@@ -379,6 +393,7 @@ export class PcFirmware {
       pciHole: { min: ram.low, max: IO_APIC.address - 1 },
       pciHole64: this.#hole64(),
       ...(mcfg !== undefined && { mcfg }),
+      ...(tpm !== undefined && { tpm }),
       gpe0: pm.gpe0,
       sleep: pm.sleep,
       fwCfg: { iobase: 0x510, dma: fwCfg.dmaEnabled },

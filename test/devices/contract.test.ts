@@ -16,6 +16,8 @@ const types = registry.devices();
 /** What has no default and must be said. */
 const SHARED = { fsdev: new SynthTree('tree', false), mount_tag: 'contract' };
 const NEEDED: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  'tpm-tis': { tpmdev: 'tpm' },
+  'tpm-crb': { tpmdev: 'tpm' },
   'virtio-9p-pci': SHARED,
   'virtio-9p-pci-transitional': SHARED,
   'virtio-9p-pci-non-transitional': SHARED,

@@ -70,9 +70,14 @@ export function miscCommands(program: Program): Handlers<QmpSession> {
       }
       for (const instance of instances) if (instance.type === 'chardev') program.chars.hangUp(instance.id);
     },
-    'query-tpm-models': () => [],
-    'query-tpm-types': () => [],
-    'query-tpm': () => [],
+    'query-tpm-models': () => ['tpm-crb', 'tpm-tis'],
+    'query-tpm-types': () => ['emulator'],
+    'query-tpm': () =>
+      [...program.tpmdevs.values()].flatMap(({ id, user, chardev }) =>
+        user === undefined
+          ? []
+          : [{ id, model: user.model, options: { type: 'emulator', data: { chardev: chardev.label } } }],
+      ),
     'query-pr-managers': () => [],
     'query-dump': () => ({ status: 'none', completed: 0, total: 0 }),
     'query-dump-guest-memory-capability': () => ({ formats: ['elf'] }),

@@ -110,6 +110,7 @@ export class Startup {
     await this.#netdevs();
     await this.#audiodevs();
     await this.#folders();
+    await this.#tpmdevs();
     const nics = await this.#nics(defaults);
     return { serials, parallels, drives, flash, nics, vga };
   }
@@ -162,6 +163,13 @@ export class Startup {
     if (given.length === 0) return;
     const { addFolder } = await import('./fsdevs.ts');
     for (const { opts, location } of given) await at(location, () => addFolder(this.#program, opts));
+  }
+
+  async #tpmdevs(): Promise<void> {
+    const given = this.#line.opts('tpmdev');
+    if (given.length === 0) return;
+    const { addTpmdev } = await import('./tpmdevs.ts');
+    for (const { opts, location } of given) await at(location, () => addTpmdev(this.#program, opts));
   }
 
   /** `-netdev`, in each of its syntaxes. */

@@ -6,6 +6,7 @@ import { dsdt } from '../../../core/firmware/dsdt.ts';
 import { appleSmc, pvpanic, realTimeClock, serialPort } from '../../../core/firmware/dsdt-isa.ts';
 import { microvmDsdt } from '../../../core/firmware/dsdt-microvm.ts';
 import type { AcpiPciBus, AcpiPciDevice } from '../../../core/firmware/dsdt-pci.ts';
+import { type TpmFacts, tpmDevice } from '../../../core/firmware/tpm.ts';
 import { emptyBus, GIB, MIB, microvmFadt, pc, pcBus, pcFadt, q35, q35Bus, q35Fadt } from './platforms.ts';
 
 /** The first 64 bits of the SHA-256 of the tables that QEMU 7.2 shows a guest, unlinked. */
@@ -24,6 +25,8 @@ const KNOWN = {
   'q35 DSDT with a bridge': 'e1117f82709a413b',
   'q35 DSDT with pvpanic': '9c36ba1c3ecb7855',
   'q35 DSDT with an SMC': '4944fc1585106a60',
+  'q35 DSDT with a TPM 2.0': 'a2ebba96a73dd8ee',
+  'q35 DSDT with a TPM 1.2': 'dbd891c18b1df7fd',
   'microvm DSDT': '22441f8a9d03e652',
   'microvm DSDT with RTC': '82e411e11a6f9524',
   'microvm DSDT with USB': '5080eef0009bcd41',
@@ -52,6 +55,7 @@ function digest(content: TableContent): string {
   return createHash('sha256').update(tableBytes(content, DEFAULT_OEM)).digest('hex').slice(0, 16);
 }
 
+const fifo = (version: TpmFacts['version']): TpmFacts => ({ model: 'tpm-tis', version, ppi: true });
 const oneCpu = [{ apicId: 0, present: true }];
 const nodeCpu = [{ apicId: 0, present: true, node: 0 }];
 const sixCpus = [0, 1, 2, 4, 5, 6].map((apicId, uid) => ({ apicId, present: uid < 2, node: uid < 3 ? 0 : 1 }));
@@ -98,6 +102,8 @@ const tables: Record<keyof typeof KNOWN, TableContent> = {
   'q35 DSDT with a bridge': dsdt(q35({ rootBus: q35Bus([bridge(0x10, emptyBus(0))]) })),
   'q35 DSDT with pvpanic': dsdt(q35({ rootBus: q35Bus([], [pvpanic(0x505)]) })),
   'q35 DSDT with an SMC': dsdt(q35({ rootBus: q35Bus([], [appleSmc(0x300)]) })),
+  'q35 DSDT with a TPM 2.0': dsdt(q35({ tpm: fifo('2.0'), rootBus: q35Bus([], [tpmDevice(fifo('2.0'))]) })),
+  'q35 DSDT with a TPM 1.2': dsdt(q35({ tpm: fifo('1.2'), rootBus: q35Bus([], [tpmDevice(fifo('1.2'))]) })),
   'microvm DSDT': microvmDsdt(microvm),
   'microvm DSDT with RTC': microvmDsdt({ ...microvm, isaDevices: [com1, realTimeClock({ iobase: 0x70, irq: 8 })] }),
   'microvm DSDT with USB': microvmDsdt({ ...microvm, xhci: { base: 0xfe90_0000, gsi: 10 } }),

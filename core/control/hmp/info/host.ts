@@ -19,7 +19,15 @@ export const HOST_INFO: readonly HmpCommand[] = [
     const { actual } = (await context.qmp('query-balloon')) as { actual: number };
     return `balloon: actual=${Math.floor(actual / 2 ** 20)}\n`;
   }),
-  hmp('tpm', '', '', 'the TPM', () => undefined),
+  hmp('tpm', '', '', 'the TPM', ({ program: { tpmdevs } }) =>
+    [...tpmdevs.values()]
+      .filter(({ user }) => user !== undefined)
+      .map(
+        ({ id, user, chardev }, index) =>
+          `${index === 0 ? 'TPM device:\n' : ''} tpm${index}: model=${user?.model}\n  \\ ${id}: type=emulator,chardev=${chardev.label}\n`,
+      )
+      .join(''),
+  ),
   hmp('usb', '', '', "the guest's USB devices", async context => {
     const { 'human-readable-text': text } = (await context.qmp('x-query-usb')) as { 'human-readable-text': string };
     return text;
