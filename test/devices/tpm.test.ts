@@ -15,6 +15,7 @@ import { CAP } from '../../core/tpm/control-channel.ts';
 import { TpmEmulator } from '../../core/tpm/emulator.ts';
 import { tpmCrb, tpmCrbRegisters } from '../../devices/tpm/tpm-crb.ts';
 import { ACCESS, INT, STS, TIS_REG, tpmTis } from '../../devices/tpm/tpm-tis.ts';
+import { RunningProgram, runToEnd } from '../core/control/program.ts';
 
 t.setTimeout(180_000);
 
@@ -44,18 +45,13 @@ async function until(met: () => boolean): Promise<void> {
   throw new Error('what was waited for has not come');
 }
 
-interface Tpm {
-  readonly tpm: TpmEmulator;
+interface Emulator {
+  readonly path: string;
   readonly child: ChildProcess;
   readonly told: Told[];
-  readonly errors: string[];
-  readonly controls: () => string[];
 }
 
-async function start(
-  t: Test,
-  { version = '2.0', caps = EVERYTHING, awaitsState = false, open = true } = {},
-): Promise<Tpm & { readonly chardev: SocketChardev }> {
+async function startEmulator(t: Test, { version = '2.0', caps = EVERYTHING } = {}): Promise<Emulator> {
   const folder = mkdtempSync(join(tmpdir(), 'southbridge-tpm-'));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   const path = join(folder, 'control');
@@ -64,19 +60,33 @@ async function start(
   t.teardown(() => child.kill());
   child.on('message', message => told.push(message as Told));
   await until(() => told.some(({ listening }) => listening));
+  return { path, child, told };
+}
+
+async function connect(t: Test, path: string): Promise<SocketChardev> {
   const chardev = new SocketChardev('chr', {
     ...{ address: { type: 'unix', path }, server: false, wait: false, telnet: false, nodelay: false, reconnect: 0 },
     upgrade: socket => FdSocket.adopt(socket),
   });
   t.teardown(() => chardev.dispose());
   await chardev.open();
+  return chardev;
+}
+
+interface Tpm extends Emulator {
+  readonly tpm: TpmEmulator;
+  readonly errors: string[];
+  readonly controls: () => string[];
+}
+
+async function start(t: Test, options: { version?: string; caps?: number; awaitsState?: boolean } = {}): Promise<Tpm> {
+  const emulator = await startEmulator(t, options);
   const errors: string[] = [];
-  const host = { error: (message: string) => void errors.push(message), awaitsState: () => awaitsState };
-  if (!open) {
-    t.throws(() => TpmEmulator.open('tpm0', chardev, host), { code: 'ERR_TPM', message: /minimum set of required/ });
-  }
-  const tpm = open ? TpmEmulator.open('tpm0', chardev, host) : (undefined as never);
-  return { tpm, child, told, errors, chardev, controls: () => told.flatMap(({ control }) => control ?? []) };
+  const tpm = TpmEmulator.open('tpm0', await connect(t, emulator.path), {
+    error: message => errors.push(message),
+    awaitsState: () => options.awaitsState ?? false,
+  });
+  return { ...emulator, tpm, errors, controls: () => emulator.told.flatMap(({ control }) => control ?? []) };
 }
 
 function message(code: number, payload: readonly number[] = []): number[] {
@@ -354,6 +364,31 @@ t.test('what cannot be is said', async t => {
   });
   const host = { error: (text: string) => void errors.push(text), awaitsState: () => false };
   t.throws(() => TpmEmulator.open('t', new NullChardev('null'), host), { message: /Failed to send CMD_SET_DATAFD/ });
-  await start(t, { caps: EVERYTHING & ~CAP.RESET_TPMESTABLISHED, open: false });
+  const { path } = await startEmulator(t, { caps: EVERYTHING & ~CAP.RESET_TPMESTABLISHED });
+  const chardev = await connect(t, path);
+  t.throws(() => TpmEmulator.open('t', chardev, host), {
+    message: 'tpm-emulator: TPM does not implement minimum set of required capabilities for TPM 2 (0x348f)',
+  });
   t.same(errors, []);
+});
+
+t.test('the command line makes one, and monitors tell of it', async t => {
+  const { path, told } = await startEmulator(t);
+  const options = `-chardev socket,id=c,path=${path} -tpmdev emulator,id=t,chardev=c -device tpm-crb,tpmdev=t`;
+  const program = await RunningProgram.start('-machine', 'q35', ...options.split(' '));
+  await program.execute('qmp_capabilities');
+  t.same(await program.execute('query-tpm'), {
+    return: [{ id: 't', model: 'tpm-crb', options: { type: 'emulator', data: { chardev: 'c' } } }],
+  });
+  t.same(await program.execute('query-tpm-models'), { return: ['tpm-crb', 'tpm-tis'] });
+  t.same(await program.execute('query-tpm-types'), { return: ['emulator'] });
+  t.same(await program.execute('human-monitor-command', { 'command-line': 'info tpm' }), {
+    return: 'TPM device:\r\n tpm0: model=tpm-crb\r\n  \\ t: type=emulator,chardev=c\r\n',
+  });
+  t.equal(await program.command('readl 0xfed40030'), 'OK 0x0000000000025811', 'INTF_ID');
+  t.equal(await program.stop(), 0);
+  await until(() => told.some(({ control }) => control === 'SHUTDOWN'));
+  const { code, errors } = await runToEnd('-machine', 'q35', '-tpmdev', 'emulator,id=t,chardev=none');
+  t.equal(code, 1);
+  t.match(errors, "tpm-emulator: tpm chardev 'none' not found");
 });

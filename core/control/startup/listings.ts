@@ -29,6 +29,8 @@ const TITLES: readonly (readonly [category: string, title: string])[] = [
 /** Where the types come from that QEMU's clients know. */
 const BUILT_IN = 'southbridge';
 
+const TPMDEV_LIST = 'Supported TPM types (choose only one):\n    emulator   TPM emulator backend driver\n';
+
 const isHelp = (value: unknown): boolean => value === 'help' || value === '?';
 
 /** The listing that the command line asks for: `-machine help`, `-device e1000,help` and the like. */
@@ -48,6 +50,7 @@ export async function printListing(line: CommandLine, registry: TypeRegistry, pl
   if (line.opts('chardev').some(({ opts }) => isHelp(opts.string('backend')))) {
     return `Available chardev backend types: \n${CHARDEV_KINDS.map(kind => `  ${kind}\n`).join('')}`;
   }
+  if (line.opts('tpmdev').some(({ opts }) => isHelp(opts.string('type')))) return TPMDEV_LIST;
   if ([...line.opts('nic'), ...line.opts('net')].some(({ opts }) => isHelp(opts.string('model')))) {
     return cardList(registry);
   }
