@@ -1,11 +1,14 @@
 import { SouthbridgeError } from '../errors.ts';
 import { Chardev, type CharEvent, type CharUser, type SerialParameters } from './chardev.ts';
 
-const CTRL_A = 0x01;
+/** Ctrl-A. */
+export const DEFAULT_ESCAPE = 0x01;
 const MAX_USERS = 4;
 
 /** What the escapes of a mux do beyond the stream itself. */
 export interface MuxActions {
+  /** The byte that begins an escape, Ctrl-A unless `-echr` says otherwise. */
+  readonly escape: number;
   /** Ctrl-A x: ends the program. */
   terminate(): void;
   /** Ctrl-A s: writes the temporary disk images back. */
@@ -195,14 +198,15 @@ export class MuxChardev extends Chardev {
 
   /** The escapes are taken out; what is between them goes on in one piece. */
   #input(bytes: Uint8Array): void {
+    const { escape } = this.#actions;
     let start = 0;
     for (let at = 0; at < bytes.length; at++) {
       const byte = bytes[at] ?? 0;
       if (this.#escaped) {
         this.#escaped = false;
-        start = byte === CTRL_A ? at : at + 1;
-        if (byte !== CTRL_A) this.#escape(String.fromCharCode(byte));
-      } else if (byte === CTRL_A) {
+        start = byte === escape ? at : at + 1;
+        if (byte !== escape) this.#escape(String.fromCharCode(byte));
+      } else if (byte === escape) {
         this.#escaped = true;
         this.#pass(bytes, start, at);
         start = at + 1;
@@ -215,13 +219,18 @@ export class MuxChardev extends Chardev {
     if (end > start) this.#ports[this.#focus]?.deliver(Buffer.from(bytes.subarray(start, end)));
   }
 
+  get #help(): string {
+    const { escape } = this.#actions;
+    const key = escape < 0x20 ? `C-${String.fromCharCode(escape | 0x60)}` : String.fromCharCode(escape);
+    const rows = HELP.map(([letter, text]) => `${key} ${letter}    ${text}\n\r`);
+    return `\n\r${rows.join('')}${key} ${key}  sends ${key}\n\r`;
+  }
+
   #escape(key: string): void {
     switch (key) {
       case '?':
       case 'h':
-        this.base.writeAll(
-          `\n\r${HELP.map(([letter, text]) => `C-a ${letter}    ${text}\n\r`).join('')}C-a C-a  sends C-a\n\r`,
-        );
+        this.base.writeAll(this.#help);
         break;
       case 'x':
         this.base.writeAll('QEMU: Terminated\n\r');

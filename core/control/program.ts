@@ -1,4 +1,5 @@
 import type { AudioBackend } from '../audio/backend.ts';
+import { DEFAULT_ESCAPE } from '../char/mux.ts';
 import type { TypeRegistry } from '../device/registry.ts';
 import type { Screen } from '../display/screen.ts';
 import { SouthbridgeError } from '../errors.ts';
@@ -12,7 +13,9 @@ import { CharManager } from './char/manager.ts';
 import type { Displays } from './display/displays.ts';
 import type { MemoryDump } from './dump/memory-dump.ts';
 import type { Migration } from './migration/migration.ts';
-import type { CommandLine } from './options/command-line.ts';
+import { type CommandLine, LocatedError } from './options/command-line.ts';
+import { parseSize } from './options/numbers.ts';
+import { OptionError } from './options/opts.ts';
 import type { Args } from './qapi/declare.ts';
 import { QmpError } from './qapi/error.ts';
 import { commands as controlCommands } from './qapi/schema/control.ts';
@@ -85,12 +88,23 @@ export class Program implements QmpHost {
       daemonized: line.has('daemonize'),
       info: message => report.info(message),
       terminate: () => this.quit('host-qmp-quit'),
-      commit: () => undefined,
+      commit: () => void this.#commitDisks(),
+      escape: escapeCharacter(line),
     });
     this.backends = new Backends(this);
     this.#whenReady = new Promise(resolve => {
       this.#ready = resolve;
     });
+  }
+
+  /** Writes what `-snapshot` keeps apart back to the images. */
+  async #commitDisks(): Promise<void> {
+    try {
+      const { executeIn, hmpContext } = await import('./hmp/execute.ts');
+      await executeIn(hmpContext(this, 0), 'commit all');
+    } catch (error) {
+      this.report.error(error);
+    }
   }
 
   /** The machine; not yet built before `-preconfig` is left. */
@@ -369,3 +383,13 @@ const NEGOTIATION: Bound<QmpSession> = {
     session.monitor.negotiate((args as Args<typeof negotiation>).enable ?? []);
   },
 };
+
+/** `-echr`: a number in C's notation. */
+function escapeCharacter(line: CommandLine): number {
+  const given = line.all('echr').at(-1);
+  if (given === undefined) return DEFAULT_ESCAPE;
+  const value = parseSize(given.value);
+  if (value === undefined || value > 0xff)
+    throw new LocatedError(given.location, new OptionError("'-echr' takes the number of a character, such as 0x14"));
+  return Number(value);
+}

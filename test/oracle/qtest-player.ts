@@ -62,7 +62,11 @@ export async function play(player: Player, script: RegisterScript): Promise<stri
     const socket = await connection(server, child, player);
     return await converse(socket, script.steps, player);
   } finally {
-    child?.kill('SIGKILL');
+    // The next may want what this one has: a tap, a lock on an image.
+    if (child !== undefined && child.exitCode === null && child.signalCode === null) {
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+    }
     server.close();
     rmSync(folder, { recursive: true, force: true });
   }

@@ -53,7 +53,7 @@ async function start(entry: Entry, report: Reporter): Promise<void> {
     process.stdout.write(await printListing(line, registry, plugins));
     return;
   }
-  refuseUnsupported(line);
+  refuseUnsupported(line, report);
   if (line.merged('msg').bool('timestamp')) report.timestamps = true;
   if (line.has('daemonize')) {
     const { becomeDaemon } = await import('./daemon.ts');
@@ -106,14 +106,19 @@ async function loadPlugin(plugins: PluginHost, opts: Opts): Promise<LoadedPlugin
 }
 
 /** Options that this program knows but cannot honour. */
-function refuseUnsupported(line: CommandLine): void {
+function refuseUnsupported(line: CommandLine, report: Reporter): void {
   const refuse = (name: string, message: string): void => {
     const given = line.all(name)[0];
     if (given !== undefined) throw new LocatedError(given.location, new OptionError(message));
   };
+  refuse('audio', 'take -audiodev for the backend and -device for the sound card');
+  refuse('win2k-hack', 'the work-around for Windows 2000 is not supported by this program');
+  refuse('dump-vmstate', 'there is no such description: state is checked by name and version when it is loaded');
   refuse('spice', 'SPICE is not supported by this program');
   refuse('chroot', 'chroot is not supported by this program');
   refuse('runas', 'runas is not supported by this program');
+  for (const name of ['mem-prealloc', 'compat', 'dfilter', 'async-teardown'] as const)
+    if (line.has(name)) report.warn(`-${name} has no effect in this program`);
   for (const { opts, location } of line.opts('sandbox')) {
     if (opts.bool('enable')) {
       throw new LocatedError(

@@ -2,6 +2,7 @@ import { SouthbridgeError } from '../../errors.ts';
 import { Machine } from '../../machine/machine.ts';
 import type { NicConfig } from '../../machine/machine-config.ts';
 import type { MachineType } from '../../machine/machine-type.ts';
+import { seededRandom } from '../../machine/seeded-random.ts';
 import { type CommandLine, LocatedError } from '../options/command-line.ts';
 import { GROUPS } from '../options/groups.ts';
 import { parseSize } from '../options/numbers.ts';
@@ -249,7 +250,17 @@ export class Startup {
       romImage: romImages(line.all('L').map(({ value }) => value)),
       ...(kernelIrqchip !== undefined && { kernelIrqchip: kernelIrqchip !== 'off' }),
       ...(icount !== undefined && { icount }),
+      ...this.#seeded(),
     });
+  }
+
+  /** `-seed`: what devices draw by chance repeats. */
+  #seeded(): { random?: () => number } {
+    const given = this.#line.all('seed').at(-1);
+    if (given === undefined) return {};
+    const seed = parseSize(given.value);
+    if (seed === undefined) throw new LocatedError(given.location, new OptionError("'-seed' takes a number"));
+    return { random: seededRandom(Number(BigInt(seed) % 0x1_0000_0000n)) };
   }
 
   async #build(machine: Machine): Promise<void> {
@@ -326,6 +337,11 @@ export class Startup {
     for (const { opts, location } of line.opts('virtfs')) {
       const { sharedFolder } = await import('./fsdevs.ts');
       given.push({ values: sharedFolder(opts), location });
+    }
+    for (const { value, location } of line.all('debugcon')) {
+      const added = await at(location, () => this.#program.chars.addCompat('debugcon', value));
+      if (added !== undefined) given.push({ values: { driver: 'isa-debugcon', chardev: added.id }, location });
+      if (added?.monitor) await this.#program.addHmp(added.id);
     }
     if (line.opts('drive').length > 0) {
       const blocks = await this.#program.blocks();
