@@ -27,6 +27,7 @@ import { type TpmFacts, tpmDevice } from '../../core/firmware/tpm.ts';
 import type { Machine } from '../../core/machine/machine.ts';
 import type { PciBus } from '../../core/pci/pci-bus.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
+import { FloppyController } from '../../devices/floppy/fdc.ts';
 import { isDescribed } from '../../devices/ipmi/bmc.ts';
 import { TpmCrb } from '../../devices/tpm/tpm-crb.ts';
 import { TpmTis } from '../../devices/tpm/tpm-tis.ts';
@@ -66,13 +67,12 @@ function portFacts(device: Device, ports: readonly number[], irqs: readonly numb
   };
 }
 
-interface FloppyDrives {
-  /** What each drive is; undefined where there is none. */
-  readonly driveKinds: readonly (FloppyDriveKind | undefined)[];
-}
-
-function hasDrives(device: Device): device is Device & FloppyDrives {
-  return 'driveKinds' in device;
+/** Drives A and B as the controller has them by now. */
+function floppyDrives(controller: FloppyController): (FloppyDriveKind | undefined)[] {
+  return [0, 1].map(unit => {
+    const type = controller.driveType(unit);
+    return type === 'none' || type === 'auto' ? undefined : type;
+  });
 }
 
 /** How QEMU's order of building a PC's own ISA devices shows in its DSDT, first to last. */
@@ -96,7 +96,7 @@ function isaDevice(device: Device, sibling: number): Aml | undefined {
         iobase: numberProp(device, 'iobase', 0x3f0),
         irq: numberProp(device, 'irq', 6),
         dma: numberProp(device, 'dma', 2),
-        drives: hasDrives(device) ? device.driveKinds : ['288', undefined],
+        drives: device instanceof FloppyController ? floppyDrives(device) : [],
       });
     case 'pvpanic':
       return pvpanic(numberProp(device, 'ioport', 0x505));

@@ -12,11 +12,15 @@ import { machineType } from '../../core/machine/machine-type.ts';
 import { MemoryRegion } from '../../core/memory/memory-region.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
 import type { AcpiPciHotplug } from '../../devices/acpi-pci-hotplug.ts';
+import { floppy } from '../../devices/floppy/drive.ts';
+import { isaFdc } from '../../devices/floppy/fdc.ts';
 import { fwCfgIo } from '../../devices/fw-cfg.ts';
 import { i440fx, i440fxHost } from '../../devices/i440fx.ts';
+import { i8257 } from '../../devices/i8257.ts';
 import { piix3 } from '../../devices/piix3.ts';
 import { Piix4Pm, piix4Pm } from '../../devices/piix4-pm.ts';
 import { PcFirmware, PIIX4_PM } from '../../machines/firmware/pc-firmware.ts';
+import { findFloppies } from '../../machines/floppies.ts';
 
 const MIB = 2 ** 20;
 
@@ -54,7 +58,10 @@ function lab(config: Partial<MachineConfig> = {}, build: (machine: Machine) => v
       const bridge = pci.plug(piix3, { addr: '01.0', multifunction: true });
       const irqs = Array.from({ length: 16 }, (_, irq) => new IrqLine(`irq${irq}`));
       const isa = bridge.wire({ memory: host.pciMemory, io: machine.ioRoot, dmaSpace: machine.memory, irqs });
-      for (const name of ['mc146818rtc', 'isa-serial', 'isa-parallel', 'isa-fdc', 'i8042']) isa.plug(silent(name));
+      for (const name of ['mc146818rtc', 'isa-serial', 'isa-parallel']) isa.plug(silent(name));
+      isa.dmaChannels = isa.plug(i8257, { base: 0x00, 'page-base': 0x80, 'pageh-base': -1, dshift: 0 }).channels;
+      isa.plug(isaFdc).cable.plug(floppy, { unit: 0 });
+      isa.plug(silent('i8042'));
       pci.plug(silentPci('piix3-ide', 0x010180), { addr: '01.1' });
       const pm = pci.plug(piix4Pm, { addr: '01.3' });
       pci.plug(silentPci('VGA', 0x030000), { addr: '02.0' });
@@ -127,6 +134,18 @@ t.test("a PC's tables are QEMU's, read through the ports", async t => {
   t.equal(found.get('FACP')?.readUInt32LE(56), 0x600);
   t.equal(readFile(machine, 'etc/smbios/smbios-tables').length, 0x141);
   t.equal(readFile(machine, 'etc/system-states').toString('hex'), '800000818280');
+});
+
+t.test('the DSDT has the floppy drives that there are', async t => {
+  const dsdt = (machine: Machine): string =>
+    tables(readFile(machine, 'etc/acpi/tables')).get('DSDT')?.toString('latin1') ?? '';
+  t.match(dsdt(lab().machine), 'FLPA');
+  const bare = lab({}, machine => {
+    const controller = findFloppies(machine);
+    for (const drive of controller?.cable.devices ?? []) controller?.cable.unplug(drive);
+  });
+  t.match(dsdt(bare.machine), 'FDC0');
+  t.notMatch(dsdt(bare.machine), 'FLPA');
 });
 
 t.test('tables are built anew when the firmware asks after a reset, and only then', async t => {
