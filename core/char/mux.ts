@@ -198,15 +198,15 @@ export class MuxChardev extends Chardev {
 
   /** The escapes are taken out; what is between them goes on in one piece. */
   #input(bytes: Uint8Array): void {
-    const { escape } = this.#actions;
+    const { escape: escapeKey } = this.#actions;
     let start = 0;
     for (let at = 0; at < bytes.length; at++) {
       const byte = bytes[at] ?? 0;
       if (this.#escaped) {
         this.#escaped = false;
-        start = byte === escape ? at : at + 1;
-        if (byte !== escape) this.#escape(String.fromCharCode(byte));
-      } else if (byte === escape) {
+        start = byte === escapeKey ? at : at + 1;
+        if (byte !== escapeKey) this.#escape(String.fromCharCode(byte));
+      } else if (byte === escapeKey) {
         this.#escaped = true;
         this.#pass(bytes, start, at);
         start = at + 1;
@@ -220,9 +220,10 @@ export class MuxChardev extends Chardev {
   }
 
   get #help(): string {
-    const { escape } = this.#actions;
-    const key = escape < 0x20 ? `C-${String.fromCharCode(escape | 0x60)}` : String.fromCharCode(escape);
-    const rows = HELP.map(([letter, text]) => `${key} ${letter}    ${text}\n\r`);
+    const { escape: escapeKey } = this.#actions;
+    const letter = String.fromCharCode(escapeKey);
+    const key = escapeKey < 0x20 ? `C-${String.fromCharCode(escapeKey | 0x60)}` : letter;
+    const rows = HELP.map(([command, text]) => `${key} ${command}    ${text}\n\r`);
     return `\n\r${rows.join('')}${key} ${key}  sends ${key}\n\r`;
   }
 
