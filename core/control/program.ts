@@ -326,8 +326,18 @@ export class Program implements QmpHost {
 
   /** Shuts down in order: the machine's SHUTDOWN event, then the end of the process. */
   quit(cause: 'host-qmp-quit' | 'host-signal' | 'host-ui'): void {
-    if (this.#machine === undefined) this.exit(0);
-    else this.#machine.power.requestShutdown(cause);
+    if (this.#machine !== undefined && this.#built) {
+      this.#machine.power.requestShutdown(cause);
+      return;
+    }
+    // A machine that is not built has nothing to shut down.
+    if (this.#machine !== undefined) this.emit('SHUTDOWN', { guest: false, reason: cause });
+    this.exit(0);
+  }
+
+  /** The end has begun: the process will exit by itself. */
+  get ending(): boolean {
+    return this.#exiting;
   }
 
   /** Ends the process once clients have what was written to them; nothing is left behind. */

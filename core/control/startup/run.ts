@@ -66,6 +66,8 @@ async function start(entry: Entry, report: Reporter): Promise<void> {
     await new Startup(program).go();
     await watchPlugins(program, watched);
   } catch (error) {
+    // Somebody has ended the program while it was starting: what start-up then trips over is nobody's error.
+    if (program.ending) return;
     program.dispose();
     throw error;
   }
