@@ -94,11 +94,19 @@ export class CardsAlone {
         await put(register, value);
       const began = performance.now();
       await put(0x3818, DESCRIPTORS - 1);
+      // Ours gives others a turn before it has moved them all, and goes on in guest time, which stands still here.
+      for (let turns = 0; (await this.#head(loop)) !== DESCRIPTORS - 1; turns++) {
+        if (turns === DESCRIPTORS) throw new Error('the card has stopped half-way');
+        await this.#qtest.command('clock_step');
+      }
       best = Math.min(best, performance.now() - began);
     }
-    const head = Number(await this.#qtest.command(`readl ${BAR.MEMORY + (loop ? 0x2810 : 0x3810)}`));
-    if (head !== DESCRIPTORS - 1) throw new Error(`${head} frames were moved`);
     return (best * 1e6) / (DESCRIPTORS - 1);
+  }
+
+  /** The descriptor that the card is at: RDH or TDH. */
+  async #head(receiving: boolean): Promise<number> {
+    return Number(await this.#qtest.command(`readl ${BAR.MEMORY + (receiving ? 0x2810 : 0x3810)}`));
   }
 
   /** Nanoseconds a frame of `size` bytes that virtio-net sends to nobody. */
