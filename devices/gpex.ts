@@ -3,15 +3,11 @@ import { deviceType } from '../core/device/device-type.ts';
 import { prop } from '../core/device/property.ts';
 import { SystemBus } from '../core/device/system-bus.ts';
 import { MemoryRegion } from '../core/memory/memory-region.ts';
-import { configRead, configWrite } from '../core/pci/config-mechanism.ts';
+import { ECAM_BUS_SHIFT, enhancedConfiguration } from '../core/pci/config-mechanism.ts';
 import { PciBus } from '../core/pci/pci-bus.ts';
 import { PciDevice } from '../core/pci/pci-device.ts';
 
-/** Enhanced configuration (PCI Express 3.0, section 7.2.2): 1 MiB a bus, 4 KiB a function. */
-const BUS_SHIFT = 20;
-const FUNCTION_SHIFT = 12;
-const FUNCTION_SIZE = 1 << FUNCTION_SHIFT;
-const ECAM_SIZE = 256 << BUS_SHIFT;
+const ECAM_SIZE = 256 << ECAM_BUS_SHIFT;
 const PORTS = 0x1_0000;
 export const GPEX_INTERRUPTS = 4;
 
@@ -46,19 +42,7 @@ export class GpexHost extends Device<typeof properties> {
         },
       }),
     );
-    const ecam = MemoryRegion.io('pcie-mmcfg-mmio', ECAM_SIZE, {
-      read: (offset, size) =>
-        configRead(pci, offset >>> BUS_SHIFT, (offset >>> FUNCTION_SHIFT) & 0xff, offset & (FUNCTION_SIZE - 1), size),
-      write: (offset, size, value) =>
-        configWrite(
-          pci,
-          offset >>> BUS_SHIFT,
-          (offset >>> FUNCTION_SHIFT) & 0xff,
-          offset & (FUNCTION_SIZE - 1),
-          size,
-          value,
-        ),
-    });
+    const ecam = MemoryRegion.io('pcie-mmcfg-mmio', ECAM_SIZE, enhancedConfiguration(pci));
     this.#show(memory, MemoryRegion.alias('pcie-ecam', ecam, 0, windows.ecam.size), windows.ecam.base);
     for (const { base, size } of windows.mmio)
       this.#show(memory, MemoryRegion.alias('pcie-mmio', this.#memory, base, size), base);

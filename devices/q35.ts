@@ -5,7 +5,7 @@ import { SystemBus } from '../core/device/system-bus.ts';
 import { SouthbridgeError } from '../core/errors.ts';
 import { MemoryRegion } from '../core/memory/memory-region.ts';
 import { transaction } from '../core/memory/transaction.ts';
-import { ConfigMechanism, configRead, configWrite } from '../core/pci/config-mechanism.ts';
+import { ConfigMechanism, enhancedConfiguration } from '../core/pci/config-mechanism.ts';
 import { type IntxRouter, PciBus } from '../core/pci/pci-bus.ts';
 import { PciDevice } from '../core/pci/pci-device.ts';
 import { field, type SavedRecord } from '../core/state/fields.ts';
@@ -54,7 +54,6 @@ const PCI_PRIORITY = -1;
 const ABOVE_RAM = 1;
 /** Lengths of the memory-mapped configuration space by PCIEXBAR.LENGTH, and the address bits that go with them. */
 const MMCONFIG_LENGTHS = [256 * MIB, 128 * MIB, 64 * MIB] as const;
-const BUS_SHIFT = 20;
 
 const hostProperties = {
   MCFG: prop.u64({ default: BigInt(PCIEXBAR_DEFAULT) }),
@@ -92,11 +91,7 @@ export class Q35Host extends Device<typeof hostProperties> {
     );
     system.io.add(MemoryRegion.io('pci-conf-data', 4, mechanism.dataPort, { impl: { unaligned: true } }), 0xcfc, 0);
     this.#mechanism = mechanism;
-    const mmconfig = MemoryRegion.io('pcie-mmcfg-mmio', MMCONFIG_LENGTHS[0], {
-      read: (offset, size) => configRead(pci, offset >>> BUS_SHIFT, (offset >>> 12) & 0xff, offset & 0xfff, size),
-      write: (offset, size, value) =>
-        configWrite(pci, offset >>> BUS_SHIFT, (offset >>> 12) & 0xff, offset & 0xfff, size, value),
-    });
+    const mmconfig = MemoryRegion.io('pcie-mmcfg-mmio', MMCONFIG_LENGTHS[0], enhancedConfiguration(pci));
     mmconfig.setEnabled(false);
     system.memory.add(mmconfig, 0, 0);
     this.#mmconfig = mmconfig;

@@ -2,6 +2,10 @@ import type { IoHandler } from '../memory/memory-region.ts';
 import type { PciBus } from './pci-bus.ts';
 
 const ENABLE = 0x8000_0000;
+/** Enhanced configuration (PCI Express 3.0, section 7.2.2): 1 MiB a bus, 4 KiB a function. */
+export const ECAM_BUS_SHIFT = 20;
+const ECAM_FUNCTION_SHIFT = 12;
+const ECAM_FUNCTION_MASK = (1 << ECAM_FUNCTION_SHIFT) - 1;
 
 /**
  * Configuration mechanism #1 (PCI 3.0, section 3.2.2.3.2): an address register of 32 bits, and a data window onto what it
@@ -46,6 +50,29 @@ export class ConfigMechanism {
         value,
       );
     },
+  };
+}
+
+/** The enhanced configuration access mechanism: all of configuration space below `root` in memory, bus after bus. */
+export function enhancedConfiguration(root: PciBus): IoHandler {
+  return {
+    read: (offset, size) =>
+      configRead(
+        root,
+        offset >>> ECAM_BUS_SHIFT,
+        (offset >>> ECAM_FUNCTION_SHIFT) & 0xff,
+        offset & ECAM_FUNCTION_MASK,
+        size,
+      ),
+    write: (offset, size, value) =>
+      configWrite(
+        root,
+        offset >>> ECAM_BUS_SHIFT,
+        (offset >>> ECAM_FUNCTION_SHIFT) & 0xff,
+        offset & ECAM_FUNCTION_MASK,
+        size,
+        value,
+      ),
   };
 }
 
