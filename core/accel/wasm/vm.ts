@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import type { GuestRam } from '../../memory/guest-ram.ts';
+import { xorshift } from '../../rng/xorshift.ts';
 import type { DebugOptions, Vcpu, Vm, VmOptions, VmStop } from '../accelerator.ts';
 import { codeReport, registersReport } from '../registers-report.ts';
 import * as abi from './abi.ts';
@@ -504,14 +505,10 @@ export class WasmVm implements Vm {
     return this.#time.nowNs() / NS_PER_MS;
   }
 
-  /** Marsaglia's xorshift: RDRAND of a repeatable run must be repeatable. */
+  /** RDRAND of a repeatable run must be repeatable. */
   #nextRandom(): number {
-    let value = this.#random;
-    value ^= value << 13;
-    value ^= value >>> 17;
-    value ^= value << 5;
-    this.#random = value;
-    return value;
+    this.#random = xorshift(this.#random);
+    return this.#random;
   }
 
   // --- failures

@@ -2,7 +2,7 @@ import { SouthbridgeError } from '../../errors.ts';
 import { Machine } from '../../machine/machine.ts';
 import type { NicConfig } from '../../machine/machine-config.ts';
 import type { MachineType } from '../../machine/machine-type.ts';
-import { seededRandom } from '../../machine/seeded-random.ts';
+import { seededRandom } from '../../rng/xorshift.ts';
 import { type CommandLine, LocatedError } from '../options/command-line.ts';
 import { GROUPS } from '../options/groups.ts';
 import { parseSize } from '../options/numbers.ts';

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { seededRandom } from '../../../core/machine/seeded-random.ts';
+import { seededRandom } from '../../../core/rng/xorshift.ts';
 
 const PROGRAM = fileURLToPath(new URL('../../../southbridge.js', import.meta.url));
 const MACHINE = ['-M', 'pc', '-nodefaults', '-display', 'none', '-accel', 'qtest'];
