@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { median } from './median.ts';
 
 const TRIPS = 175_000;
 const ROUNDS = 3;
@@ -27,8 +28,6 @@ const SIDES = {
 } as const;
 type Side = keyof typeof SIDES;
 
-const median = (values: readonly number[]): number =>
-  values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 const folder = mkdtempSync(join(tmpdir(), 'southbridge-control-'));
 const sides = (['ours', 'qemu'] as const).filter(
   side => side === 'ours' || spawnSync(SIDES.qemu[0], ['-version']).status === 0,

@@ -5,6 +5,7 @@
 import { RUN_UNION } from '../../core/accel/kvm/abi.ts';
 import { ExitServer } from '../../core/accel/kvm/exits.ts';
 import { benchBus, pageOf, portOf } from './bench-bus.ts';
+import { median } from './median.ts';
 
 const EXITS = 2_000_000;
 /** Exits to one device before the next has its turn, as drivers do: a register here, one there. */
@@ -61,9 +62,6 @@ function measure(run: Rounds): number {
   const { user, system } = process.cpuUsage(before);
   return ((user + system) * 1000) / EXITS;
 }
-
-const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 
 for (const [name, make] of [
   ['memory', memory],

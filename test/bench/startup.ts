@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { kvm } from '../../core/accel/kvm/accelerator.ts';
 import { works } from './accelerators.ts';
+import { median } from './median.ts';
 
 const ROUNDS = 9;
 const RAM_MIB = 32;
@@ -44,9 +45,6 @@ function start(command: string, args: readonly string[]): Promise<Start> {
     });
   });
 }
-
-const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 
 const folder = mkdtempSync(join(tmpdir(), 'southbridge-startup-'));
 try {
