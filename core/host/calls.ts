@@ -70,6 +70,8 @@ export interface HostCalls {
   closeOnExec(fd: number, on: boolean): void;
   changeRoot(path: string): void;
   lockAllMemory(onFault: boolean): void;
+  enterSandbox(sets: number): void;
+  canSandbox(): boolean;
   zstdCompress(source: Uint8Array, target: Uint8Array): number;
   zstdDecompress(source: Uint8Array, target: Uint8Array): boolean;
   readonly SlirpStack: new (

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync } from 'node:fs';
 import { SouthbridgeError } from '../errors.ts';
+import { mayStartPrograms } from '../host/sandbox.ts';
 import { recvFds, socketPair } from '../host/sockets.ts';
 
 export const DEFAULT_BRIDGE = 'br0';
@@ -22,6 +23,7 @@ const SOCKET = 3;
  * @throws SouthbridgeError ERR_NETDEV_BRIDGE
  */
 export async function runBridgeHelper(helper: string, bridge: string): Promise<number> {
+  mayStartPrograms(`bridge helper ${helper}`);
   const [ours, theirs] = socketPair();
   try {
     const options = ['--use-vnet', `--fd=${SOCKET}`];

@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { closeSync, existsSync } from 'node:fs';
 import { SouthbridgeError } from '../errors.ts';
+import { mayStartPrograms } from '../host/sandbox.ts';
 import { hasVnetHeader, openTap, setSendBuffer, stopWaiting } from '../host/tap.ts';
 import { DEFAULT_BRIDGE, defaultHelper, runBridgeHelper } from './bridge-helper.ts';
 import type { NetBackend, NetClient } from './net-client.ts';
@@ -192,6 +193,7 @@ function scriptOf(option: keyof typeof DEFAULT_SCRIPTS, options: TapNetOptions):
 
 function runScript(script: string, name: string): void {
   if (script === NO_SCRIPT) return;
+  mayStartPrograms(`network script ${script}`);
   const { status, error } = spawnSync(script, [name], { stdio: 'inherit' });
   if (error !== undefined) throw refused(`could not launch network script ${script}: ${error.message}`);
   if (status !== 0) throw refused(`network script ${script} failed with status ${status ?? 'unknown'}`);

@@ -1,4 +1,5 @@
 import { SouthbridgeError } from '../errors.ts';
+import { mayStartPrograms } from '../host/sandbox.ts';
 import { Slirp, type SlirpConfig } from '../host/slirp.ts';
 import { formatIpv4, parseIpv4 } from './ipv4.ts';
 import { type NetBackend, NetClient, type NetReceiver } from './net-client.ts';
@@ -110,6 +111,7 @@ export class UserNet implements NetBackend, NetReceiver {
     const port = Number(match?.[2]);
     if (match === null || port < 1 || port > 0xffff) refuse(`Invalid guest forwarding rule '${rule}'`);
     const [, server = '', , kind, target = ''] = match ?? [];
+    if (kind === 'cmd:') mayStartPrograms(`guest forwarding rule '${rule}'`);
     if (!this.#slirp.addGuestForward(kind === 'cmd:' ? 'command' : 'unix', target, server || '0.0.0.0', port)) {
       refuse(`Conflicting/invalid host:port in guest forwarding rule '${rule}'`);
     }

@@ -1,3 +1,4 @@
+import { canSandbox } from '../../host/sandbox.ts';
 import type { TraceEvent } from '../../trace/trace.ts';
 import { GROUPS, MACHINE_PARAMETERS } from '../options/groups.ts';
 import type { ParameterSpec } from '../options/opts.ts';
@@ -8,7 +9,7 @@ import type { Handlers } from '../qmp/catalog.ts';
 import type { QmpSession } from '../qmp/monitor.ts';
 
 /** Options that clients must not take for usable, although the command line knows their names. */
-const UNSUPPORTED = new Set(['sandbox', 'spice']);
+const unsupported = (): Set<string> => new Set(['spice', ...(canSandbox() ? [] : ['sandbox'])]);
 
 export function miscCommands(program: Program): Handlers<QmpSession> {
   const traced = (name: string): TraceEvent[] => {
@@ -107,8 +108,9 @@ function parameterInfo(parameters: { readonly [name: string]: ParameterSpec } | 
 }
 
 function commandLineOptions(): { option: string; parameters: ParameterInfo[] }[] {
+  const hidden = unsupported();
   const groups = Object.values(GROUPS)
-    .filter(group => !UNSUPPORTED.has(group.name))
+    .filter(group => !hidden.has(group.name))
     .map(group => ({
       option: group.name,
       parameters:
@@ -118,7 +120,7 @@ function commandLineOptions(): { option: string; parameters: ParameterInfo[] }[]
     }));
   const names = new Set<string>(groups.map(({ option }) => option));
   const rest = [...OPTIONS].filter(
-    ([name, { arg, group }]) => arg !== undefined && group === undefined && !names.has(name) && !UNSUPPORTED.has(name),
+    ([name, { arg, group }]) => arg !== undefined && group === undefined && !names.has(name) && !hidden.has(name),
   );
   return [...groups, ...rest.map(([option]) => ({ option, parameters: [] }))];
 }

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createReadStream, createWriteStream, fstatSync, rmSync } from 'node:fs';
 import { connect, createServer, Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
+import { mayStartPrograms } from '../../host/sandbox.ts';
 import { QmpError } from '../qapi/error.ts';
 
 /** Where a migration goes to or comes from. */
@@ -73,6 +74,7 @@ export async function openSink(uri: MigrationUri): Promise<Sink> {
       return { stream: file, finished: () => ended(file) };
     }
     default: {
+      mayStartPrograms('migration through exec:');
       const child = spawn('/bin/sh', ['-c', uri.command], { stdio: ['pipe', 'inherit', 'inherit'] });
       return { stream: child.stdin, finished: () => childEnded(child) };
     }
@@ -141,6 +143,7 @@ export async function openSource(uri: MigrationUri, listening: (address: SocketA
         ? createReadStream('', { fd: uri.fd })
         : new Socket({ fd: uri.fd, readable: true, writable: fstatSync(uri.fd).isSocket(), allowHalfOpen: true });
     default:
+      mayStartPrograms('migration through exec:');
       return spawn('/bin/sh', ['-c', uri.command], { stdio: ['ignore', 'pipe', 'inherit'] }).stdout;
   }
 }

@@ -227,7 +227,11 @@ export const SECTIONS: readonly Section[] = [
       nodefaults: { help: 'no default devices' },
       chroot: { arg: 'dir', help: 'changes root before starting' },
       runas: { arg: 'user', help: 'changes user before starting' },
-      sandbox: { arg: 'on[,obsolete=...][,...]', group: 'sandbox', help: 'restricts system calls' },
+      sandbox: {
+        arg: 'on[,obsolete=allow|deny][,elevateprivileges=allow|deny|children][,spawn=allow|deny][,resourcecontrol=allow|deny]',
+        group: 'sandbox',
+        help: 'gives up system calls that the machine does not need (seccomp)',
+      },
       readconfig: { arg: 'file', help: 'reads options from a file' },
       'no-user-config': { help: 'reads no user configuration' },
       trace: { arg: '[[enable=]glob][,events=file][,file=file]', group: 'trace', help: 'enables trace events' },

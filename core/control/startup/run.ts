@@ -59,6 +59,10 @@ async function start(entry: Entry, report: Reporter): Promise<void> {
     const { becomeDaemon } = await import('./daemon.ts');
     if (await becomeDaemon(entry.args)) return;
   }
+  if (line.has('sandbox')) {
+    const { applySandbox } = await import('./sandbox.ts');
+    await applySandbox(line);
+  }
   const program = new Program(line, report, registry, plugins);
   try {
     await startEarly(program);
@@ -121,14 +125,6 @@ function refuseUnsupported(line: CommandLine, report: Reporter): void {
   refuse('runas', 'runas is not supported by this program');
   for (const name of ['mem-prealloc', 'compat', 'dfilter', 'async-teardown'] as const)
     if (line.has(name)) report.warn(`-${name} has no effect in this program`);
-  for (const { opts, location } of line.opts('sandbox')) {
-    if (opts.bool('enable')) {
-      throw new LocatedError(
-        location,
-        new OptionError('failed to enable seccomp: it is not supported by this program'),
-      );
-    }
-  }
   if (line.has('preconfig') && line.has('daemonize')) {
     throw new OptionError("'-preconfig' and '-incoming' options are mutually exclusive");
   }
