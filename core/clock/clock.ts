@@ -6,6 +6,8 @@ export interface Clock {
   readonly name: string;
   now(): number;
   timer(name: string, callback: () => void): Timer;
+  /** A timer for the rest of work that lets others have their turn in between: see {@link VirtualClock.settle}. */
+  deferred(name: string, callback: () => void): Timer;
   /** Absolute nanoseconds of the next deadline; Infinity where no timer is pending. */
   readonly nextDeadlineNs: number;
 }
@@ -15,6 +17,9 @@ export type TickSource = () => number;
 
 /** The host's monotonic clock. */
 export const monotonic: TickSource = () => performance.now() * 1e6;
+
+/** Pieces of put off work that {@link VirtualClock.settle} does at most: a guest may have asked for work without end. */
+const MOST_DEFERRED = 64;
 
 abstract class QueueClock implements Clock {
   readonly name: string;
@@ -29,6 +34,10 @@ abstract class QueueClock implements Clock {
 
   timer(name: string, callback: () => void): Timer {
     return this.queue.timer(name, callback);
+  }
+
+  deferred(name: string, callback: () => void): Timer {
+    return this.queue.deferred(name, callback);
   }
 
   get nextDeadlineNs(): number {
@@ -110,6 +119,11 @@ export class VirtualClock extends QueueClock {
       this.expire();
     }
     this.expire();
+  }
+
+  /** Does now what was put off, without moving the clock: for who drives a machine whose time stands still. */
+  settle(): void {
+    this.queue.settle(MOST_DEFERRED);
   }
 
   /** Sets a stopped clock without firing anything: for restoring a snapshot. */

@@ -18,16 +18,18 @@ const NOT_QUEUED = -1;
 class QueuedTimer implements Timer {
   readonly name: string;
   readonly callback: () => void;
+  readonly deferred: boolean;
   readonly #queue: TimerQueue;
   deadlineNs = Number.POSITIVE_INFINITY;
   sequence = 0;
   heapIndex = NOT_QUEUED;
   #disposed = false;
 
-  constructor(queue: TimerQueue, name: string, callback: () => void) {
+  constructor(queue: TimerQueue, name: string, callback: () => void, deferred: boolean) {
     this.#queue = queue;
     this.name = name;
     this.callback = callback;
+    this.deferred = deferred;
   }
 
   get pending(): boolean {
@@ -61,13 +63,19 @@ export class TimerQueue {
   readonly #heap: QueuedTimer[] = [];
   readonly #earlier = new Set<() => void>();
   #sequence = 0;
+  #deferred = 0;
 
   constructor(now: () => number) {
     this.now = now;
   }
 
   timer(name: string, callback: () => void): Timer {
-    return new QueuedTimer(this, name, callback);
+    return new QueuedTimer(this, name, callback, false);
+  }
+
+  /** A timer for the rest of some work, which {@link settle} does not wait for. */
+  deferred(name: string, callback: () => void): Timer {
+    return new QueuedTimer(this, name, callback, true);
   }
 
   /** The next deadline in absolute nanoseconds; Infinity where none is pending. */
@@ -89,11 +97,22 @@ export class TimerQueue {
     }
   }
 
+  /** Does what was put off, whatever its deadline; at most `rounds` pieces of it. */
+  settle(rounds: number): void {
+    for (let round = 0; round < rounds && this.#deferred > 0; round++) {
+      const timer = this.#heap.find(({ deferred }) => deferred);
+      if (timer === undefined) return;
+      this.unschedule(timer);
+      timer.callback();
+    }
+  }
+
   schedule(timer: QueuedTimer, deadlineNs: number): void {
     const previous = this.nextDeadlineNs;
     if (timer.heapIndex === NOT_QUEUED) {
       timer.heapIndex = this.#heap.length;
       this.#heap.push(timer);
+      if (timer.deferred) this.#deferred++;
     }
     timer.deadlineNs = deadlineNs;
     timer.sequence = ++this.#sequence;
@@ -105,6 +124,7 @@ export class TimerQueue {
   unschedule(timer: QueuedTimer): void {
     const index = timer.heapIndex;
     if (index === NOT_QUEUED) return;
+    if (timer.deferred) this.#deferred--;
     const last = this.#heap.pop();
     if (last !== undefined && last !== timer) {
       this.#place(last, index);

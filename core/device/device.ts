@@ -32,6 +32,8 @@ export interface DeviceClock {
   now(): number;
   /** @param name unique within the device; the timer is saved under it */
   timer(name: string, callback: () => void, options?: { readonly onReset?: 'cancel' | 'keep' }): Timer;
+  /** A timer for the rest of work that is too long for one go, so that others have their turn in between. */
+  deferred(name: string, callback: () => void): Timer;
 }
 
 interface StateSection {
@@ -352,13 +354,15 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
   }
 
   #deviceClock(clock: Clock): DeviceClock {
+    const own = (name: string, timer: Timer, onReset: 'cancel' | 'keep' = 'cancel'): Timer => {
+      this.#timers.set(name, { timer, onReset });
+      return timer;
+    };
     return {
       now: () => clock.now(),
-      timer: (name, callback, options = {}) => {
-        const timer = clock.timer(`${this.typeName}.${name}`, callback);
-        this.#timers.set(name, { timer, onReset: options.onReset ?? 'cancel' });
-        return timer;
-      },
+      timer: (name, callback, options) =>
+        own(name, clock.timer(`${this.typeName}.${name}`, callback), options?.onReset),
+      deferred: (name, callback) => own(name, clock.deferred(`${this.typeName}.${name}`, callback)),
     };
   }
 

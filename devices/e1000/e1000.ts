@@ -84,7 +84,7 @@ export class E1000 extends PciDevice<Properties> implements CardReceiver, Transm
     () => this.#restartNegotiation(),
   );
   readonly #transmitter = new Transmitter(this.state(1, transmitState, { name: 'transmit' }), this);
-  readonly #nextTurn = this.clock.timer('transmit', () => this.#transmit());
+  readonly #nextTurn = this.clock.deferred('transmit', () => this.#transmit());
   readonly #negotiation = this.clock.timer('autonegotiation', () => this.#negotiated());
   readonly #mitigation = this.clock.timer('mitigation', () => this.#mitigated());
   readonly #descriptor = new Uint32Array(DESCRIPTOR / 4);

@@ -10,7 +10,8 @@ const PMCSR_WRITABLE = 0x1f03;
 const AER = { ID: 0x0001, VERSION: 2, AT: 0x100 } as const;
 const UNCORRECTABLE = { STATUS: 0x04, SEVERITY: 0x0c, SUPPORTED: 0x03ff_f030, FATAL: 0x0046_2030 } as const;
 const CORRECTABLE = { STATUS: 0x10, MASK: 0x14, SUPPORTED: 0xf1c1, MASKED: 0xe000 } as const;
-const AER_CONTROL = { AT: 0x18, CAPABLE: 0x02a0, WRITABLE: 0x0540 } as const;
+/** ECRC may be made and checked; headers of several errors are not recorded, which version 1.1 parts do not know of. */
+const AER_CONTROL = { AT: 0x18, CAPABLE: 0x00a0, WRITABLE: 0x0140 } as const;
 /** Device serial number (section 7.12), version 1. */
 const SERIAL = { ID: 0x0003, VERSION: 1, AT: 0x140 } as const;
 

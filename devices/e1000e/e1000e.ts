@@ -115,7 +115,7 @@ export class E1000e
   );
   readonly #receiver = new Receiver(this.#regs, this);
   readonly #statistics = new Statistics(this.#regs);
-  readonly #nextTurn = this.clock.timer('transmit', () => this.#transmitAll());
+  readonly #nextTurn = this.clock.deferred('transmit', () => this.#transmitAll());
   readonly #negotiation = this.clock.timer('autonegotiation', () => this.#negotiated());
   readonly #card = new NetCard(this, {
     owner: this,

@@ -78,6 +78,30 @@ t.test('a legacy descriptor sends a frame and reports', async t => {
   t.equal(regs.GPTC.value, 0, 'statistics clear on being read');
 });
 
+t.test('a doorbell for more than a turn: the rest follows with time, or at once where time stands still', async t => {
+  for (const still of [false, true]) {
+    const { regs, ram, table, frames } = lab();
+    for (let index = 0; index < 63; index++) {
+      ram.setUint32(RING + index * 16, BUFFERS, true);
+      ram.setUint32(RING + index * 16 + 8, 0x0100_ffff, true);
+    }
+    regs.TDBAL.value = RING;
+    regs.TDLEN.value = 64 * 16;
+    regs.TCTL.value = 2;
+    regs.TDT.value = 63;
+    const first = frames.length;
+    t.ok(first > 16 && first < 63, `${first} in the first turn`);
+    t.equal(regs.TDH.value, first);
+    if (still) table.clock.settle();
+    else table.clock.advance(us(1));
+    t.equal(frames.length, 63);
+    t.equal(regs.TDH.value, 63);
+    table.clock.settle();
+    table.clock.advance(us(10));
+    t.equal(frames.length, 63, 'nothing is sent twice');
+  }
+});
+
 t.test('frames for the card arrive, others do not; a full ring keeps them waiting', async t => {
   const { regs, ram, wire, card, table } = lab();
   for (let index = 0; index < 8; index++) ram.setUint32(RING + index * 16, BUFFERS + index * 2048, true);

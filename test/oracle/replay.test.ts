@@ -7,6 +7,7 @@ import { differences, findQemu, play, southbridge } from './qtest-player.ts';
 import type { RegisterScript } from './register-script.ts';
 import * as display from './scripts/display.ts';
 import * as isa from './scripts/isa.ts';
+import * as network from './scripts/network.ts';
 import * as pci from './scripts/pci.ts';
 import * as platform from './scripts/platform.ts';
 import * as scsi from './scripts/scsi.ts';
@@ -33,6 +34,7 @@ const scripts: readonly RegisterScript[] = [
   ...Object.values(storage).map(make => make()),
   ...Object.values(scsi).map(make => make()),
   ...Object.values(virtioNet).map(make => make()),
+  ...Object.values(network).map(make => make()),
   ...['piix3-usb-uhci', 'usb-ehci', 'qemu-xhci', 'nec-usb-xhci', 'pci-ohci'].map(card => pci.pciCard(card)),
   ...Object.values(usb).map(make => make()),
   ...Object.values(platform).map(make => make()),

@@ -7,6 +7,7 @@ import type { QtestTarget } from './target.ts';
 export function machineTarget(machine: Machine): QtestTarget {
   const { ports, memory } = machine;
   const clock = machine.clocks.virtual;
+  const still = machine.accelerator.name === 'qtest';
   return {
     portRead: (port, size) => ports.read(port, size),
     portWrite: (port, size, value) => ports.write(port, size, value),
@@ -16,7 +17,10 @@ export function machineTarget(machine: Machine): QtestTarget {
     writeBytes: (address, bytes) => void memory.writeBytes(address, bytes, 0, bytes.length),
     now: () => clock.now(),
     nextDeadline: () => clock.nextDeadlineNs,
-    advanceTo: machine.accelerator.name === 'qtest' ? target => clock.advanceTo(target) : undefined,
+    advanceTo: still ? target => clock.advanceTo(target) : undefined,
+    settle() {
+      if (still) clock.settle();
+    },
     intercept(path, side, observer) {
       const device = deviceAt(machine, path);
       if (device === undefined) return false;

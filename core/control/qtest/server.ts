@@ -92,7 +92,9 @@ export class QtestServer {
     words.start(bytes, start, end);
     const name = words.text();
     const command = this.#commands.get(name);
-    this.#send(command === undefined ? `FAIL Unknown command '${name}'\n` : command(words));
+    const reply = command === undefined ? `FAIL Unknown command '${name}'\n` : command(words);
+    this.#target.settle();
+    this.#send(reply);
   }
 
   #send(line: string): void {

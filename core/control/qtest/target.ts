@@ -14,6 +14,8 @@ export interface QtestTarget {
   nextDeadline(): number;
   /** Moves the clock, firing timers on the way; never backwards. Undefined where the clock is not the client's to move. */
   readonly advanceTo: ((targetNs: number) => void) | undefined;
+  /** Lets devices finish what they put off, where nothing else would. */
+  settle(): void;
   /** Lets `observer` see the edges of a device's unnamed inputs or outputs. False where there is no such device. */
   intercept(path: string, side: 'in' | 'out', observer: (pin: number, level: boolean) => void): boolean;
   /** Sets an input of a device; false where there is no such device. `name` is undefined for unnamed inputs. */
