@@ -57,7 +57,7 @@ export class AcpiMemoryHotplug implements MemoryHotplugController {
   /** Takes over the modules of `bus`; without slots there are no registers. */
   wire(bus: MemoryBus, io: MemoryRegion): void {
     this.#bus = bus;
-    bus.hotplugController = this;
+    bus.controllers.set('dimm', this);
     if (bus.slotCount > 0) io.add(this.#region(), MEMORY_HOTPLUG_BASE);
   }
 
@@ -78,7 +78,7 @@ export class AcpiMemoryHotplug implements MemoryHotplugController {
   }
 
   #report(slot: number) {
-    const id = this.#bus?.dimmAt(slot)?.id;
+    const id = this.#dimmAt(slot)?.id;
     return {
       ...(id !== undefined && { device: id }),
       slot: String(slot),
@@ -97,10 +97,16 @@ export class AcpiMemoryHotplug implements MemoryHotplugController {
     );
   }
 
+  /** Modules that keep their contents take slots too, but are none of these registers' business. */
+  #dimmAt(slot: number): MemoryDevice | undefined {
+    const device = this.#bus?.dimmAt(slot);
+    return device?.kind === 'dimm' ? device : undefined;
+  }
+
   #read(offset: number): number {
     const { selector } = this.#s;
     if (this.#bus === undefined || selector >= this.#bus.slotCount) return 0;
-    const dimm = this.#bus.dimmAt(selector);
+    const dimm = this.#dimmAt(selector);
     switch (offset) {
       case ADDRESS_LOW:
         return (dimm?.address ?? 0) >>> 0;
@@ -146,7 +152,7 @@ export class AcpiMemoryHotplug implements MemoryHotplugController {
   /** A guest may also eject what nobody asked for. */
   #eject(slot: number): void {
     const bus = this.#bus;
-    const dimm = bus?.dimmAt(slot);
+    const dimm = this.#dimmAt(slot);
     if (bus === undefined || dimm === undefined) return;
     const done = this.#leaving.get(dimm);
     this.#leaving.delete(dimm);

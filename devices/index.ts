@@ -47,6 +47,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['tpm-crb', () => import('./tpm/tpm-crb.ts')],
   ['isa-debugcon', () => import('./debugcon.ts')],
   ['isa-i8259', () => import('./i8259.ts')],
+  ['nvdimm', () => import('./nvdimm/nvdimm.ts')],
   ['pc-dimm', () => import('./pc-dimm.ts')],
   ['isa-pcspk', () => import('./pc-speaker.ts')],
   ['isa-pit', () => import('./i8254.ts')],

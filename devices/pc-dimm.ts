@@ -1,9 +1,10 @@
-import { MemoryBus, MemoryDevice } from '../core/bus/memory-bus.ts';
+import { MemoryDevice } from '../core/bus/memory-bus.ts';
 import { deviceType } from '../core/device/device-type.ts';
 import { prop } from '../core/device/property.ts';
 import type { MemoryBackend } from '../core/memory/memory-backend.ts';
 
-const properties = {
+/** What every memory module is told. */
+export const moduleProperties = {
   addr: prop.u64({ default: 0n }),
   memdev: prop.backend<MemoryBackend>('memory-backend', { help: 'id of the memory backend' }),
   node: prop.u32({ default: 0 }),
@@ -11,20 +12,10 @@ const properties = {
 };
 
 /** A memory module, which can be plugged in and taken out while the guest runs. */
-export class PcDimm extends MemoryDevice<typeof properties> {
+export class PcDimm extends MemoryDevice<typeof moduleProperties> {
   readonly backend = this.props.memdev;
   readonly node = this.props.node;
   readonly wanted = { address: Number(this.props.addr), slot: this.props.slot };
-
-  protected override realize(): void {
-    this.defineProperty({ name: 'addr', type: 'uint64', get: () => this.address });
-    this.defineProperty({ name: 'slot', type: 'int32', get: () => this.slot });
-    this.defineProperty({ name: 'size', type: 'uint64', get: () => this.size });
-    this.defineProperty({ name: 'memdev', type: 'link<memory-backend>', get: () => this.backend?.path ?? '' });
-    if (this.bus instanceof MemoryBus && this.backend !== undefined) {
-      this.onUnrealize(this.bus.map(this, this.backend));
-    }
-  }
 }
 
 export const pcDimm = deviceType({
@@ -34,6 +25,6 @@ export const pcDimm = deviceType({
   category: 'misc',
   hotpluggable: true,
   parents: ['device'],
-  properties,
+  properties: moduleProperties,
   create: PcDimm,
 });

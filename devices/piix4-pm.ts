@@ -9,6 +9,7 @@ import { AcpiCpuHotplug, acpiCpuHotplugState } from './acpi-cpu-hotplug.ts';
 import { AcpiMemoryHotplug, acpiMemoryHotplugState } from './acpi-memory-hotplug.ts';
 import { AcpiPciHotplug, acpiPciHotplugState } from './acpi-pci-hotplug.ts';
 import { AcpiPm, acpiPmState } from './acpi-pm.ts';
+import { AcpiNvdimm, acpiNvdimmState } from './nvdimm/acpi-nvdimm.ts';
 import { PmSmbus, pmSmbusState } from './pm-smbus.ts';
 
 /** Offsets in configuration space (82371AB datasheet, section 7.1). */
@@ -30,7 +31,7 @@ const GPE_BASE = 0xafe0;
 export const PCI_HOTPLUG_BASE = 0xae00;
 const CPU_HOTPLUG_BASE = 0xaf00;
 /** General-purpose events by what raises them. */
-export const GPE = { pciHotplug: 1, cpuHotplug: 2, memoryHotplug: 3, vmGenerationId: 5 } as const;
+export const GPE = { pciHotplug: 1, cpuHotplug: 2, memoryHotplug: 3, nvdimmHotplug: 4, vmGenerationId: 5 } as const;
 
 const properties = {
   smb_io_base: prop.u32({ default: 0 }),
@@ -84,6 +85,9 @@ export class Piix4Pm extends PciDevice<typeof properties> {
       system: this.services.system,
       raise: () => this.raiseGpe(GPE.memoryHotplug),
     },
+  );
+  readonly nvdimm = new AcpiNvdimm(this.state(1, acpiNvdimmState, { name: 'nvdimm', onReset: 'keep' }), () =>
+    this.raiseGpe(GPE.nvdimmHotplug),
   );
   readonly #smbusHost = new PmSmbus(this.state(1, pmSmbusState, { name: 'smbus' }), this.smbus);
   readonly #pmRegion = MemoryRegion.container('piix4-pm', PM_SIZE);

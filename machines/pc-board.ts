@@ -13,6 +13,7 @@ import { isaSerial } from '../devices/isa-serial.ts';
 import { type Mc146818Rtc, mc146818rtc } from '../devices/mc146818rtc.ts';
 import { pcSpeaker } from '../devices/pc-speaker.ts';
 import { port92 } from '../devices/port92.ts';
+import type { NvdimmOptions } from './firmware/install.ts';
 import { fillCmos, installBootOrder } from './pc-cmos.ts';
 import { plugHpet } from './pc-hpet.ts';
 import type { PcInterrupts } from './pc-interrupts.ts';
@@ -45,7 +46,8 @@ export const pcOptions = {
   'mem-merge': prop.bool({ default: true }),
   'kernel-irqchip': prop.string(),
   'memory-backend': prop.string(),
-  nvdimm: prop.bool({ default: false }),
+  nvdimm: prop.bool({ default: false, help: 'whether memory modules may keep their contents' }),
+  'nvdimm-persistence': prop.string({ help: 'cpu or mem-ctrl: what sees to it that writes are kept' }),
   hmat: prop.bool({ default: false }),
   'suppress-vmdesc': prop.bool({ default: false }),
   'smbios-entry-point-type': prop.enum(['32', '64'], { default: '32', typeName: 'SmbiosEntryPointType' }),
@@ -125,6 +127,22 @@ export function startTime(machine: Machine): number {
   if (typeof base === 'number') return base;
   const now = Date.now();
   return base === 'utc' ? now : now - new Date(now).getTimezoneOffset() * 60_000;
+}
+
+/**
+ * Persistent memory, where the machine may have any.
+ *
+ * @throws SouthbridgeError ERR_PROPERTY_VALUE for a persistence that there is not
+ */
+export function nvdimmOptions(options: PropValues<typeof pcOptions>): NvdimmOptions | undefined {
+  const persistence = options['nvdimm-persistence'];
+  if (persistence !== undefined && persistence !== 'cpu' && persistence !== 'mem-ctrl')
+    throw new SouthbridgeError(
+      'ERR_PROPERTY_VALUE',
+      `-machine nvdimm-persistence=${persistence}: unsupported option`,
+      "use 'cpu' or 'mem-ctrl'",
+    );
+  return options.nvdimm ? { persistence } : undefined;
 }
 
 /**

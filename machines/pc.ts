@@ -14,7 +14,7 @@ import { PIIX4_PM } from './firmware/pc-firmware.ts';
 import { plugFloppies } from './floppies.ts';
 import { plugIdeDrives } from './ide-drives.ts';
 import { plugNics } from './nics.ts';
-import { hasSmm, LateRouter, pcOptions, plugBoard } from './pc-board.ts';
+import { hasSmm, LateRouter, nvdimmOptions, pcOptions, plugBoard } from './pc-board.ts';
 import { installDiskTypes } from './pc-cmos.ts';
 import { PcInterrupts } from './pc-interrupts.ts';
 import { i440fxRamLayout, mapPcFirmware, mapPcRam, openMemorySlots } from './pc-memory.ts';
@@ -92,6 +92,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
     ram: layout,
     smm: options.smm !== 'off' || props['smm-compat'],
     hmat: options.hmat,
+    nvdimm: nvdimmOptions(options),
   });
 }
 

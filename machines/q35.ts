@@ -16,7 +16,7 @@ import { ICH9_PM } from './firmware/pc-firmware.ts';
 import { findFloppies, plugFloppies } from './floppies.ts';
 import { plugIdeDrives } from './ide-drives.ts';
 import { plugNics } from './nics.ts';
-import { hasSmm, LateRouter, pcOptions, plugBoard } from './pc-board.ts';
+import { hasSmm, LateRouter, nvdimmOptions, pcOptions, plugBoard } from './pc-board.ts';
 import { installDiskTypes } from './pc-cmos.ts';
 import { PcInterrupts } from './pc-interrupts.ts';
 import { mapPcFirmware, mapPcRam, openMemorySlots, pcRamLayout } from './pc-memory.ts';
@@ -82,6 +82,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
     ram: layout,
     smm: options.smm !== 'off' || props['smm-compat'],
     hmat: options.hmat,
+    nvdimm: nvdimmOptions(options),
     mcfg: () => host.mmconfig,
   });
 }

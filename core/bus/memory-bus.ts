@@ -9,15 +9,19 @@ import { MemoryRegion } from '../memory/memory-region.ts';
 
 const PAGE = 4096;
 const GIB = 2 ** 30;
-/** What a DIMM's address and size are multiples of: large pages of the host's. */
-const ALIGNMENT = 2 ** 21;
 /** As many as the ACPI tables have names for. */
 const MAX_SLOTS = 256;
 
-/** Who tells the guest of DIMMs that come and go while it runs: the ACPI memory hotplug registers. */
+/** Modules whose contents go with the power, and modules that keep them. */
+export type MemoryKind = 'dimm' | 'nvdimm';
+
+/** Who tells the guest of modules of one kind that come and go while it runs. */
 export interface MemoryHotplugController {
   plugged(dimm: MemoryDevice): void;
-  /** Asks the guest to let go of the memory; `done` is called once it has. */
+  /**
+   * Asks the guest to let go of the memory; `done` is called once it has.
+   * @throws SouthbridgeError ERR_MEMORY_DEVICE where such modules stay
+   */
   requestUnplug(dimm: MemoryDevice, done: () => void): void;
 }
 
@@ -39,6 +43,7 @@ export interface MemoryBusParts {
 
 /** A memory module: takes its contents from a backend, and its address and slot from its bus. */
 export abstract class MemoryDevice<S extends PropSet = PropSet> extends Device<S> {
+  readonly kind: MemoryKind = 'dimm';
   abstract readonly backend: MemoryBackend | undefined;
   abstract readonly node: number;
   /** What the user asked for; 0 and -1 leave it to the bus. */
@@ -47,8 +52,22 @@ export abstract class MemoryDevice<S extends PropSet = PropSet> extends Device<S
   address = 0;
   slot = -1;
 
+  /** Bytes that the guest sees. */
   get size(): number {
     return this.backend?.size ?? 0;
+  }
+
+  /** @throws SouthbridgeError where a module of this kind cannot be made of `backend` */
+  check(_backend: MemoryBackend): void {}
+
+  protected override realize(): void {
+    this.defineProperty({ name: 'addr', type: 'uint64', get: () => this.address });
+    this.defineProperty({ name: 'slot', type: 'int32', get: () => this.slot });
+    this.defineProperty({ name: 'size', type: 'uint64', get: () => this.size });
+    this.defineProperty({ name: 'memdev', type: 'link<memory-backend>', get: () => this.backend?.path ?? '' });
+    if (this.bus instanceof MemoryBus && this.backend !== undefined) {
+      this.onUnrealize(this.bus.map(this, this.backend));
+    }
   }
 }
 
@@ -57,7 +76,7 @@ export class MemoryBus extends Bus {
   readonly slotCount: number;
   readonly base: number;
   /** Set by the machine's power management, where it can tell the guest. */
-  hotplugController: MemoryHotplugController | undefined;
+  readonly controllers = new Map<MemoryKind, MemoryHotplugController>();
   readonly #parts: MemoryBusParts;
 
   /** @throws SouthbridgeError ERR_MEMORY_SLOTS where there are more slots than the tables can describe, or part of a page */
@@ -108,16 +127,19 @@ export class MemoryBus extends Bus {
     if (!(device instanceof MemoryDevice)) return;
     const { backend } = device;
     if (backend === undefined) throw refused("'memdev' property is not set");
+    if (device.kind === 'nvdimm' && !this.controllers.has('nvdimm'))
+      throw refused("nvdimm is not enabled: missing 'nvdimm' in '-M'");
     if (backend.mapped) throw refused(`can't use already busy memdev: ${backend.id}`);
     const nodes = Math.max(1, this.#parts.nodeCount);
     if (device.node >= nodes) {
       throw refused(`'DIMM property node has value ${device.node}' which exceeds the number of numa nodes: ${nodes}`);
     }
+    device.check(backend);
     device.slot = this.#freeSlot(device.wanted.slot);
-    device.address = this.#freeAddress(device.wanted.address, backend.size);
+    device.address = this.#freeAddress(device.wanted.address, device.size, backend.alignment);
   }
 
-  /** Maps the memory of a module that has just got its address; the returned function undoes it. */
+  /** Maps what the guest sees of a module that has just got its address; the returned function undoes it. */
   map(dimm: MemoryDevice, backend: MemoryBackend): () => void {
     const { memory, adopt } = this.#parts;
     const undone = [backend.claim()];
@@ -125,13 +147,16 @@ export class MemoryBus extends Bus {
       for (const step of undone.splice(0).reverse()) step();
     };
     try {
-      let address = dimm.address;
+      let mapped = 0;
       for (const ram of backend.contents()) {
-        const region = MemoryRegion.ram(ram);
         undone.push(adopt(ram));
-        memory.add(region, address, 0);
+        const size = Math.min(ram.size, dimm.size - mapped);
+        if (size === 0) continue;
+        const whole = ram.readonly ? MemoryRegion.rom(ram) : MemoryRegion.ram(ram);
+        const region = size === ram.size ? whole : MemoryRegion.alias(`${ram.name}-memory`, whole, 0, size);
+        memory.add(region, dimm.address + mapped, 0);
         undone.push(() => memory.remove(region));
-        address += ram.size;
+        mapped += size;
       }
     } catch (error) {
       undo();
@@ -153,15 +178,15 @@ export class MemoryBus extends Bus {
     throw refused('no free slots available');
   }
 
-  #freeAddress(wanted: number, size: number): number {
+  #freeAddress(wanted: number, size: number, alignment: number): number {
     const { capacity } = this.#parts;
     if (this.plugged + size > capacity) {
       throw refused(
         `not enough space, currently 0x${hex(this.plugged)} in use of total space for memory devices 0x${hex(capacity)}`,
       );
     }
-    if (wanted % ALIGNMENT !== 0) throw refused(`address must be aligned to 0x${hex(ALIGNMENT)} bytes`);
-    if (size % ALIGNMENT !== 0) throw refused(`backend memory size must be multiple of 0x${hex(ALIGNMENT)}`);
+    if (wanted % alignment !== 0) throw refused(`address must be aligned to 0x${hex(alignment)} bytes`);
+    if (size % alignment !== 0) throw refused(`backend memory size must be multiple of 0x${hex(alignment)}`);
     if (wanted !== 0 && (wanted < this.base || wanted + size > this.end)) {
       throw refused(
         `can't add memory device [0x${hex(wanted)}:0x${hex(size)}], usable range for memory devices [0x${hex(this.base)}:0x${hex(this.span)}]`,
@@ -173,7 +198,7 @@ export class MemoryBus extends Bus {
       if (wanted !== 0) {
         throw refused(`address range conflicts with memory device id='${dimm.id ?? '(unnamed)'}'`);
       }
-      address = Math.ceil((dimm.address + dimm.size) / ALIGNMENT) * ALIGNMENT;
+      address = Math.ceil((dimm.address + dimm.size) / alignment) * alignment;
     }
     if (address + size > this.end) {
       throw refused(
@@ -184,7 +209,8 @@ export class MemoryBus extends Bus {
   }
 }
 
-function refused(message: string): SouthbridgeError {
+/** Why a module cannot be plugged in, or taken out. */
+export function refused(message: string): SouthbridgeError {
   return new SouthbridgeError('ERR_MEMORY_DEVICE', message);
 }
 

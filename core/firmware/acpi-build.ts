@@ -19,6 +19,8 @@ import { type DsdtFacts, dsdt } from './dsdt.ts';
 import { type MicrovmDsdtFacts, microvmDsdt } from './dsdt-microvm.ts';
 import { erst } from './erst.ts';
 import { type HmatFacts, hmat } from './hmat.ts';
+import { type NvdimmFacts, type NvdimmPersistence, nfit } from './nfit.ts';
+import { ssdtNvdimm } from './ssdt-nvdimm.ts';
 import { TPM_LOG_FILE, type TpmFacts, tpmTable } from './tpm.ts';
 import { vmGenId } from './vmgenid.ts';
 
@@ -36,6 +38,13 @@ export interface NumaFacts {
   readonly hmat?: HmatFacts;
 }
 
+/** Slots for persistent memory (`-machine nvdimm=on`), and what is in them. */
+export interface NvdimmSlots {
+  readonly slotCount: number;
+  readonly modules: readonly NvdimmFacts[];
+  readonly persistence?: NvdimmPersistence;
+}
+
 export interface PcAcpiFacts {
   readonly oem?: AcpiOem;
   readonly dsdt: DsdtFacts;
@@ -49,7 +58,8 @@ export interface PcAcpiFacts {
   /** The machine has a generation id. */
   readonly vmGenId?: boolean;
   readonly tpm?: TpmFacts;
-  /** Tables of devices that bring their own, before WAET. */
+  readonly nvdimm?: NvdimmSlots;
+  /** Tables of devices that bring their own, before those of persistent memory. */
   readonly more?: readonly TableContent[];
   /** Complete tables that the user supplied with `-acpitable`. */
   readonly userTables?: readonly Uint8Array[];
@@ -76,10 +86,17 @@ export function pcAcpi(facts: PcAcpiFacts): AcpiFiles {
   if (facts.numa !== undefined) listNuma(blob, facts.madt.cpus, facts.numa);
   if (facts.mcfg !== undefined) blob.list(mcfg(facts.mcfg));
   for (const table of facts.more ?? []) blob.list(table);
+  if (facts.nvdimm !== undefined) listNvdimm(blob, oem, facts.nvdimm);
   blob.list(waet());
   for (const table of facts.userTables ?? []) blob.listRaw(table);
   blob.finish('RSDT', rootOem);
   return blob.files();
+}
+
+function listNvdimm(blob: AcpiBlob, oem: AcpiOem, { slotCount, modules, persistence }: NvdimmSlots): void {
+  if (slotCount === 0) return;
+  ssdtNvdimm(blob, oem, slotCount);
+  if (modules.length > 0) blob.list(nfit(modules, persistence));
 }
 
 function listNuma(blob: AcpiBlob, cpus: readonly AcpiCpu[], numa: NumaFacts): void {

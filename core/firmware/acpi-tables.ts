@@ -249,6 +249,7 @@ export interface MemoryAffinity {
 
 export const MEMORY_ENABLED = 1 << 0;
 export const MEMORY_HOTPLUGGABLE = 1 << 1;
+export const MEMORY_NON_VOLATILE = 1 << 2;
 
 export function srat(cpus: readonly AcpiCpu[], memory: readonly MemoryAffinity[]): TableContent {
   const body = concat(
@@ -276,6 +277,8 @@ export function memoryAffinities(facts: {
   readonly nodes: readonly number[];
   readonly below4g: number;
   readonly above4gStart: number;
+  /** Persistent memory that is there. */
+  readonly nvdimms?: readonly { readonly base: number; readonly length: number; readonly node: number }[];
   readonly hotplug?: { readonly base: number; readonly size: number };
 }): MemoryAffinity[] {
   const HOLE_START = 0xa_0000;
@@ -306,6 +309,9 @@ export function memoryAffinities(facts: {
     }
     push(base, length, node);
   });
+  for (const { base, length, node } of facts.nvdimms ?? []) {
+    ranges.push({ base, length, node, flags: MEMORY_ENABLED | MEMORY_NON_VOLATILE });
+  }
   // Some old systems count on a fixed number of entries.
   while (ranges.length < facts.nodes.length + 2) ranges.push({ base: 0, length: 0, node: 0, flags: 0 });
   if (facts.hotplug !== undefined && facts.hotplug.size > 0) {

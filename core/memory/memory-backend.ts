@@ -5,6 +5,8 @@ export interface MemoryBackend {
   readonly id: string;
   /** Bytes. */
   readonly size: number;
+  /** Bytes: what the address and size of a memory module of it are multiples of, the host's pages. */
+  readonly alignment: number;
   /** In the object tree: `/objects/ram0`. */
   readonly path: string;
   /** The file that it is, from offset 0 on; without one it is memory of this process alone. */

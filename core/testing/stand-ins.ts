@@ -60,6 +60,7 @@ function standInMemory(id: string): MemoryBackend {
   return {
     id,
     size: MEMORY_SIZE,
+    alignment: 4096,
     path: `/objects/${id}`,
     get mapped() {
       return users > 0;

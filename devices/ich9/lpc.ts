@@ -10,6 +10,7 @@ import { AcpiCpuHotplug, acpiCpuHotplugState } from '../acpi-cpu-hotplug.ts';
 import { AcpiMemoryHotplug, acpiMemoryHotplugState } from '../acpi-memory-hotplug.ts';
 import { AcpiPciHotplug, acpiPciHotplugState } from '../acpi-pci-hotplug.ts';
 import { AcpiPm, acpiPmState } from '../acpi-pm.ts';
+import { AcpiNvdimm, acpiNvdimmState } from '../nvdimm/acpi-nvdimm.ts';
 import type { IsaWiring } from '../piix3.ts';
 import { GPE } from '../piix4-pm.ts';
 import { Tco, tcoState } from './tco.ts';
@@ -144,6 +145,9 @@ export class Ich9Lpc extends PciDevice<typeof properties> implements IntxRouter 
       system: this.services.system,
       raise: () => this.raiseGpe(GPE.memoryHotplug),
     },
+  );
+  readonly nvdimm = new AcpiNvdimm(this.state(1, acpiNvdimmState, { name: 'nvdimm', onReset: 'keep' }), () =>
+    this.raiseGpe(GPE.nvdimmHotplug),
   );
   readonly #pmRegion = MemoryRegion.container('ich9-pm', PM_SIZE);
   readonly #chipsetRegion = MemoryRegion.io('lpc-rcrb-mmio', CHIPSET_SIZE, {

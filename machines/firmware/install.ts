@@ -2,15 +2,18 @@
 
 import { featureWord } from '../../core/cpu/features.ts';
 import { cpuWord } from '../../core/cpu/resolve.ts';
+import type { NvdimmSlots } from '../../core/firmware/acpi-build.ts';
 import type { McfgFacts } from '../../core/firmware/acpi-tables.ts';
 import type { FwCfg } from '../../core/firmware/fw-cfg.ts';
 import type { HmatFacts } from '../../core/firmware/hmat.ts';
+import type { NvdimmPersistence } from '../../core/firmware/nfit.ts';
 import type { CpuSlot } from '../../core/machine/cpu-slots.ts';
 import type { Machine } from '../../core/machine/machine.ts';
 import type { PciBus } from '../../core/pci/pci-bus.ts';
 import type { AcpiCpuHotplug } from '../../devices/acpi-cpu-hotplug.ts';
 import type { AcpiMemoryHotplug } from '../../devices/acpi-memory-hotplug.ts';
 import type { AcpiPciHotplug } from '../../devices/acpi-pci-hotplug.ts';
+import type { AcpiNvdimm } from '../../devices/nvdimm/acpi-nvdimm.ts';
 import { possibleCpus } from './acpi-description.ts';
 import { PcFirmware, type PcFirmwareFacts, type PmFacts } from './pc-firmware.ts';
 
@@ -22,7 +25,13 @@ export interface PmDevice {
   readonly pciHotplug?: AcpiPciHotplug;
   readonly cpuHotplug?: AcpiCpuHotplug;
   readonly memoryHotplug?: AcpiMemoryHotplug;
+  readonly nvdimm?: AcpiNvdimm;
   raiseGpe(event: number): void;
+}
+
+/** `-machine nvdimm=on`. */
+export interface NvdimmOptions {
+  readonly persistence: NvdimmPersistence | undefined;
 }
 
 export interface PcFirmwareParts {
@@ -38,6 +47,7 @@ export interface PcFirmwareParts {
   readonly smm: boolean;
   /** Whether the tables tell what reaching memory costs. */
   readonly hmat: boolean;
+  readonly nvdimm: NvdimmOptions | undefined;
   readonly mcfg?: () => McfgFacts | undefined;
 }
 
@@ -45,7 +55,11 @@ export interface PcFirmwareParts {
 export function installPcFirmware(parts: PcFirmwareParts): PcFirmware {
   const { machine, pm, chipset } = parts;
   wireCpus(machine, pm.cpuHotplug);
-  if (machine.memoryBus !== undefined) pm.memoryHotplug?.wire(machine.memoryBus, machine.ioRoot);
+  const { memoryBus, ioRoot } = machine;
+  if (memoryBus !== undefined) {
+    pm.memoryHotplug?.wire(memoryBus, ioRoot);
+    if (parts.nvdimm !== undefined) pm.nvdimm?.wire(memoryBus, ioRoot, machine.memory, parts.nvdimm.persistence);
+  }
   const { nodes } = machine.numa;
   const oemId = machine.config.options['x-oem-id'];
   const oemTableId = machine.config.options['x-oem-table-id'];
@@ -68,6 +82,7 @@ export function installPcFirmware(parts: PcFirmwareParts): PcFirmware {
     }),
     ...(parts.hmat && { hmat: hmatFacts(machine) }),
     ...(parts.mcfg !== undefined && { mcfg: parts.mcfg }),
+    ...(parts.nvdimm !== undefined && { nvdimm: nvdimmKnowledge(machine, pm.nvdimm, parts.nvdimm) }),
     generationChanged: () => pm.raiseGpe(VM_GENERATION_GPE),
     oem: {
       id: typeof oemId === 'string' ? oemId : 'BOCHS ',
@@ -75,6 +90,18 @@ export function installPcFirmware(parts: PcFirmwareParts): PcFirmware {
     },
   };
   return new PcFirmware(facts);
+}
+
+function nvdimmKnowledge(
+  { config }: Machine,
+  controller: AcpiNvdimm | undefined,
+  { persistence }: NvdimmOptions,
+): () => NvdimmSlots {
+  return () => ({
+    slotCount: config.ramSlots,
+    modules: controller?.facts ?? [],
+    ...(persistence !== undefined && { persistence }),
+  });
 }
 
 /** What reaching memory costs, from the machine's NUMA configuration. */

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { TableContent } from '../../core/firmware/acpi-blob.ts';
 import { LOADER_FILE, RSDP_FILE, TABLES_FILE } from '../../core/firmware/acpi-blob.ts';
-import { type AcpiFiles, pcAcpi } from '../../core/firmware/acpi-build.ts';
+import { type AcpiFiles, type NvdimmSlots, pcAcpi } from '../../core/firmware/acpi-build.ts';
 import { slicOem } from '../../core/firmware/acpi-table-option.ts';
 import {
   type AcpiCpu,
@@ -28,6 +28,7 @@ import {
 } from '../../core/firmware/machine-items.ts';
 import { SMBIOS_ANCHOR_FILE, SMBIOS_TABLES_FILE, smbiosFiles } from '../../core/firmware/smbios.ts';
 import { SmbiosOptions } from '../../core/firmware/smbios-options.ts';
+import { NVDIMM_PAGE_FILE, NVDIMM_PAGE_SIZE } from '../../core/firmware/ssdt-nvdimm.ts';
 import { TPM_CONFIG_FILE, TPM_LOG_FILE, TPM_LOG_SIZE, type TpmFacts, tpmConfig } from '../../core/firmware/tpm.ts';
 import { viot } from '../../core/firmware/viot.ts';
 import { placeSegments } from '../../core/loader/boot.ts';
@@ -108,6 +109,8 @@ export interface PcFirmwareFacts {
   readonly hmat?: HmatFacts;
   /** The memory-mapped configuration space while it is on (q35). */
   readonly mcfg?: () => McfgFacts | undefined;
+  /** Slots for persistent memory, and what is in them now. */
+  readonly nvdimm?: () => NvdimmSlots;
   /** Tells the guest that the generation id changed. */
   readonly generationChanged?: () => void;
   readonly oem?: { readonly id: string; readonly tableId: string };
@@ -198,6 +201,7 @@ export class PcFirmware {
       fwCfg.addFile(TABLES_FILE, acpi.tables, rebuild);
       fwCfg.addFile(RSDP_FILE, acpi.rsdp, rebuild);
       fwCfg.addFile(LOADER_FILE, acpi.loader, rebuild);
+      if (this.#facts.nvdimm !== undefined) fwCfg.addFile(NVDIMM_PAGE_FILE, new Uint8Array(NVDIMM_PAGE_SIZE));
       // The firmware's event log, of no bytes where there is no TPM.
       const tpm = this.#tpm();
       fwCfg.addFile(TPM_LOG_FILE, new Uint8Array(tpm === undefined ? 0 : TPM_LOG_SIZE));
@@ -297,6 +301,7 @@ export class PcFirmware {
     const { machine, cpus, ram, nodes = [], distances } = facts;
     const { memoryBus } = machine;
     const mcfg = facts.mcfg?.();
+    const nvdimm = facts.nvdimm?.();
     const slic = slicOem(machine.config.acpiTables);
     const tpm = this.#tpm();
     return pcAcpi({
@@ -311,6 +316,7 @@ export class PcFirmware {
             nodes,
             below4g: ram.low,
             above4gStart: 4 * GIB,
+            ...(nvdimm !== undefined && { nvdimms: nvdimm.modules }),
             ...(memoryBus !== undefined && { hotplug: { base: memoryBus.base, size: memoryBus.span } }),
           }),
           ...(distances !== undefined && { distances }),
@@ -320,6 +326,7 @@ export class PcFirmware {
       ...(mcfg !== undefined && { mcfg }),
       ...this.#erst(),
       ...(tpm !== undefined && { tpm }),
+      ...(nvdimm !== undefined && { nvdimm }),
       more: this.#viot(),
       userTables: machine.config.acpiTables,
       ...(slic !== undefined && { slicOem: slic }),
@@ -387,7 +394,7 @@ export class PcFirmware {
       hasHpet: this.#hasHpet,
       cpuHotplug: { cpus, base: pm.cpuHotplugBase },
       memoryHotplug: { base: MEMORY_HOTPLUG_BASE, slots: machine.config.ramSlots },
-      nvdimm: false,
+      nvdimm: this.#facts.nvdimm !== undefined,
       pciHotplug: { ...pm.pciHotplug, length: PCI_HOTPLUG_LENGTH },
       rootBus: describeBus(rootBus, hotplug),
       pciHole: { min: ram.low, max: IO_APIC.address - 1 },

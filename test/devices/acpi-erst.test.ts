@@ -19,6 +19,7 @@ function memory(size = SLOTS * SLOT): MemoryBackend & { readonly ram: SharedRam 
   return {
     id: 'store',
     size,
+    alignment: 4096,
     path: '/objects/store',
     mapped: false,
     claim: () => () => {},

@@ -43,7 +43,7 @@ export function memoryCommands(program: Program): Handlers<QmpSession> {
     }),
     'query-memory-devices': () =>
       (program.machine.memoryBus?.dimms ?? []).map(dimm => ({
-        type: 'dimm' as const,
+        type: dimm.kind,
         data: {
           ...(dimm.id !== undefined && { id: dimm.id }),
           addr: dimm.address,

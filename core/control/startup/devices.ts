@@ -88,7 +88,7 @@ export async function addDevice(
   const device = bus.plug(type, {}, request.properties, request.id, true);
   if (device instanceof PciDevice) primary.plugged(device);
   if (hotplug && device instanceof PciDevice) device.pciBus.hotplugController?.plugged(device);
-  if (hotplug && device instanceof MemoryDevice) machine.memoryBus?.hotplugController?.plugged(device);
+  if (hotplug && device instanceof MemoryDevice) machine.memoryBus?.controllers.get(device.kind)?.plugged(device);
   return device;
 }
 
@@ -235,7 +235,7 @@ export function requestUnplug(machine: Machine, idOrPath: string): void {
     device.pciBus.hotplugController.requestUnplug(device, done);
     pending.add(device);
   } else if (device instanceof MemoryDevice) {
-    const controller = machine.memoryBus?.hotplugController;
+    const controller = machine.memoryBus?.controllers.get(device.kind);
     if (controller === undefined || !machine.config.acpi) throw new QmpError(NO_MEMORY_HOTPLUG);
     controller.requestUnplug(device, done);
   } else done();

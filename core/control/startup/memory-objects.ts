@@ -24,6 +24,10 @@ import type { UserObject } from './objects.ts';
 /** The types of memory objects. */
 export const MEMORY_OBJECTS = ['memory-backend-ram', 'memory-backend-file', 'memory-backend-memfd'] as const;
 
+/** Pages of a file, and the large pages that memory of this process may get. */
+const PAGE = 4096;
+const LARGE_PAGE = 2 ** 21;
+
 const sources = new WeakMap<UserObject, MemorySource>();
 
 /** Opens the file of a memory object; deleting the object closes it. */
@@ -38,6 +42,7 @@ export function memoryOf(object: UserObject, size: number): MemoryBackend {
   return {
     id: object.id,
     size,
+    alignment: alignmentOf(object),
     path: object.path,
     get mapped() {
       return object.users > 0;
@@ -53,6 +58,11 @@ export function memoryOf(object: UserObject, size: number): MemoryBackend {
       return sources.get(object)?.file;
     },
   };
+}
+
+function alignmentOf({ spec }: UserObject): number {
+  if (spec['qom-type'] === 'memory-backend-ram') return LARGE_PAGE;
+  return 'align' in spec && spec.align !== undefined ? Math.max(PAGE, Number(spec.align)) : PAGE;
 }
 
 /** The memory itself: pages of this process, or a file's. */

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -83,9 +83,15 @@ export class RunningProgram {
     const ended = once(child, 'exit').then(([code]) => {
       throw new Error(`the program ended with status ${code}: ${complaints}`);
     });
-    const [[qtest], [qmp]] = (await Promise.race([accepted, ended])) as [[Socket], [Socket]];
-    ended.catch(() => undefined);
-    for (const server of servers) server.close();
+    let connections: [[Socket], [Socket]];
+    try {
+      connections = (await Promise.race([accepted, ended])) as [[Socket], [Socket]];
+    } finally {
+      ended.catch(() => undefined);
+      for (const server of servers) server.close();
+      rmSync(folder, { recursive: true });
+    }
+    const [[qtest], [qmp]] = connections;
     const lines = new Lines(qmp);
     return new RunningProgram(child, lines, new Lines(qtest), JSON.parse(await lines.next()));
   }

@@ -6,6 +6,7 @@ import { dsdt } from '../../../core/firmware/dsdt.ts';
 import { appleSmc, pvpanic, realTimeClock, serialPort } from '../../../core/firmware/dsdt-isa.ts';
 import { microvmDsdt } from '../../../core/firmware/dsdt-microvm.ts';
 import type { AcpiPciBus, AcpiPciDevice } from '../../../core/firmware/dsdt-pci.ts';
+import { nfit } from '../../../core/firmware/nfit.ts';
 import { type TpmFacts, tpmDevice } from '../../../core/firmware/tpm.ts';
 import { emptyBus, GIB, MIB, microvmFadt, pc, pcBus, pcFadt, q35, q35Bus, q35Fadt } from './platforms.ts';
 
@@ -44,6 +45,7 @@ const KNOWN = {
   HPET: '8a486edc412b6e5f',
   WAET: '21cf099f063f6422',
   MCFG: '5274632ea7572e49',
+  'NFIT with a module': '6a2f220396b93616',
   SLIT: '74c9e266d6b9c8b6',
   'SRAT with an empty node': '599489b3baf6a131',
   'SRAT with DIMM slots': '92a03df1ba45ac3c',
@@ -139,6 +141,7 @@ const tables: Record<keyof typeof KNOWN, TableContent> = {
     [10, 21],
     [21, 10],
   ]),
+  'NFIT with a module': nfit([{ slot: 1, base: 0x1_0800_0000, length: 128 * MIB, node: 2, unarmed: false }], 'cpu'),
   'SRAT with an empty node': srat(nodeCpu, memoryAffinities({ nodes: [0, 128 * MIB], ...low128 })),
   'SRAT with DIMM slots': srat(
     nodeCpu,

@@ -43,7 +43,7 @@ export const MEMORY_INFO: readonly HmpCommand[] = [
     (program.machine.memoryBus?.dimms ?? [])
       .map(
         dimm =>
-          `Memory device [dimm]: "${dimm.id ?? ''}"\n  addr: 0x${dimm.address.toString(16)}\n  slot: ${dimm.slot}\n  node: ${dimm.node}\n  size: ${dimm.size}\n  memdev: ${dimm.backend?.path}\n  hotplugged: ${dimm.hotplugged}\n  hotpluggable: ${dimm.type.hotpluggable}\n`,
+          `Memory device [${dimm.kind}]: "${dimm.id ?? ''}"\n  addr: 0x${dimm.address.toString(16)}\n  slot: ${dimm.slot}\n  node: ${dimm.node}\n  size: ${dimm.size}\n  memdev: ${dimm.backend?.path}\n  hotplugged: ${dimm.hotplugged}\n  hotpluggable: ${dimm.type.hotpluggable}\n`,
       )
       .join(''),
   ),
