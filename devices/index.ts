@@ -42,6 +42,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['dc390', () => import('./esp/dc390.ts')],
   ['ioapic', () => import('./ioapic.ts')],
   ['ivshmem-plain ivshmem-doorbell', () => import('./ivshmem/ivshmem.ts')],
+  ['isa-applesmc', () => import('./isa-applesmc.ts')],
   ['isa-debug-exit', () => import('./isa-debug-exit.ts')],
   ['tpm-tis', () => import('./tpm/tpm-tis.ts')],
   ['tpm-crb', () => import('./tpm/tpm-crb.ts')],

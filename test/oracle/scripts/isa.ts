@@ -432,3 +432,38 @@ export function vgaMemory(): RegisterScript {
   set(0x3c4, 4, 0x0e);
   return s.about('chain 4').write32(0xa0010, 0x44332211).read32(0xa0010).read16(0xa0012).read8(0xa0013);
 }
+
+export function appleSmc(): RegisterScript {
+  const osk = 'any64characterfakeoskisenoughtopreventinvalidkeywarningsonstderr';
+  const s = script('isa-applesmc: keys that there are and are not, and commands out of turn', [
+    ...pc,
+    '-device',
+    `isa-applesmc,osk=${osk}`,
+  ]);
+  const [data, command, error] = [0x300, 0x304, 0x31e];
+  const state = (): RegisterScript => s.in8(command).in8(error);
+  s.about('before any command').in8(data);
+  state();
+  s.about('data without a command').out8(data, 0x52);
+  state();
+  s.about('a command that there is not').out8(command, 0x11);
+  state();
+  for (const key of ['REV ', 'OSK0', 'OSK1', 'NATJ', 'MSSP', 'MSSD', '#KEY', 'rev ']) {
+    s.about(`read ${key}`).out8(command, 0x10);
+    state();
+    for (const character of Buffer.from(key)) {
+      s.out8(data, character);
+      state();
+    }
+    s.in8(data).out8(data, 32);
+    state();
+    for (let byte = 0; byte < 34; byte++) s.in8(data).in8(command);
+    s.out8(data, 1).in8(data);
+    state();
+  }
+  s.about('a command within another').out8(command, 0x10).out8(data, 0x52).out8(command, 0x10);
+  state();
+  s.about('ports that are not the controller’s').out8(error, 0).in8(error);
+  for (let port = 1; port < 0x20; port++) if (port !== 4 && port !== 0x1e) s.in8(data + port);
+  return s.about('a wide read').in16(data).in16(command);
+}
