@@ -19,6 +19,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   southbridge::DefineSockets(env, exports);
   southbridge::DefineDatagrams(env, exports);
   southbridge::DefineProcess(env, exports);
+  southbridge::DefineDisassembler(env, exports);
   southbridge::DefineSandbox(env, exports);
   southbridge::DefineZstd(env, exports);
   exports.Set("FdPoll", southbridge::DefineFdPoll(env));

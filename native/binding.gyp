@@ -5,7 +5,7 @@
       'addon.cc', 'errors.cc', 'mapping.cc',
       'kvm_vm.cc', 'kvm_vcpu.cc', 'run.cc', 'scheduler.cc', 'vcpu_thread.cc', 'watcher.cc',
       'host_files.cc', 'host_tree.cc', 'host_terminals.cc', 'host_sockets.cc', 'host_datagrams.cc', 'host_process.cc', 'fd_poll.cc', 'stand_in_thread.cc',
-      'file_transfer.cc', 'io_ring.cc', 'io_threads.cc', 'sandbox.cc', 'slirp.cc', 'slirp_library.cc', 'zstd.cc',
+      'disassembler.cc', 'file_transfer.cc', 'io_ring.cc', 'io_threads.cc', 'sandbox.cc', 'slirp.cc', 'slirp_library.cc', 'zstd.cc',
     ],
     'include_dirs': ["<!@(node -p \"require('node-addon-api').include\")"],
     'defines': ['NAPI_VERSION=9', 'NAPI_CPP_EXCEPTIONS', '_FILE_OFFSET_BITS=64'],

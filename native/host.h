@@ -11,6 +11,7 @@ void DefineTerminals(Napi::Env env, Napi::Object exports);
 void DefineSockets(Napi::Env env, Napi::Object exports);
 void DefineDatagrams(Napi::Env env, Napi::Object exports);
 void DefineProcess(Napi::Env env, Napi::Object exports);
+void DefineDisassembler(Napi::Env env, Napi::Object exports);
 void DefineSandbox(Napi::Env env, Napi::Object exports);
 void DefineZstd(Napi::Env env, Napi::Object exports);
 Napi::Function DefineFdPoll(Napi::Env env);

@@ -52,6 +52,11 @@ void LockAllMemory(const Napi::CallbackInfo& info) {
   if (mlockall(flags) < 0) throw SystemError(info.Env(), "mlockall", errno);
 }
 
+// addressOf(bytes)
+Napi::Value AddressOf(const Napi::CallbackInfo& info) {
+  return Napi::BigInt::New(info.Env(), reinterpret_cast<uint64_t>(BytesOf(info[0], "bytes").data));
+}
+
 }  // namespace
 
 void DefineProcess(Napi::Env env, Napi::Object exports) {
@@ -60,6 +65,7 @@ void DefineProcess(Napi::Env env, Napi::Object exports) {
   exports.Set("statusFlags", Napi::Function::New<StatusFlags>(env, "statusFlags"));
   exports.Set("closeOnExec", Napi::Function::New<CloseOnExec>(env, "closeOnExec"));
   exports.Set("changeRoot", Napi::Function::New<ChangeRoot>(env, "changeRoot"));
+  exports.Set("addressOf", Napi::Function::New<AddressOf>(env, "addressOf"));
   exports.Set("lockAllMemory", Napi::Function::New<LockAllMemory>(env, "lockAllMemory"));
 }
 

@@ -236,6 +236,8 @@ export interface Vcpu {
   readonly programCounter?: number;
   readState(): CpuState;
   writeState(state: CpuState): void;
+  /** The local APIC's page, a word for each 16 bytes of it; undefined where the accelerator has none. */
+  readLapic?(): Uint32Array | undefined;
   /** Makes the CPU what its model and the user's wishes say. Once, before it first runs. */
   setIdentity?(identity: CpuIdentity): void;
   /** Puts the vCPU under a debugger, or with undefined takes it out again. */

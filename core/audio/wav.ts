@@ -25,16 +25,15 @@ function waveHeader({ format, channels, frequency }: AudioFormat, length: number
   return header;
 }
 
-/** Writes what is played to a file; silence between two sounds is left out. */
-export class WavBackend extends AudioBackend {
-  readonly #format: AudioFormat;
+/** Samples of one format in a WAVE file, whose header is complete once it is closed. */
+export class WaveFile {
+  readonly format: AudioFormat;
   #fd: number | undefined;
   #length = 0;
 
   /** @throws SouthbridgeError ERR_AUDIO_FILE */
-  constructor(id: string, path: string, format: AudioFormat) {
-    super(id, 'wav');
-    this.#format = format;
+  constructor(path: string, format: AudioFormat) {
+    this.format = format;
     try {
       this.#fd = openSync(path, 'w');
     } catch (cause) {
@@ -42,20 +41,40 @@ export class WavBackend extends AudioBackend {
       throw new SouthbridgeError('ERR_AUDIO_FILE', `Failed to open wave file '${path}': ${why}`, undefined, { cause });
     }
     writeSync(this.#fd, waveHeader(format, 0));
-    this.listen({ format, playing: () => {}, samples: bytes => this.#write(bytes) });
   }
 
-  override dispose(): void {
-    if (this.#fd === undefined) return;
-    writeSync(this.#fd, waveHeader(this.#format, this.#length), 0, HEADER_SIZE, 0);
-    closeSync(this.#fd);
-    this.#fd = undefined;
+  /** Bytes of samples. */
+  get length(): number {
+    return this.#length;
   }
 
-  #write(bytes: Uint8Array): void {
-    const whole = bytes.length - (bytes.length % frameBytes(this.#format));
+  write(bytes: Uint8Array): void {
+    const whole = bytes.length - (bytes.length % frameBytes(this.format));
     if (this.#fd === undefined) return;
     writeSync(this.#fd, bytes, 0, whole);
     this.#length += whole;
+  }
+
+  close(): void {
+    if (this.#fd === undefined) return;
+    writeSync(this.#fd, waveHeader(this.format, this.#length), 0, HEADER_SIZE, 0);
+    closeSync(this.#fd);
+    this.#fd = undefined;
+  }
+}
+
+/** Writes what is played to a file; silence between two sounds is left out. */
+export class WavBackend extends AudioBackend {
+  readonly #file: WaveFile;
+
+  /** @throws SouthbridgeError ERR_AUDIO_FILE */
+  constructor(id: string, path: string, format: AudioFormat) {
+    super(id, 'wav');
+    this.#file = new WaveFile(path, format);
+    this.listen({ format, playing: () => {}, samples: bytes => this.#file.write(bytes) });
+  }
+
+  override dispose(): void {
+    this.#file.close();
   }
 }

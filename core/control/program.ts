@@ -9,6 +9,7 @@ import type { Machine } from '../machine/machine.ts';
 import type { RunState } from '../machine/run-state.ts';
 import type { PluginHost } from '../plugin/host.ts';
 import type { TpmEmulator } from '../tpm/emulator.ts';
+import { LogOutput } from '../trace/sinks/log-output.ts';
 import { CharManager } from './char/manager.ts';
 import type { Displays } from './display/displays.ts';
 import type { MemoryDump } from './dump/memory-dump.ts';
@@ -58,7 +59,9 @@ export class Program implements QmpHost {
   readonly monitors: QmpMonitor[] = [];
   /** Takes over a file descriptor that a client passed under a name (`getfd`). */
   takeNamedFd: (name: string) => number | undefined = () => undefined;
-  readonly resources: Resource[] = [];
+  /** What `-d`, `-trace` and `log` print. */
+  readonly log = new LogOutput();
+  readonly resources: Resource[] = [this.log];
   /** What stands for CPUs and iothreads among the host's threads. */
   readonly threads = new HostThreads();
   #machine: Machine | undefined;

@@ -69,9 +69,16 @@ export interface HostCalls {
   statusFlags(fd: number, set?: number): number;
   closeOnExec(fd: number, on: boolean): void;
   changeRoot(path: string): void;
+  addressOf(bytes: ArrayBufferView): bigint;
   lockAllMemory(onFault: boolean): void;
   enterSandbox(sets: number): void;
   canSandbox(): boolean;
+  /** A text says why there is no disassembler. */
+  disassemble(
+    code: Uint8Array,
+    address: bigint,
+    bits: number,
+  ): [bytes: number, mnemonic: string, operands: string] | string | undefined;
   zstdCompress(source: Uint8Array, target: Uint8Array): number;
   zstdDecompress(source: Uint8Array, target: Uint8Array): boolean;
   readonly SlirpStack: new (

@@ -27,6 +27,10 @@ export class SplitRing implements Ring {
     this.#availIndex = this.#queue.lastAvail;
   }
 
+  get availIndex(): number {
+    return this.#availIndex;
+  }
+
   get empty(): boolean {
     return this.#availIndex === this.#queue.lastAvail && this.#readAvailIndex() === this.#queue.lastAvail;
   }

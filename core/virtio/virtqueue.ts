@@ -28,7 +28,8 @@ export class Virtqueue {
   readonly owner: QueueOwner;
   /** Called when the driver says that there are buffers. */
   readonly handle: (queue: Virtqueue) => void;
-  readonly #defaultSize: number;
+  /** Descriptors after a reset. */
+  readonly defaultSize: number;
   readonly desc: RingMemory;
   readonly avail: RingMemory;
   readonly used: RingMemory;
@@ -54,7 +55,7 @@ export class Virtqueue {
   constructor(index: number, size: number, owner: QueueOwner, handle: (queue: Virtqueue) => void) {
     this.index = index;
     this.size = size;
-    this.#defaultSize = size;
+    this.defaultSize = size;
     this.owner = owner;
     this.handle = handle;
     this.desc = new RingMemory(owner.dma);
@@ -67,6 +68,11 @@ export class Virtqueue {
 
   get #ring(): Ring {
     return this.owner.packed ? this.#packed : this.#split;
+  }
+
+  /** The driver's index as last read, where it is in a ring of its own. */
+  get seenAvail(): number {
+    return this.owner.packed ? this.lastAvail : this.#split.availIndex;
   }
 
   /** Whether the driver has said where the queue is. */
@@ -91,7 +97,7 @@ export class Virtqueue {
   }
 
   reset(): void {
-    this.size = this.#defaultSize;
+    this.size = this.defaultSize;
     this.desc.address = 0;
     this.avail.address = 0;
     this.used.address = 0;

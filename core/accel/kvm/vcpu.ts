@@ -186,6 +186,13 @@ export class KvmVcpu implements Vcpu {
     this.#syncRunPage(state.sregs);
   }
 
+  readLapic(): Uint32Array | undefined {
+    if (!this.#host.irqchip) return undefined;
+    const page = this.#host.settled(this, () => this.#get(abi.KVM_GET_LAPIC, 1024));
+    const view = new DataView(page.buffer, page.byteOffset);
+    return Uint32Array.from({ length: 64 }, (_, index) => view.getUint32(16 * index, true));
+  }
+
   setDebug(options: DebugOptions | undefined): void {
     this.#host.settled(this, () => this.native.ioctl(abi.KVM_SET_GUEST_DEBUG, encodeGuestDebug(options)));
   }

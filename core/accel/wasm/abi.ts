@@ -206,6 +206,7 @@ const EXPORTED = [
   'get_pic_addr_slave',
   'get_apic_addr',
   'get_ioapic_addr',
+  'read32s',
   'get_eflags',
   'get_real_eip',
   'update_state_flags',

@@ -13,6 +13,9 @@ const LEVEL_TRIGGERED = 1 << 15;
 const MASKED = 1 << 16;
 const REMOTE_IRR = 1 << 14;
 
+const LAPIC_PAGE = 0xfee0_0000 | 0;
+const LAPIC_WORDS = 64;
+
 const DELIVERY_FIXED = 0;
 const DELIVERY_LOWEST_PRIORITY = 1;
 export const DELIVERY_NMI = 4;
@@ -103,6 +106,11 @@ export class Irqchip {
     bytes[this.#master + abi.PIC_ELCR] = 0;
     action();
     this.#memory.bytes.set(saved, this.#master);
+  }
+
+  /** The local APIC's page, a word for each 16 bytes of it, as the CPU reads it. */
+  readLapic(): Uint32Array {
+    return Uint32Array.from({ length: LAPIC_WORDS }, (_, index) => this.#core.read32s(LAPIC_PAGE + 16 * index));
   }
 
   reset(): void {

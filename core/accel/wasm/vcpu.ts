@@ -8,6 +8,7 @@ interface VcpuHost {
   readonly cpu: WasmCpu;
   setDebug(options: DebugOptions | undefined): void;
   translate(linear: number): number | undefined;
+  readLapic(): Uint32Array;
 }
 
 /** The VM's one CPU. */
@@ -40,6 +41,10 @@ export class WasmVcpu implements Vcpu {
       );
     }
     this.#vm.cpu.write(state);
+  }
+
+  readLapic(): Uint32Array {
+    return this.#vm.readLapic();
   }
 
   setDebug(options: DebugOptions | undefined): void {

@@ -124,6 +124,10 @@ export class WasmVm implements Vm {
     else if (this.#irqchip.message(data & 0xff, delivery, (data & 0x8000) !== 0)) this.#interruptPending();
   }
 
+  readLapic(): Uint32Array {
+    return this.#irqchip.readLapic();
+  }
+
   injectNmi(): void {
     this.#nmiWanted = true;
     this.kick();

@@ -23,6 +23,7 @@ import { pciCommands } from './pci.ts';
 import { pluginCommands } from './plugins.ts';
 import { unsupportedCommands } from './unsupported.ts';
 import { usbCommands } from './usb.ts';
+import { virtioCommands } from './virtio.ts';
 
 /** All commands, in the order in which a later group may replace what an earlier one only refuses. */
 export function commandTable(program: Program): CommandTable<QmpSession> {
@@ -49,5 +50,6 @@ export function commandTable(program: Program): CommandTable<QmpSession> {
     .add(dirtyRateCommands(program))
     .add(displayCommands(program))
     .add(inputCommands(program))
-    .add(usbCommands(program));
+    .add(usbCommands(program))
+    .add(virtioCommands(program));
 }

@@ -64,6 +64,9 @@ export function machineCommands(program: Program): Handlers<QmpSession> {
     'x-query-numa': async () => ({
       'human-readable-text': (await import('../hmp/info/machine.ts')).numaReport(program.machine),
     }),
+    'x-query-irq': async () => ({
+      'human-readable-text': (await import('../hmp/interrupt-report.ts')).interruptCounts(program.machine),
+    }),
     'query-acpi-ospm-status': () => {
       const found = [...program.machine.devices()].some(({ typeName }) => ACPI_DEVICES.has(typeName));
       if (!found) throw new QmpError('command is not supported, missing ACPI device');

@@ -81,12 +81,29 @@ export function memoryCommands(program: Program): Handlers<QmpSession> {
       });
     },
     'query-balloon': () => ({ actual: balloonOf(program.machine).balloonBytes }),
+    'x-query-ramblock': () => ({ 'human-readable-text': ramBlocks(program.machine) }),
     balloon: ({ value }) => {
       const balloon = balloonOf(program.machine);
       if (Number(value) <= 0) throw new QmpError("Parameter 'target' expects a size");
       balloon.balloonTo(Number(value));
     },
   };
+}
+
+const hex16 = (value: number): string => `0x${value.toString(16).padStart(16, '0')}`;
+
+/** Every block of memory, one after the other as a migration numbers them. */
+function ramBlocks(machine: Machine): string {
+  let offset = 0;
+  const row = (name: string, page: string, ...rest: readonly string[]): string =>
+    `${[name.padStart(24), page, ...rest].join(' ')}\n`;
+  const rows = machine.ram.map(({ name, size }) => {
+    const text = row(name, '   4 KiB ', hex16(offset), hex16(size), hex16(size));
+    offset += size;
+    return text;
+  });
+  const title = row('Block Name', '   PSize ', ...['Offset', 'Used', 'Total'].map(word => word.padStart(18)));
+  return `${title}${rows.join('')}`;
 }
 
 function balloonOf(machine: Machine): Balloon {

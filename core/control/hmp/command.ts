@@ -10,6 +10,8 @@ export interface HmpContext {
   cpu: number;
   /** Its state, where there is a CPU. */
   cpuState(): CpuState | undefined;
+  /** The lines that were typed into this monitor, the oldest first. */
+  history(): readonly string[];
   /** Calls a QMP command, whose error becomes `Error: ...`. */
   qmp(name: CommandName, args?: Readonly<Record<string, unknown>>): Promise<unknown>;
 }
@@ -47,3 +49,17 @@ export const viaQmp =
     await context.qmp(name, Object.fromEntries(given));
     return undefined;
   };
+
+/** The same, where QEMU prints the error alone. */
+export const viaQmpBare =
+  (name: CommandName, args?: (line: HmpArguments) => Readonly<Record<string, unknown>>): HmpCommand['run'] =>
+  async (context, line) => {
+    try {
+      return await viaQmp(name, args)(context, line);
+    } catch (error) {
+      return `${error instanceof Error ? error.message : String(error)}\n`;
+    }
+  };
+
+/** What a QMP command that reports for people says (QAPI's HumanReadableText). */
+export const textOf = (reply: unknown): string => (reply as { 'human-readable-text': string })['human-readable-text'];

@@ -14,8 +14,9 @@ export async function executeHmp(program: Program, line: string, cpu: number | u
   return (await executeIn(context, line)).replaceAll('\n', '\r\n');
 }
 
-export function hmpContext(program: Program, cpu: number): HmpContext {
+export function hmpContext(program: Program, cpu: number, history: () => readonly string[] = () => []): HmpContext {
   return {
+    history,
     program,
     cpu,
     cpuState(): CpuState | undefined {

@@ -1,3 +1,5 @@
+import type { CpuState } from '../../accel/cpu-state.ts';
+import { disassemble } from '../../host/disassembler.ts';
 import { readLinear, translate } from '../debug/translate.ts';
 import { QmpError } from '../qapi/error.ts';
 import type { HmpContext } from './command.ts';
@@ -12,6 +14,7 @@ export interface Format {
 
 const SIZES: Readonly<Record<string, number>> = { b: 1, h: 2, w: 4, g: 8 };
 const CR0_PG = 1n << 31n;
+const EFER_LMA = 1n << 10n;
 const last: { letter: string; size: number } = { letter: 'x', size: 4 };
 
 /** Takes a format off the start of `text`. */
@@ -75,8 +78,7 @@ export function dumpMemory(context: HmpContext, format: Format, address: bigint,
     const bytes = new Uint8Array(length);
     return memory.readBytes(Number(at), bytes, 0, length) ? bytes : undefined;
   };
-  if (format.letter === 'i')
-    return `0x${start.toString(16).padStart(8, '0')}:  Asm output not supported by this program\n`;
+  if (format.letter === 'i' && cpu !== undefined) return instructions(cpu, read, start, format.count);
   const size = format.letter === 'c' ? 1 : format.size;
   const lineSize = size === 1 ? 8 : 16;
   const total = Math.min(format.size * format.count, 2 ** 24);
@@ -97,6 +99,56 @@ export function dumpMemory(context: HmpContext, format: Format, address: bigint,
       values.push(formatValue(value, format.letter, size));
     }
     lines.push(`${label} ${values.join(' ')}\n`);
+  }
+  return lines.join('');
+}
+
+/** The longest instruction, and how many of its bytes stand on a line. */
+const INSTRUCTION_MAX = 15;
+const BYTES_A_LINE = 8;
+const PAGE = 0x1000n;
+/** CS's L and D bits (Intel SDM volume 3, section 3.4.5). */
+const CS_LONG = 1 << 13;
+const CS_DEFAULT = 1 << 14;
+
+function codeBits({ cs, efer }: CpuState): 16 | 32 | 64 {
+  if ((cs.attributes & CS_LONG) !== 0 && (efer & EFER_LMA) !== 0n) return 64;
+  return (cs.attributes & CS_DEFAULT) !== 0 ? 32 : 16;
+}
+
+/** Instructions as the CPU would take them now, each with its bytes. */
+function instructions(
+  cpu: CpuState,
+  read: (at: bigint, length: number) => Uint8Array | undefined,
+  start: bigint,
+  count: number,
+): string {
+  const bits = codeBits(cpu);
+  const lines: string[] = [];
+  let at = start;
+  for (let number = 0; number < count; number++) {
+    // The next page may not be there, and the instruction may not reach it.
+    const toPage = Number(PAGE - (at % PAGE));
+    const code = read(at, INSTRUCTION_MAX) ?? (toPage < INSTRUCTION_MAX ? read(at, toPage) : undefined);
+    const found = code === undefined ? undefined : disassemble(code, at, bits);
+    if (code === undefined || found === undefined) {
+      lines.push(`0x${at.toString(16).padStart(8, '0')}: unable to read memory\n`);
+      break;
+    }
+    for (let done = 0; done < found.bytes; done += BYTES_A_LINE) {
+      const bytes = [...code.subarray(done, Math.min(done + BYTES_A_LINE, found.bytes))];
+      const shown = bytes.map(byte => ` ${byte.toString(16).padStart(2, '0')}`).join('');
+      const text =
+        done > 0
+          ? ''
+          : `${' '.repeat((BYTES_A_LINE - bytes.length) * 3)}  ${found.mnemonic.padEnd(8)} ${found.operands}`;
+      lines.push(
+        `0x${BigInt.asUintN(64, at + BigInt(done))
+          .toString(16)
+          .padStart(8, '0')}: ${shown}${text}\n`,
+      );
+    }
+    at = BigInt.asUintN(64, at + BigInt(found.bytes));
   }
   return lines.join('');
 }

@@ -55,7 +55,7 @@ export class HmpMonitor {
     if (!this.#program.isReady) await this.#program.whenReady;
     try {
       const { executeIn, hmpContext } = await import('./execute.ts');
-      this.#context ??= hmpContext(this.#program, 0);
+      this.#context ??= hmpContext(this.#program, 0, () => this.#readline.history);
       this.#chr.writeAll((await executeIn(this.#context, line)).replaceAll('\n', '\r\n'));
     } catch (error) {
       this.#chr.writeAll(`Error: ${error instanceof Error ? error.message : String(error)}\r\n`);

@@ -28,6 +28,11 @@ export class Readline {
     this.#prompt = prompt;
   }
 
+  /** The lines that were entered, the oldest first. */
+  get history(): readonly string[] {
+    return this.#history;
+  }
+
   /** Shows the prompt with what has been typed so far. */
   show(): void {
     this.#host.write(

@@ -1,4 +1,4 @@
-import { openSync, readFileSync, writeSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { SouthbridgeError } from '../../errors.ts';
 import type { Machine } from '../../machine/machine.ts';
 import type { OpenTraceSink } from '../../plugin/plugin.ts';
@@ -38,7 +38,7 @@ export class Tracing {
 
   #make(): TraceHub {
     const hub = new TraceHub();
-    const { line, report } = this.#program;
+    const { line, report, log } = this.#program;
     const traces = line.opts('trace');
     for (const { opts, location } of traces) {
       for (const glob of opts.all('enable')) enable(hub, glob);
@@ -52,8 +52,9 @@ export class Tracing {
       else report.warn(`-d ${item} is not an item of this program`);
     }
     this.#openSinks(hub);
-    if (traces.length > 0 || items.length > 0)
-      this.#log(hub, traces.flatMap(({ opts }) => opts.all('file')).at(-1) ?? line.last('D'));
+    const path = traces.flatMap(({ opts }) => opts.all('file')).at(-1) ?? line.last('D');
+    if (path !== undefined) log.open(path);
+    if (traces.length > 0 || items.length > 0) log.attach(hub);
     return hub;
   }
 
@@ -68,16 +69,6 @@ export class Tracing {
       hub.addSink((event, detail, timeNs) => sink.write(event, detail, timeNs));
       program.resources.push({ dispose: () => sink.dispose?.() });
     }
-  }
-
-  /** A line an event, into a new file or to standard error. */
-  #log(hub: TraceHub, path: string | undefined): void {
-    const fd = path === undefined ? undefined : openSync(path, 'w');
-    hub.addSink((event, detail) => {
-      const text = `${event} ${detail}\n`;
-      if (fd === undefined) process.stderr.write(text);
-      else writeSync(fd, text);
-    });
   }
 }
 

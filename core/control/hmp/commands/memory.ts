@@ -1,3 +1,5 @@
+import { addressOf, hostPhysical } from '../../../host/addresses.ts';
+import type { Machine } from '../../../machine/machine.ts';
 import { QmpError } from '../../qapi/error.ts';
 import { type HmpCommand, hmp, viaQmp } from '../command.ts';
 import { dumpMemory, formatValue, showTranslation } from '../memory-dump.ts';
@@ -12,6 +14,17 @@ const FORMATS = [
   ['windmp', 'win-dmp'],
 ] as const;
 
+/** The byte of this process that stands for a physical address of the guest's, or why there is none. */
+function hostByte(machine: Machine, given: bigint): { name: string; address: number; host: bigint } | string {
+  const address = Number(BigInt.asUintN(64, given));
+  const { flat } = machine.memory;
+  const range = flat.ranges[flat.indexOf(address)];
+  if (range === undefined) return `No memory is mapped at address 0x${address.toString(16)}\n`;
+  const { ram, name } = range.region;
+  if (ram === undefined) return `Memory at address 0x${address.toString(16)} is not RAM\n`;
+  return { name, address, host: addressOf(ram.bytes) + BigInt(range.offset + address - range.start) };
+}
+
 /** Looking at memory, ports and expressions. */
 export const MEMORY_COMMANDS: readonly HmpCommand[] = [
   hmp('x', 'fmt:/,addr:l', '/fmt addr', "dump memory at virtual address 'addr'", (context, args) =>
@@ -24,12 +37,16 @@ export const MEMORY_COMMANDS: readonly HmpCommand[] = [
     showTranslation(context, args.integer('addr')),
   ),
   hmp('gpa2hva', 'addr:l', 'addr', "where this program has a physical address's byte", ({ program }, args) => {
-    const address = Number(BigInt.asUintN(64, args.integer('addr')));
-    const { flat } = program.machine.memory;
-    const kind = flat.ranges[flat.indexOf(address)]?.region.kind;
-    if (kind === undefined || kind === 'io')
-      throw new QmpError(`No memory is mapped at address 0x${address.toString(16)}`);
-    throw new QmpError('This program does not know where its memory is');
+    const found = hostByte(program.machine, args.integer('addr'));
+    if (typeof found === 'string') return found;
+    const { name, address, host } = found;
+    return `Host virtual address for 0x${address.toString(16)} (${name}) is 0x${host.toString(16)}\n`;
+  }),
+  hmp('gpa2hpa', 'addr:l', 'addr', "where the host has a physical address's byte", ({ program }, args) => {
+    const found = hostByte(program.machine, args.integer('addr'));
+    if (typeof found === 'string') return found;
+    const { name, address, host } = found;
+    return `Host physical address for 0x${address.toString(16)} (${name}) is 0x${hostPhysical(host).toString(16)}\n`;
   }),
   hmp(
     'print|p',

@@ -123,4 +123,50 @@ export const MIGRATION_COMMANDS: readonly HmpCommand[] = [
       return undefined;
     },
   ),
+  hmp(
+    'client_migrate_info',
+    'protocol:s,hostname:s,port:i?,tls-port:i?,cert-subject:s?',
+    'protocol hostname [port [tls-port [cert-subject]]]',
+    'tell clients of the screen where the machine goes',
+    viaQmp('client_migrate_info', args => ({
+      protocol: args.text('protocol'),
+      hostname: args.text('hostname'),
+      port: args.optionalInteger('port'),
+      'tls-port': args.optionalInteger('tls-port'),
+      'cert-subject': args.optional('cert-subject'),
+    })),
+  ),
+  hmp('x_colo_lost_heartbeat', '', '', 'the other half of a pair is gone', viaQmp('x-colo-lost-heartbeat')),
+  hmp(
+    'announce_self',
+    'interfaces:s?,id:s?',
+    '[interfaces] [id]',
+    'tell the network where the cards are, as after a migration',
+    async (context, args) => {
+      const parameters = (await context.qmp('query-migrate-parameters')) as Readonly<Record<string, unknown>>;
+      const times = ['initial', 'max', 'rounds', 'step'].map(name => [name, parameters[`announce-${name}`]] as const);
+      const [interfaces, id] = [args.optional('interfaces'), args.optional('id')];
+      await context.qmp('announce-self', {
+        ...Object.fromEntries(times),
+        ...(interfaces !== undefined && { interfaces: interfaces.split(',') }),
+        ...(id !== undefined && { id }),
+      });
+      return undefined;
+    },
+  ),
+  hmp(
+    'set_vcpu_dirty_limit',
+    'dirty_rate:l,cpu_index:l?',
+    'dirty_rate [cpu_index]',
+    'limit how fast CPUs write memory',
+    viaQmp('set-vcpu-dirty-limit', args => ({
+      'dirty-rate': args.integer('dirty_rate'),
+      'cpu-index': args.optionalInteger('cpu_index'),
+    })),
+  ),
+  hmp('cancel_vcpu_dirty_limit', 'cpu_index:l?', '[cpu_index]', 'lift that limit', async (context, args) => {
+    const index = args.optionalInteger('cpu_index');
+    await context.qmp('cancel-vcpu-dirty-limit', index === undefined ? {} : { 'cpu-index': index });
+    return "[Please use 'info vcpu_dirty_limit' to query dirty limit for virtual CPU]\n";
+  }),
 ];

@@ -1,5 +1,7 @@
-import { type HmpCommand, hmp } from '../command.ts';
+import { QmpError } from '../../qapi/error.ts';
+import { type HmpCommand, hmp, textOf } from '../command.ts';
 import { miceReport, vncReport } from '../commands/display.ts';
+import { captureReport } from '../commands/sound.ts';
 
 /** What connects the machine to its host, and devices that speak with both. */
 export const HOST_INFO: readonly HmpCommand[] = [
@@ -28,13 +30,23 @@ export const HOST_INFO: readonly HmpCommand[] = [
       )
       .join(''),
   ),
-  hmp('usb', '', '', "the guest's USB devices", async context => {
-    const { 'human-readable-text': text } = (await context.qmp('x-query-usb')) as { 'human-readable-text': string };
-    return text;
-  }),
+  hmp('usb', '', '', "the guest's USB devices", async context => textOf(await context.qmp('x-query-usb'))),
+  hmp('usbhost', '', '', "the host's USB devices", () => 'Command "info usbhost" is not available.\n'),
   hmp('vnc', '', '', 'the VNC server', vncReport),
   hmp('spice', '', '', 'the SPICE server', () => 'Server: disabled\n'),
-  hmp('capture', '', '', 'what is recorded', () => ''),
+  hmp('rdma', '', '', 'devices for remote memory access', async context => textOf(await context.qmp('x-query-rdma'))),
+  ...['rocker', 'rocker-ports', 'rocker-of-dpa-flows', 'rocker-of-dpa-groups'].map(name =>
+    hmp(
+      name,
+      `name:s${name.includes('dpa') ? ',id:i?' : ''}`,
+      'name',
+      'a switch: there is no such device here',
+      (_context, args) => {
+        throw new QmpError(`rocker ${args.text('name')} not found`);
+      },
+    ),
+  ),
+  hmp('capture', '', '', 'what is recorded', ({ program }) => captureReport(program)),
   hmp('dump', '', '', 'how far a dump of memory is', async ({ program }) => {
     const { status, completed, total } = (await program.memoryDump()).result;
     const finished =

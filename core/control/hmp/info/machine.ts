@@ -1,7 +1,12 @@
 import { registersReport } from '../../../accel/registers-report.ts';
 import { QEMU_VERSION, SOUTHBRIDGE_VERSION } from '../../version.ts';
-import { type HmpCommand, hmp } from '../command.ts';
+import { type HmpCommand, hmp, textOf } from '../command.ts';
 import { interruptControllers, interruptCounts } from '../interrupt-report.ts';
+import { lapicReport } from '../lapic-report.ts';
+
+const SYNC_TITLE = 'Type               Object  Call site  Wait Time (s)         Count  Average (us)';
+const SYNC_RULE = '-'.repeat(SYNC_TITLE.length);
+const SYNC_PROFILE = `${SYNC_TITLE}\n${SYNC_RULE}\n${SYNC_RULE}\n`;
 
 /** The machine, its CPUs and interrupts. */
 export const MACHINE_INFO: readonly HmpCommand[] = [
@@ -24,8 +29,8 @@ export const MACHINE_INFO: readonly HmpCommand[] = [
     async context => `${((await context.qmp('query-uuid')) as { UUID: string }).UUID}\n`,
   ),
   hmp('kvm', '', '', 'show KVM information', async context => {
-    const { enabled, present } = (await context.qmp('query-kvm')) as { enabled: boolean; present: boolean };
-    return `kvm support: ${present ? (enabled ? 'enabled' : 'disabled') : 'not compiled'}\n`;
+    const { enabled } = (await context.qmp('query-kvm')) as { enabled: boolean };
+    return `kvm support: ${enabled ? 'enabled' : 'disabled'}\n`;
   }),
   hmp('cpus', '', '', 'show infos for each CPU', ({ program, cpu }) =>
     program.machine.cpus.plugged
@@ -70,6 +75,13 @@ export const MACHINE_INFO: readonly HmpCommand[] = [
     if (chosen.length === 0) return `CPU#${index} not available\n`;
     return chosen.map(vcpu => `\nCPU#${vcpu.index}\n${registersReport(vcpu.readState())}`).join('');
   }),
+  hmp('lapic', 'apic-id:i?', '[apic-id]', "the CPU's local interrupt controller", (context, args) => {
+    const { machine } = context.program;
+    const index = Number(args.optionalInteger('apic-id') ?? context.cpu);
+    const registers = machine.vm.vcpus.find(vcpu => vcpu.index === index)?.readLapic?.();
+    if (machine.cpus.plugged.every(slot => slot.index !== index)) return 'No CPU available\n';
+    return registers === undefined ? 'local apic state not available\n' : lapicReport(index, registers);
+  }),
   hmp('pic', '', '', 'the interrupt controllers', ({ program }) => interruptControllers(program.machine)),
   hmp('irq', '', '', 'how often interrupts came', ({ program }) => interruptCounts(program.machine)),
   hmp('jit', '', '', 'the dynamic compiler', async context => {
@@ -80,13 +92,34 @@ export const MACHINE_INFO: readonly HmpCommand[] = [
     await context.qmp('x-query-opcount');
     return undefined;
   }),
+  hmp('profile', '', '', 'profile of the dynamic compiler', async context =>
+    textOf(await context.qmp('x-query-profile')),
+  ),
+  hmp(
+    'sync-profile',
+    'mean:-m,no_coalesce:-n,max:i?',
+    '[-m] [-n] [max]',
+    'profile of locks: there are none here',
+    () => SYNC_PROFILE,
+  ),
+  hmp('stats', 'target:s,names:s?,provider:s?', 'target [names] [provider]', 'statistics', async (context, args) => {
+    const target = args.text('target');
+    if (target !== 'vm' && target !== 'vcpu') return `invalid stats target ${target}\n`;
+    await context.qmp('query-stats', { target });
+    return '';
+  }),
+  hmp('vcpu_dirty_limit', '', '', 'how fast CPUs may write memory', async context => {
+    const limits = (await context.qmp('query-vcpu-dirty-limit')) as readonly unknown[];
+    return limits.length === 0 ? 'Dirty page limit not enabled!\n' : undefined;
+  }),
   hmp('replay', '', '', 'record and replay', () => 'Record/replay is not active\n'),
   hmp('sev', '', '', 'encrypted memory', () => 'SEV is not enabled\n'),
-  hmp('sgx', '', '', 'enclaves', async context => {
-    await context.qmp('query-sgx');
-    return undefined;
-  }),
-  hmp('history', '', '', 'the lines before', () => ''),
+  hmp('sgx', '', '', 'enclaves', () => 'No EPC regions defined, SGX not available\n'),
+  hmp('history', '', '', 'the lines before', ({ history }) =>
+    history()
+      .map((line, index) => `${index}: '${line}'\n`)
+      .join(''),
+  ),
   hmp('trace-events', 'name:s?,vcpu:i?', '[name] [vcpu]', 'the trace events, and which are on', ({ program }, args) => {
     const wanted = args.optional('name');
     const events = program.machine.trace.events().filter(({ name }) => wanted === undefined || name === wanted);

@@ -1,4 +1,4 @@
-import { type HmpCommand, hmp } from '../command.ts';
+import { type HmpCommand, hmp, textOf } from '../command.ts';
 import { busTree, objectTree } from '../device-tree.ts';
 import { flatViews, regionTrees } from '../memory-tree.ts';
 import { activeMappings, translations } from '../page-tables.ts';
@@ -52,20 +52,8 @@ export const MEMORY_INFO: readonly HmpCommand[] = [
     const measured = rate['dirty-rate'] === undefined ? '(not ready)' : `${rate['dirty-rate']} (MB/s)`;
     return `Status: ${rate['status']}\nStart Time: ${rate['start-time']} (ms)\nSample Pages: ${rate['sample-pages']} (per GB)\nPeriod: ${rate['calc-time']} (sec)\nMode: ${rate['mode']}\nDirty rate: ${measured}\n`;
   }),
-  hmp('ramblock', '', '', 'blocks of RAM', ({ program }) => {
-    let offset = 0;
-    const rows = program.machine.ram.map(({ name, size }) => {
-      const row = `${name.padStart(24)}    4 KiB  ${hex16(offset)} ${hex16(size)} ${hex16(size)}\n`;
-      offset += size;
-      return row;
-    });
-    const title = ['Block Name', 'PSize', 'Offset', 'Used', 'Total'];
-    const [name = '', page = '', start = '', used = '', total = ''] = title;
-    return `${name.padStart(24)} ${page.padStart(8)}  ${start.padStart(18)} ${used.padStart(18)} ${total.padStart(18)}\n${rows.join('')}`;
-  }),
+  hmp('ramblock', '', '', 'blocks of RAM', async context => textOf(await context.qmp('x-query-ramblock'))),
 ];
-
-const hex16 = (value: number): string => `0x${value.toString(16).padStart(16, '0')}`;
 
 interface Memdev {
   readonly id: string;

@@ -1,5 +1,5 @@
 import { command } from '../declare.ts';
-import { array, bool, enumeration, featured, int, str, struct, uint8, uint32, uint64 } from '../types.ts';
+import { array, bool, enumeration, featured, int, opt, str, struct, uint8, uint32, uint64 } from '../types.ts';
 
 export const SevState = enumeration('SevState', [
   'uninit',
@@ -26,6 +26,7 @@ export const SevCapability = struct('SevCapability', {
   'reduced-phys-bits': int,
 });
 export const SevLaunchMeasureInfo = struct('SevLaunchMeasureInfo', { data: str });
+export const SevAttestationReport = struct('SevAttestationReport', { data: str });
 export const SGXEPCSection = struct('SGXEPCSection', { node: int, size: uint64 });
 export const SGXInfo = struct('SGXInfo', {
   sgx: bool,
@@ -41,6 +42,13 @@ export const commands = {
   'query-sev': command('State of AMD SEV', { returns: SevInfo }),
   'query-sev-capabilities': command('AMD SEV of the host', { returns: SevCapability }),
   'query-sev-launch-measure': command('Measurement of an SEV launch', { returns: SevLaunchMeasureInfo }),
+  'sev-inject-launch-secret': command('Puts a secret into an encrypted guest', {
+    args: { 'packet-header': str, secret: str, gpa: opt(uint64) },
+  }),
+  'query-sev-attestation-report': command('Attestation report of an encrypted guest', {
+    args: { mnonce: str },
+    returns: SevAttestationReport,
+  }),
   'query-sgx': command('State of Intel SGX', { returns: SGXInfo }),
   'query-sgx-capabilities': command('Intel SGX of the host', { returns: SGXInfo }),
 };

@@ -17,10 +17,20 @@ export const DirtyRateInfo = struct('DirtyRateInfo', {
   mode: DirtyRateMeasureMode,
   'vcpu-dirty-rate': opt(array(DirtyRateVcpu)),
 });
+export const DirtyLimitInfo = struct('DirtyLimitInfo', {
+  'cpu-index': int,
+  'limit-rate': uint64,
+  'current-rate': uint64,
+});
 
 export const commands = {
   'calc-dirty-rate': command('Starts to measure how fast the guest writes its memory', {
     args: { 'calc-time': int, 'sample-pages': opt(int), mode: opt(DirtyRateMeasureMode) },
   }),
   'query-dirty-rate': command('What the last measurement of writes to memory said', { returns: DirtyRateInfo }),
+  'set-vcpu-dirty-limit': command('Limits how fast CPUs write memory', {
+    args: { 'cpu-index': opt(int), 'dirty-rate': uint64 },
+  }),
+  'cancel-vcpu-dirty-limit': command('Lifts that limit', { args: { 'cpu-index': opt(int) } }),
+  'query-vcpu-dirty-limit': command('How fast CPUs may write memory', { returns: array(DirtyLimitInfo) }),
 };

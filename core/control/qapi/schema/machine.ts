@@ -250,6 +250,7 @@ export const commands = {
   'x-query-opcount': command('Translated opcodes', { returns: HumanReadableText, features: ['unstable'] }),
   'x-query-profile': command('Profile of the translator', { returns: HumanReadableText, features: ['unstable'] }),
   'x-query-rdma': command('RDMA state', { returns: HumanReadableText, features: ['unstable'] }),
+  dumpdtb: command("Saves the machine's device tree", { args: { filename: str } }),
   'query-acpi-ospm-status': command('What the guest reported through ACPI', { returns: array(ACPIOSTInfo) }),
 };
 

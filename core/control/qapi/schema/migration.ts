@@ -174,7 +174,16 @@ export const MigrationParameters = struct('MigrationParameters', {
   'block-bitmap-mapping': opt(array(BitmapMigrationNodeAlias)),
 });
 
+export const COLOMode = enumeration('COLOMode', ['none', 'primary', 'secondary']);
+export const COLOExitReason = enumeration('COLOExitReason', ['none', 'request', 'error', 'processing']);
+export const COLOStatus = struct('COLOStatus', { mode: COLOMode, 'last-mode': COLOMode, reason: COLOExitReason });
+
 export const commands = {
+  client_migrate_info: command('Tells clients of the screen where the machine goes', {
+    args: { protocol: str, hostname: str, port: opt(int), 'tls-port': opt(int), 'cert-subject': opt(str) },
+  }),
+  'x-colo-lost-heartbeat': command('The other half of a pair is gone', { features: ['unstable'] }),
+  'query-colo-status': command('State of a pair of machines that follow one another', { returns: COLOStatus }),
   migrate: command("Sends the machine's state to another host", {
     args: { uri: str, blk: opt(bool), inc: opt(bool), detach: opt(bool), resume: opt(bool) },
   }),

@@ -78,6 +78,9 @@ export const commands = {
   'query-yank': command('What can be disconnected by force', { returns: array(YankInstance), oob: true }),
   yank: command('Disconnects by force', { args: { instances: array(YankInstance) }, oob: true }),
   'query-replay': command('State of record and replay', { returns: ReplayInfo }),
+  'replay-break': command('Stops a replayed run at an instruction', { args: { icount: int } }),
+  'replay-delete-break': command('Stops there no longer', {}),
+  'replay-seek': command('Goes to an instruction of a replayed run', { args: { icount: int } }),
 };
 
 export const events = {

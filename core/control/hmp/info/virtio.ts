@@ -1,0 +1,119 @@
+import type { Value } from '../../qapi/declare.ts';
+import type {
+  VirtioDeviceFeatures,
+  VirtioInfo,
+  VirtioQueueElement,
+  VirtioStatus,
+  VirtQueueStatus,
+} from '../../qapi/schema/virtio.ts';
+import type { HmpArguments } from '../arguments.ts';
+import { type HmpCommand, hmp, viaQmp } from '../command.ts';
+
+const hex16 = (value: number | bigint): string => `0x${value.toString(16).padStart(16, '0')}`;
+const list = (names: readonly string[]): string => (names.length === 0 ? '' : `\t${names.join(',\n\t')}\n`);
+const place = (args: HmpArguments) => ({ path: args.text('path'), queue: args.integer('queue') });
+
+function featureList(title: string, features: Value<typeof VirtioDeviceFeatures>): string {
+  const unknown = features['unknown-dev-features'];
+  const rest = unknown === undefined ? '' : `  unknown-features(${hex16(unknown)})\n`;
+  return `  ${title} features:\n${list([...features.transports, ...(features['dev-features'] ?? [])])}${rest}`;
+}
+
+/** Virtio devices and their queues. */
+export const VIRTIO_INFO: readonly HmpCommand[] = [
+  hmp('virtio', '', '', 'the virtio devices', async context => {
+    const devices = (await context.qmp('x-query-virtio')) as Value<typeof VirtioInfo>[];
+    if (devices.length === 0) return 'No VirtIO devices\n';
+    return devices.map(({ path, name }) => `${path} [${name}]\n`).join('');
+  }),
+  hmp('virtio-status', 'path:s', 'path', 'features and state of a virtio device', async (context, args) => {
+    const path = args.text('path');
+    const status = (await context.qmp('x-query-virtio-status', { path })) as Value<typeof VirtioStatus>;
+    const rows: readonly (readonly [string, unknown])[] = [
+      ['device_name', status.name],
+      ['device_id', status['device-id']],
+      ['vhost_started', status['vhost-started']],
+      ['bus_name', status['bus-name'] || '(null)'],
+      ['broken', status.broken],
+      ['disabled', status.disabled],
+      ['disable_legacy_check', status['disable-legacy-check']],
+      ['started', status.started],
+      ['use_started', status['use-started']],
+      ['start_on_kick', status['start-on-kick']],
+      ['use_guest_notifier_mask', status['use-guest-notifier-mask']],
+      ['vm_running', status['vm-running']],
+      ['num_vqs', status['num-vqs']],
+      ['queue_sel', status['queue-sel']],
+      ['isr', status.isr],
+      ['endianness', status['device-endian']],
+    ];
+    const lines = rows.map(([name, value]) => `  ${`${name}:`.padEnd(24)} ${String(value)}\n`).join('');
+    return [
+      `${path}:\n${lines}  status:\n${list(status.status.statuses)}`,
+      featureList('Guest', status['guest-features']),
+      featureList('Host', status['host-features']),
+      featureList('Backend', status['backend-features']),
+    ].join('\n');
+  }),
+  hmp(
+    'virtio-queue-status',
+    'path:s,queue:i',
+    'path queue',
+    "state of a virtio device's queue",
+    async (context, args) => {
+      const queue = (await context.qmp('x-query-virtio-queue-status', place(args))) as Value<typeof VirtQueueStatus>;
+      const rows: readonly (readonly [string, unknown])[] = [
+        ['device_name', queue.name],
+        ['queue_index', queue['queue-index']],
+        ['inuse', queue.inuse],
+        ['used_idx', queue['used-idx']],
+        ['signalled_used', queue['signalled-used']],
+        ['signalled_used_valid', queue['signalled-used-valid']],
+        ['last_avail_idx', queue['last-avail-idx']],
+        ['shadow_avail_idx', queue['shadow-avail-idx']],
+      ];
+      const ring: readonly (readonly [string, unknown])[] = [
+        ['num', queue['vring-num']],
+        ['num_default', queue['vring-num-default']],
+        ['align', queue['vring-align']],
+        ['desc', hex16(queue['vring-desc'])],
+        ['avail', hex16(queue['vring-avail'])],
+        ['used', hex16(queue['vring-used'])],
+      ];
+      const lines = rows.map(([name, value]) => `  ${`${name}:`.padEnd(21)} ${String(value)}\n`).join('');
+      const ringLines = ring.map(([name, value]) => `    ${`${name}:`.padEnd(13)} ${String(value)}\n`).join('');
+      return `${args.text('path')}:\n${lines}  VRing:\n${ringLines}`;
+    },
+  ),
+  hmp(
+    'virtio-vhost-queue-status',
+    'path:s,queue:i',
+    'path queue',
+    'state of a queue that another process serves',
+    viaQmp('x-query-virtio-vhost-queue-status', place),
+  ),
+  hmp(
+    'virtio-queue-element',
+    'path:s,queue:i,index:i?',
+    'path queue [index]',
+    "a chain of descriptors in a virtio device's queue",
+    async (context, args) => {
+      const index = args.optionalInteger('index');
+      const found = (await context.qmp('x-query-virtio-queue-element', {
+        ...place(args),
+        ...(index !== undefined && { index }),
+      })) as Value<typeof VirtioQueueElement>;
+      const descriptors = found.descs.map(({ addr, len, flags }) => {
+        const shown = flags.length === 0 ? '' : ` (${flags.join(', ')})`;
+        return `        addr 0x${addr.toString(16)} len ${len}${shown}`;
+      });
+      const { avail, used } = found;
+      return [
+        `${args.text('path')}:\n  device_name: ${found.name}\n  index:   ${found.index}\n  desc:\n    descs:\n`,
+        `${descriptors.join(',\n')}\n`,
+        `  avail:\n    flags: ${avail.flags}\n    idx:   ${avail.idx}\n    ring:  ${avail.ring}\n`,
+        `  used:\n    flags: ${used.flags}\n    idx:   ${used.idx}\n`,
+      ].join('');
+    },
+  ),
+];
