@@ -4,6 +4,7 @@ import { prop } from '../core/device/property.ts';
 import { SystemBus } from '../core/device/system-bus.ts';
 import { MemoryRegion } from '../core/memory/memory-region.ts';
 import { ECAM_BUS_SHIFT, enhancedConfiguration } from '../core/pci/config-mechanism.ts';
+import { rotatedPin } from '../core/pci/intx.ts';
 import { PciBus } from '../core/pci/pci-bus.ts';
 import { PciDevice } from '../core/pci/pci-device.ts';
 
@@ -35,9 +36,10 @@ export class GpexHost extends Device<typeof properties> {
     const pci = this.addBus(
       new PciBus('pcie.0', {
         ...{ services: this.services, home, owner: this, memory: this.#memory, io: this.#ports, dmaSpace },
+        bypassIommu: this.props['bypass-iommu'],
         express: true,
         router: {
-          route: (devfn, pin) => ((devfn >>> 3) + pin) % GPEX_INTERRUPTS,
+          route: rotatedPin,
           setIrq: (input, level) => this.interrupts[input]?.set(level),
         },
       }),

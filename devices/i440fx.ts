@@ -53,6 +53,7 @@ export class I440fxHost extends Device<typeof hostProperties> {
         io: system.io,
         dmaSpace: system.dmaSpace,
         router,
+        bypassIommu: this.props['bypass-iommu'],
       }),
     );
     const mechanism = new ConfigMechanism(pci);

@@ -49,6 +49,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['isa-debugcon', () => import('./debugcon.ts')],
   ['isa-i8259', () => import('./i8259.ts')],
   ['nvdimm', () => import('./nvdimm/nvdimm.ts')],
+  ['pxb pxb-pcie pxb-host', () => import('./pxb.ts')],
   ['pc-dimm', () => import('./pc-dimm.ts')],
   ['isa-pcspk', () => import('./pc-speaker.ts')],
   ['isa-pit', () => import('./i8254.ts')],

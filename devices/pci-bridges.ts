@@ -56,13 +56,15 @@ const bridgeProperties = {
   chassis_nr: prop.u8({ default: 0 }),
   msi: prop.onOffAuto({ default: 'auto' }),
   shpc: prop.bit({ default: false }),
+  /** Set by an expander bridge, whose name the bus behind its own bridge has. */
+  'bus-name': prop.string({ listed: 'no' }),
   ...reservations,
 } as const;
 
 /** `pci-bridge`: a conventional bridge that is in nobody's chipset. */
 class StandardBridge extends PciBridge<typeof bridgeProperties> {
   constructor(context: DeviceContext<typeof bridgeProperties>) {
-    super(context, { firstSlot: 1, secondaryStatus: SECONDARY_66MHZ_FAST });
+    super(context, { firstSlot: 1, secondaryStatus: SECONDARY_66MHZ_FAST, busName: context.props['bus-name'] });
     this.config.setStatus(SECONDARY_66MHZ_FAST);
   }
 }

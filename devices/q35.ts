@@ -80,7 +80,7 @@ export class Q35Host extends Device<typeof hostProperties> {
     const pci = this.addBus(
       new PciBus('pcie.0', {
         ...{ services: this.services, home: system.home, owner: this, memory: this.pciMemory, io: system.io },
-        ...{ dmaSpace: system.dmaSpace, router, express: true },
+        ...{ dmaSpace: system.dmaSpace, router, express: true, bypassIommu: this.props['bypass-iommu'] },
       }),
     );
     const mechanism = new ConfigMechanism(pci);

@@ -42,6 +42,7 @@ export const pcOptions = {
   vmport: prop.onOffAuto({ default: 'auto' }),
   usb: prop.bool({ default: false }),
   graphics: prop.bool({ default: true }),
+  'default-bus-bypass-iommu': prop.bool({ default: false }),
   'dump-guest-core': prop.bool({ default: true }),
   'mem-merge': prop.bool({ default: true }),
   'kernel-irqchip': prop.string(),

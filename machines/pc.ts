@@ -36,10 +36,11 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   const interrupts = new PcInterrupts(machine);
 
   const pirq = new LateRouter();
-  const host = system.plug(i440fxHost);
+  const host = system.plug(i440fxHost, {}, { 'bypass-iommu': options['default-bus-bypass-iommu'] });
   host.parent?.removeChild(host);
   machine.object.addChild('i440fx', host);
   const pci = host.wire(pirq);
+  pci.numaNodes = machine.numa.nodes.length;
   const bridge = pci.plug(i440fx, { addr: '00.0' });
   bridge.wire(machine.memoryRoot, ram.lowRegion, host.pciMemory);
   bridge.setCorebootRamSize(layout.below4g);

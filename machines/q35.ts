@@ -39,10 +39,11 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   const interrupts = new PcInterrupts(machine);
 
   const pirq = new LateRouter();
-  const host = system.plug(q35Host);
+  const host = system.plug(q35Host, {}, { 'bypass-iommu': options['default-bus-bypass-iommu'] });
   host.parent?.removeChild(host);
   machine.object.addChild('q35', host);
   const pci = host.wire(pirq);
+  pci.numaNodes = machine.numa.nodes.length;
   pci.plug(mch, { addr: '00.0' }).wire(host, machine.memoryRoot, ram.lowRegion, layout.below4g);
   mapPcFirmware(machine, host.pciMemory);
 

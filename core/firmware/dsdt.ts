@@ -45,6 +45,7 @@ import {
   wordIo,
 } from './aml-resources.ts';
 import { type CpuHotplugFacts, cpuHotplug } from './dsdt-cpus.ts';
+import { type ExpanderFacts, expanderHost } from './dsdt-expander.ts';
 import { fwCfg } from './dsdt-isa.ts';
 import { memoryHotplug } from './dsdt-memory.ts';
 import {
@@ -83,6 +84,8 @@ export interface DsdtFacts {
   readonly nvdimm: boolean;
   readonly pciHotplug: PciHotplugFacts;
   readonly rootBus: AcpiPciBus;
+  /** Root buses of expander bridges, the last that came first. */
+  readonly expanders?: readonly ExpanderFacts[];
   /** Where PCI devices below 4 GiB may lie. */
   readonly pciHole: AddressRange;
   /** Where 64-bit BARs may lie; absent where the firmware put none there. */
@@ -101,6 +104,7 @@ const HPET_BASE = 0xfed0_0000;
 const HPET_LENGTH = 0x400;
 /** The longest period that the specification allows, in femtoseconds. */
 const HPET_MAX_PERIOD = 100_000_000;
+const LAST_BUS = 0xff;
 const DEBUG_PORT = 0x402;
 const SMI_PORT = 0xb2;
 
@@ -218,19 +222,25 @@ function hpetDevice(): Aml {
 
 /** `_CRS` of the host bridge: what of the address spaces it passes on to its buses. */
 function hostBridgeResources(facts: DsdtFacts): Aml {
-  const taken = facts.mcfg === undefined ? [] : [{ min: facts.mcfg.base, max: facts.mcfg.base + facts.mcfg.size - 1 }];
+  const { expanders = [] } = facts;
+  const takenMemory = expanders.flatMap(({ windows }) => windows.memory);
+  if (facts.mcfg !== undefined) takenMemory.push({ min: facts.mcfg.base, max: facts.mcfg.base + facts.mcfg.size - 1 });
+  const takenPorts = expanders.flatMap(({ windows }) => windows.io);
+  const takenWide = expanders.flatMap(({ windows }) => windows.memory64);
   return resourceTemplate([
-    wordBusNumber(0, 0xff),
+    wordBusNumber(0, Math.min(LAST_BUS, ...expanders.map(({ number }) => number - 1))),
     io(0xcf8, 8),
     wordIo(0, 0xcf7),
-    wordIo(0xd00, 0xffff),
+    ...freeRanges({ min: 0xd00, max: 0xffff }, takenPorts).map(({ min, max }) => wordIo(min, max)),
     dwordMemory(0xa_0000, 0xb_ffff, { cacheable: true, write: 'readWrite' }),
-    ...freeRanges(facts.pciHole, taken).map(range =>
+    ...freeRanges(facts.pciHole, takenMemory).map(range =>
       dwordMemory(range.min, range.max, { cacheable: false, write: 'readWrite' }),
     ),
     ...(facts.pciHole64 === undefined
       ? []
-      : [qwordMemory(facts.pciHole64.min, facts.pciHole64.max, { cacheable: true, write: 'readWrite' })]),
+      : freeRanges(facts.pciHole64, takenWide).map(({ min, max }) =>
+          qwordMemory(min, max, { cacheable: true, write: 'readWrite' }),
+        )),
     ...(facts.tpm === undefined ? [] : tpmWindow(facts.tpm)),
   ]);
 }
@@ -262,6 +272,7 @@ export function dsdt(facts: DsdtFacts): TableContent {
     facts.memoryHotplug !== undefined &&
       facts.memoryHotplug.slots > 0 &&
       memoryHotplug(facts.memoryHotplug.base, facts.memoryHotplug.slots),
+    (facts.expanders ?? []).map(expanderHost),
     scope('\\_SB.PCI0', [
       name('_CRS', hostBridgeResources(facts)),
       reservedPorts('GPE0', 'GPE0 resources', facts.gpe0.base, facts.gpe0.length),

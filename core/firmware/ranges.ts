@@ -17,3 +17,14 @@ export function freeRanges(whole: AddressRange, taken: readonly AddressRange[]):
   if (next <= whole.max) free.push({ min: next, max: whole.max });
   return free;
 }
+
+/** The same addresses in ascending order, ranges that touch as one. */
+export function joined(ranges: readonly AddressRange[]): AddressRange[] {
+  const whole: AddressRange[] = [];
+  for (const range of ranges.toSorted((a, b) => a.min - b.min)) {
+    const before = whole.at(-1);
+    if (before !== undefined && range.min === before.max + 1) whole.splice(-1, 1, { min: before.min, max: range.max });
+    else whole.push(range);
+  }
+  return whole;
+}

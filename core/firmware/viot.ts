@@ -10,23 +10,27 @@ const IOMMU_SIZE = 16;
 export interface ViotFacts {
   /** Bus number * 256 + devfn of the virtio-iommu. */
   readonly iommu: number;
-  /** The last bus below the root that it translates for. */
-  readonly lastBus: number;
+  /** The root buses that it translates for, each with the last bus below it. */
+  readonly ranges: readonly { readonly first: number; readonly last: number }[];
 }
 
-export function viot({ iommu, lastBus }: ViotFacts): TableContent {
+export function viot({ iommu, ranges }: ViotFacts): TableContent {
   const u8 = (value: number): Uint8Array => littleEndian(value, 1);
   const u16 = (value: number): Uint8Array => littleEndian(value, 2);
   const u32 = (value: number): Uint8Array => littleEndian(value, 4);
   const body = concat(
-    u16(2),
+    u16(1 + ranges.length),
     u16(HEADER_SIZE),
     u32(0),
     u32(0),
     concat(u8(NODE.VIRTIO_PCI_IOMMU), u8(0), u16(IOMMU_SIZE), u16(0), u16(iommu), u32(0), u32(0)),
     // Endpoints, segments, functions from and to; the node that they go through.
-    concat(u8(NODE.PCI_RANGE), u8(0), u16(RANGE_SIZE), u32(0), u16(0), u16(0), u16(0), u16(lastBus * 256 + 0xff)),
-    concat(u16(HEADER_SIZE), u16(0), u32(0)),
+    ...ranges.map(({ first, last }) =>
+      concat(
+        concat(u8(NODE.PCI_RANGE), u8(0), u16(RANGE_SIZE), u32(first * 256), u16(0), u16(0)),
+        concat(u16(first * 256), u16(last * 256 + 0xff), u16(HEADER_SIZE), u16(0), u32(0)),
+      ),
+    ),
   );
   return { signature: 'VIOT', revision: 0, body };
 }

@@ -3,6 +3,7 @@ import type { PropSet } from '../device/property.ts';
 import { MemoryRegion } from '../memory/memory-region.ts';
 import { transaction } from '../memory/transaction.ts';
 import { COMMAND } from './config-space.ts';
+import { rotatedPin } from './intx.ts';
 import { PciBus } from './pci-bus.ts';
 import { PciDevice } from './pci-device.ts';
 
@@ -32,7 +33,6 @@ const CONTROL_WRITABLE = 0x0bff;
 const CONTROL_DISCARD_STATUS = 0x0400;
 const SECONDARY_ERRORS = 0xf900;
 const WINDOW_PRIORITY = 1;
-const PINS = 4;
 const PORTS = 0x1_0000;
 
 export interface BridgeOptions {
@@ -44,6 +44,8 @@ export interface BridgeOptions {
   /** After reset all windows are closed by a base above the limit, as Express ports do, instead of being at 0. */
   readonly closedAtReset?: boolean;
   readonly secondaryStatus?: number;
+  /** Of the bus behind it; by default the bridge's own id. */
+  readonly busName?: string | undefined;
 }
 
 /** A function with a bus behind it: forwards three windows of addresses down, and interrupts and bus masters up. */
@@ -62,7 +64,7 @@ export abstract class PciBridge<S extends PropSet = PropSet> extends PciDevice<S
     super(context);
     this.#options = options;
     this.secondary = this.addBus(
-      new PciBus(context.id ?? `pci.${this.pciBus.devices.length}`, {
+      new PciBus(options.busName ?? context.id ?? `pci.${this.pciBus.devices.length}`, {
         ...{
           services: this.services,
           home: this.pciBus.home,
@@ -72,8 +74,7 @@ export abstract class PciBridge<S extends PropSet = PropSet> extends PciDevice<S
           dmaSpace: this.pciBus.dmaSpace,
         },
         router: {
-          // 9.1: each device number rotates the pins by one.
-          route: (devfn, pin) => (pin + (devfn >> 3)) % PINS,
+          route: rotatedPin,
           setIrq: (pin, level) => this.pciBus.setIntx(this.devfn, pin, level),
         },
         express: options.express ?? false,

@@ -47,6 +47,8 @@ export interface PciBusParts {
   readonly firstSlot?: number;
   /** Device numbers there are: 32, or 1 below an Express port. */
   readonly slots?: number;
+  /** Of a root bus: an IOMMU leaves its functions alone. */
+  readonly bypassIommu?: boolean;
 }
 
 /** A PCI or PCI Express bus: 32 devices of 8 functions. */
@@ -57,6 +59,10 @@ export class PciBus extends Bus {
   readonly router: IntxRouter;
   readonly express: boolean;
   hotplugController: HotplugController | undefined;
+  /** NUMA nodes of a machine whose root bus this is, and where there may be other root buses beside it. */
+  numaNodes: number | undefined;
+  readonly bypassIommu: boolean;
+  readonly #expanders: PciBus[] = [];
   #iommu: Iommu | undefined;
   readonly #functions: (PciDevice | undefined)[] = new Array(SLOT_COUNT * FUNCTIONS).fill(undefined);
   readonly #inputLevels: number[] = [];
@@ -72,6 +78,7 @@ export class PciBus extends Bus {
     this.express = parts.express ?? false;
     this.#firstSlot = parts.firstSlot ?? 0;
     this.#slots = parts.slots ?? SLOT_COUNT;
+    this.bypassIommu = parts.bypassIommu ?? false;
   }
 
   override get typeChain(): readonly string[] {
@@ -90,7 +97,23 @@ export class PciBus extends Bus {
 
   set iommu(iommu: Iommu | undefined) {
     this.#iommu = iommu;
-    this.#translate(iommu);
+    this.#translate(this.bypassIommu ? undefined : iommu);
+    for (const bus of this.#expanders) bus.iommu = iommu;
+  }
+
+  /** Root buses beside this one, with numbers of their own, in the order in which they came. */
+  get expanders(): readonly PciBus[] {
+    return this.#expanders;
+  }
+
+  /** Sends configuration cycles to `bus` as well, until what is returned is called. */
+  addExpander(bus: PciBus): () => void {
+    this.#expanders.push(bus);
+    bus.iommu = this.#iommu;
+    return () => {
+      this.#expanders.splice(this.#expanders.indexOf(bus), 1);
+      bus.iommu = undefined;
+    };
   }
 
   #translate(iommu: Iommu | undefined): void {
@@ -129,6 +152,10 @@ export class PciBus extends Bus {
       )
         return below.find(number, devfn);
     }
+    for (const bus of this.#expanders) {
+      const found = bus.find(number, devfn);
+      if (found !== undefined) return found;
+    }
     return undefined;
   }
 
@@ -160,7 +187,8 @@ export class PciBus extends Bus {
     if (!(device instanceof PciDevice)) return;
     const devfn = device.requestedAddress < 0 ? this.#freeSlot(device) : device.requestedAddress;
     this.#claim(device, devfn);
-    device.dma.translator = this.root.iommu?.translatorFor(device);
+    const { root } = this;
+    device.dma.translator = root.bypassIommu ? undefined : root.iommu?.translatorFor(device);
   }
 
   protected override detached(device: Device): void {

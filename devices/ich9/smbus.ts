@@ -11,7 +11,8 @@ const HOSTC_HST_EN = 1 << 0;
 const HOSTC_SSRESET = 1 << 3;
 const HOSTC_DEFINED = 0x0f;
 const BASE_BAR = 4;
-const IO_SIZE = 32;
+/** QEMU's decodes twice what section 5.21 has registers for. */
+const IO_SIZE = 64;
 
 /** The SMBus controller of ICH9. */
 export class Ich9Smbus extends PciDevice {

@@ -4,6 +4,7 @@ import type { Bus } from '../../core/device/bus.ts';
 import type { Device } from '../../core/device/device.ts';
 import type { AcpiCpu } from '../../core/firmware/acpi-tables.ts';
 import type { Aml, Body } from '../../core/firmware/aml.ts';
+import type { ExpanderFacts } from '../../core/firmware/dsdt-expander.ts';
 import {
   appleSmc,
   type FloppyDriveKind,
@@ -22,9 +23,11 @@ import {
   piix3Bridge,
   vgaSleepStates,
 } from '../../core/firmware/dsdt-pci.ts';
-import type { AddressRange } from '../../core/firmware/ranges.ts';
+import { type AddressRange, joined } from '../../core/firmware/ranges.ts';
 import { type TpmFacts, tpmDevice } from '../../core/firmware/tpm.ts';
 import type { Machine } from '../../core/machine/machine.ts';
+import { ExpanderBus } from '../../core/pci/expander-bus.ts';
+import { PciBridge } from '../../core/pci/pci-bridge.ts';
 import type { PciBus } from '../../core/pci/pci-bus.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
 import { FloppyController } from '../../devices/floppy/fdc.ts';
@@ -207,6 +210,45 @@ function describeDevice(device: PciDevice, hotplug: HotplugKnowledge | undefined
     ...(secondaryBus !== undefined && { secondary: describeBus(secondaryBus, hotplug) }),
     ...(aml !== undefined && { aml }),
   };
+}
+
+/** The last bus below a root bus. */
+export function lastBusOf(bus: PciBus): number {
+  return Math.max(bus.number, ...bus.functions.map(({ subordinateBusNumber }) => subordinateBusNumber));
+}
+
+/** The root buses of expander bridges, with the addresses that firmware has given to what is on them. */
+export function describeExpanders(root: PciBus): ExpanderFacts[] {
+  return root.expanders
+    .filter(bus => bus instanceof ExpanderBus)
+    .reverse()
+    .map(bus => ({
+      number: bus.number,
+      lastBus: lastBusOf(bus),
+      express: bus.express,
+      ...(bus.numaNode !== undefined && { numaNode: bus.numaNode }),
+      windows: windowsOf(bus),
+    }));
+}
+
+function windowsOf(bus: PciBus): ExpanderFacts['windows'] {
+  const windows: Record<keyof ExpanderFacts['windows'], AddressRange[]> = { io: [], memory: [], memory64: [] };
+  const add = (space: 'io' | 'memory', min: number, max: number): void => {
+    // Address 0 is what nobody has programmed.
+    if (min <= 0 || min > max) return;
+    windows[space === 'memory' && max >= FOUR_GIB ? 'memory64' : space].push({ min, max });
+  };
+  for (const device of bus.functions) {
+    for (const bar of device.bars)
+      if (bar !== undefined)
+        add(bar.declaration.space ?? 'memory', bar.address, bar.address + bar.declaration.size - 1);
+    if (!(device instanceof PciBridge)) continue;
+    const { io, memory, prefetch } = device.windows;
+    add('io', io.base, io.limit);
+    add('memory', memory.base, memory.limit);
+    add('memory', prefetch.base, prefetch.limit);
+  }
+  return { io: joined(windows.io), memory: joined(windows.memory), memory64: joined(windows.memory64) };
 }
 
 const FOUR_GIB = 2 ** 32;

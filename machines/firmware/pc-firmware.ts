@@ -35,14 +35,21 @@ import { placeSegments } from '../../core/loader/boot.ts';
 import { E820 } from '../../core/loader/image.ts';
 import { bootRom, firmwareKernel } from '../../core/loader/kernel.ts';
 import type { Machine } from '../../core/machine/machine.ts';
-import { PciBus } from '../../core/pci/pci-bus.ts';
+import type { PciBus } from '../../core/pci/pci-bus.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
 import { acpiErst } from '../../devices/acpi-erst/acpi-erst.ts';
 import { MEMORY_HOTPLUG_BASE } from '../../devices/acpi-memory-hotplug.ts';
 import { isDescribed } from '../../devices/ipmi/bmc.ts';
 import { pvpanic } from '../../devices/pvpanic.ts';
 import { VmGenId } from '../../devices/vmgenid.ts';
-import { describeBus, type HotplugKnowledge, tpmFacts, window64 } from './acpi-description.ts';
+import {
+  describeBus,
+  describeExpanders,
+  type HotplugKnowledge,
+  lastBusOf,
+  tpmFacts,
+  window64,
+} from './acpi-description.ts';
 import { biosGeometries, bootDevices } from './boot-path.ts';
 
 const GIB = 2 ** 30;
@@ -186,6 +193,13 @@ export class PcFirmware {
       const end = Buffer.alloc(8);
       end.writeBigUInt64LE(BigInt(Math.ceil(machine.memoryBus.end / GIB) * GIB));
       fwCfg.addFile('etc/reserved-memory-end', end);
+    }
+    const { expanders } = this.#facts.rootBus;
+    if (expanders.length > 0) {
+      // Firmware looks for as many root buses beside bus 0.
+      const count = Buffer.alloc(8);
+      count.writeUInt32LE(expanders.length);
+      fwCfg.addFile('etc/extra-pci-roots', count);
     }
     if (this.#hasHpet) setHpets(fwCfg, [{ blockId: HPET_BLOCK_ID, base: HPET_BASE, minTick: 0 }]);
     const smbios = this.#smbios();
@@ -350,14 +364,15 @@ export class PcFirmware {
     return {};
   }
 
-  /** What translates for the root bus, and how far its buses go. */
+  /** What translates for the root buses, and how far they go. */
   #viot(): readonly TableContent[] {
-    for (const bus of this.#facts.machine.buses()) {
-      if (!(bus instanceof PciBus) || bus.iommu === undefined) continue;
-      const last = bus.functions.map(({ subordinateBusNumber }) => subordinateBusNumber);
-      return [viot({ iommu: bus.iommu.function.devfn, lastBus: Math.max(0, ...last) })];
-    }
-    return [];
+    const { rootBus } = this.#facts;
+    if (rootBus.iommu === undefined) return [];
+    const ranges = [rootBus, ...rootBus.expanders]
+      .filter(bus => !bus.bypassIommu)
+      .map(bus => ({ first: bus.number, last: lastBusOf(bus) }))
+      .sort((a, b) => a.first - b.first);
+    return [viot({ iommu: rootBus.iommu.function.devfn, ranges })];
   }
 
   #fadt(): FadtFacts {
@@ -397,6 +412,7 @@ export class PcFirmware {
       nvdimm: this.#facts.nvdimm !== undefined,
       pciHotplug: { ...pm.pciHotplug, length: PCI_HOTPLUG_LENGTH },
       rootBus: describeBus(rootBus, hotplug),
+      expanders: describeExpanders(rootBus),
       pciHole: { min: ram.low, max: IO_APIC.address - 1 },
       pciHole64: this.#hole64(),
       ...(mcfg !== undefined && { mcfg }),

@@ -19,12 +19,13 @@ const netdev = ['-netdev', 'hubport,hubid=0,id=n'];
 
 const scripts: readonly RegisterScript[] = [
   ...Object.values(isa).flatMap(make => (typeof make === 'function' ? [make()] : [])),
-  ...[pci.pcChipset(), pci.q35Chipset(), pci.acpiPm(), pci.pam(), pci.bridges()],
+  ...[pci.pcChipset(), pci.q35Chipset(), pci.acpiPm(), pci.pam(), pci.bridges(), pci.expanders()],
   pci.pciCard('e1000,netdev=n,mac=52:54:00:12:34:56', ...netdev),
   pci.pciCard('virtio-net-pci,netdev=n,mac=52:54:00:12:34:56', ...netdev),
   pci.pciCard('virtio-rng-pci'),
   pci.pciCard('VGA'),
   pci.pciCard('edu'),
+  pci.pciCard('pxb,bus_nr=64'),
   ...['cirrus-vga', 'virtio-vga', 'virtio-gpu-pci', 'bochs-display', 'secondary-vga'].map(card => pci.pciCard(card)),
   ...['virtio-keyboard-pci', 'virtio-mouse-pci', 'virtio-tablet-pci', 'intel-hda', 'ich9-intel-hda'].map(card =>
     pci.pciCard(card),

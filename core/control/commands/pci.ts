@@ -20,9 +20,12 @@ export function pciCommands(program: Program): Handlers<QmpSession> {
 
 /** The root buses with all that answers on them and, behind bridges that software has numbered, below them. */
 export function pciInfos(machine: Machine): Info[] {
-  return [...machine.buses()]
+  const roots = [...machine.buses()]
     .filter(bus => bus instanceof PciBus)
-    .filter(bus => !(bus.owner instanceof PciBridge))
+    .filter(bus => !(bus.owner instanceof PciBridge));
+  // What came last is first, and the host bridge's own bus last.
+  return roots
+    .reverse()
     .map(bus => ({ bus: bus.number, devices: bus.functions.map(card => functionInfo(bus.number, card)) }));
 }
 

@@ -142,3 +142,38 @@ export function bridges(): RegisterScript {
     .pciRead(card, 0x10);
   return s;
 }
+
+/** Root buses beside the host bridge's own, and what is behind bridges on them. */
+export function expanders(): RegisterScript {
+  const s = new RegisterScript('expander bridges: buses of their own, numbered from the start', [
+    ...machine(
+      'q35',
+      '-device',
+      'pxb-pcie,bus_nr=0x40,id=p1,addr=5',
+      '-device',
+      'pcie-root-port,bus=p1,id=r1,chassis=1',
+    ),
+    ...['-device', 'pcie-pci-bridge,bus=r1,id=b1', '-device', 'edu,bus=b1,addr=3'],
+  ]);
+  const seat: PciPlace = { device: 5 };
+  const port: PciPlace = { bus: 0x40, device: 0 };
+  const bridge: PciPlace = { bus: 0x41, device: 0 };
+  const card: PciPlace = { bus: 0x42, device: 3 };
+  for (let register = 0; register < 0x40; register += 4)
+    s.about(`the bridge itself ${register.toString(16)}`)
+      .pciRead(seat, register)
+      .pciWrite(seat, register, 0xffff_ffff)
+      .pciRead(seat, register);
+  for (let register = 0; register < 0x40; register += 4)
+    s.about(`root port ${register.toString(16)}`).pciRead(port, register);
+  s.about('an empty place').pciRead({ bus: 0x40, device: 1 }, 0);
+  s.about('not numbered yet').pciRead(bridge, 0);
+  s.pciWrite(port, 0x18, 0x0042_4140).pciRead(bridge, 0).pciWrite(bridge, 0x18, 0x0042_4241).pciRead(card, 0);
+  for (const place of [port, bridge]) s.pciWrite(place, 0x20, 0xc000_c000).pciWrite16(place, 0x04, 0x0007);
+  s.about('the card')
+    .pciWrite(card, 0x10, 0xc000_0000)
+    .pciWrite16(card, 0x04, 0x0006)
+    .read32(0xc000_0000)
+    .read32(0xc000_0004);
+  return s;
+}
