@@ -150,6 +150,10 @@ export class BlockBackend implements EdgeParent, Drainable {
     await this.graph.released(edge.node);
   }
 
+  get permissions(): Permissions {
+    return this.#permissions;
+  }
+
   /** @throws BlockError where another user of the node does not allow that */
   setPermissions(permissions: Permissions): void {
     const before = this.#permissions;

@@ -1,11 +1,16 @@
 import { blkdebugDriver } from './blkdebug.ts';
 import { fileDriver, hostDeviceDriver } from './file.ts';
-import { copyOnReadDriver, throttleDriver } from './filters.ts';
+import { compressDriver } from './filters/compress.ts';
+import { copyBeforeWriteDriver } from './filters/copy-before-write.ts';
+import { copyOnReadDriver } from './filters/copy-on-read.ts';
+import { snapshotAccessDriver } from './filters/snapshot-access.ts';
+import { throttleDriver } from './filters/throttle.ts';
 import { BlockGraph } from './graph.ts';
 import { luksDriver } from './luks/luks.ts';
 import { nbdDriver } from './nbd/client.ts';
 import { nullAioDriver, nullCoDriver } from './null.ts';
 import { qcow2Driver } from './qcow2/driver.ts';
+import { quorumDriver } from './quorum.ts';
 import { rawDriver } from './raw.ts';
 
 /** A block graph with all drivers that there are. */
@@ -22,5 +27,9 @@ export function blockGraph(): BlockGraph {
     blkdebugDriver,
     throttleDriver,
     copyOnReadDriver,
+    copyBeforeWriteDriver,
+    snapshotAccessDriver,
+    compressDriver,
+    quorumDriver,
   ]);
 }

@@ -26,6 +26,20 @@ export type BlockEvent =
       readonly size?: number;
       readonly fatal: boolean;
     }
+  | {
+      readonly event: 'QUORUM_REPORT_BAD';
+      readonly type: 'read' | 'write' | 'flush';
+      readonly error?: string;
+      readonly nodeName: string;
+      readonly sectorNum: number;
+      readonly sectorsCount: number;
+    }
+  | {
+      readonly event: 'QUORUM_FAILURE';
+      readonly reference: string;
+      readonly sectorNum: number;
+      readonly sectorsCount: number;
+    }
   | { readonly event: 'JOB_STATUS_CHANGE'; readonly id: string; readonly status: JobStatus }
   | {
       readonly event: 'BLOCK_JOB_COMPLETED' | 'BLOCK_JOB_CANCELLED' | 'BLOCK_JOB_READY';

@@ -65,6 +65,8 @@ export class BlockGraph {
   throttleClock: ThrottleClock | undefined;
   /** For messages that are no errors. */
   warn: (message: string) => void = () => {};
+  /** For messages in QEMU's words that stand without the program's name. */
+  notice: (message: string) => void = () => {};
   #generated = 0;
 
   constructor(drivers: Iterable<BlockDriver>) {
@@ -160,6 +162,8 @@ export class BlockGraph {
     for (const edge of node.parents) {
       if (edge.name === 'root') throw new BlockError(`Node ${name} is in use`);
     }
+    node.checkNotBusy();
+    node.checkNotBacking();
     if (!node.monitorOwned) throw new BlockError(`Node ${name} is not owned by the monitor`);
     if (node.parents.size > 0) throw new BlockError(`Block device ${name} is in use`);
     node.monitorOwned = false;

@@ -157,6 +157,31 @@ export abstract class BlockNode implements EdgeParent {
     return '';
   }
 
+  /** @throws BlockError where a job works on the node */
+  checkNotBusy(): void {
+    for (const { blocks } of this.parents)
+      if (blocks !== undefined)
+        throw new BlockError(`Node '${this.ownDeviceName || this.nodeName}' is busy: ${blocks}`);
+  }
+
+  /** @throws BlockError where an image has the node as its backing file */
+  checkNotBacking(): void {
+    for (const { name, parent } of this.parents) {
+      if (name !== 'backing' || parent.asNode === undefined || parent.asNode.filtered !== undefined) continue;
+      throw new BlockError(
+        `Node '${this.ownDeviceName || this.nodeName}' is busy: node is used as backing hd of '${parent.asNode.nodeName}'`,
+      );
+    }
+  }
+
+  /** The name of the device that uses this very node; empty where there is none. */
+  get ownDeviceName(): string {
+    for (const { parent } of this.parents)
+      if (parent.asNode === undefined && parent.backendName !== undefined && parent.backendName !== '')
+        return parent.backendName;
+    return '';
+  }
+
   get asNode(): BlockNode {
     return this;
   }
@@ -514,6 +539,16 @@ export abstract class BlockNode implements EdgeParent {
   /** A dirty bitmap that may be kept is removed. */
   forgetBitmap(_name: string): Pending {
     return undefined;
+  }
+
+  /** Takes one more child (`x-blockdev-change`). A driver that can do that overrides this. */
+  addChild(_node: BlockNode): void {
+    throw new BlockError(`The node ${this.deviceName || this.nodeName} does not support adding a child`);
+  }
+
+  /** Lets go of a child that it can do without. A driver that can do that overrides this. */
+  removeChild(_name: string): BlockNode | undefined {
+    throw new BlockError(`The node ${this.deviceName || this.nodeName} does not support removing a child`);
   }
 
   /** Another node is the child `name` now. */

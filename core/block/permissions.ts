@@ -20,6 +20,11 @@ const names: readonly (readonly [number, string])[] = [
   [perm.RESIZE, 'resize'],
 ];
 
+/** The bits as QMP's BlockPermission names them. */
+export function permBits(bits: number): string[] {
+  return names.filter(([bit]) => (bits & bit) !== 0).map(([, name]) => name.replace(' ', '-'));
+}
+
 export function permNames(bits: number): string {
   return names
     .filter(([bit]) => (bits & bit) !== 0)
@@ -66,6 +71,8 @@ export class Edge {
   node: BlockNode;
   perm: number;
   shared: number;
+  /** Why nothing else may be done with the node: a job works on it. */
+  blocks: string | undefined;
   /** Set while a job counts on the link staying as it is. */
   frozen = 0;
   /** Stays where it is when the node it points to is replaced by another one. */

@@ -1,103 +1,11 @@
 import type { OnError } from '../backend.ts';
-import { DirtyBitmap } from '../dirty-bitmap.ts';
-import type { BlockDriver } from '../driver.ts';
-import { FilterNode } from '../filters.ts';
+import type { DirtyBitmap } from '../dirty-bitmap.ts';
+import { CopyBeforeWriteNode } from '../filters/copy-before-write.ts';
 import type { BlockGraph } from '../graph.ts';
 import { BlockError } from '../io-error.ts';
-import type { IoVector } from '../io-vector.ts';
 import type { BlockNode } from '../node.ts';
-import type { Pending } from '../pending.ts';
-import { type Permissions, perm } from '../permissions.ts';
-import { TrackedRequests } from '../tracked-requests.ts';
-import { allocatedAbove, CopyError, copyRange, zeroRange } from './copy.ts';
+import { allocatedAbove, CopyError } from './copy.ts';
 import { Job, type JobOptions } from './job.ts';
-
-const copyBeforeWriteDriver: BlockDriver = {
-  name: 'copy-before-write',
-  kind: 'filter',
-  open: () => Promise.reject(new BlockError("The 'copy-before-write' filter is put in place by backup jobs only")),
-};
-
-/** Copies to the backup what a write is about to replace. */
-class CopyBeforeWrite extends FilterNode {
-  /** What is still to be copied. */
-  readonly todo: DirtyBitmap;
-  readonly target: BlockNode;
-  readonly compress: boolean;
-  readonly #copying = new TrackedRequests();
-  /** Why the backup is worth nothing any more. */
-  failure: unknown;
-
-  constructor(graph: BlockGraph, source: BlockNode, target: BlockNode, granularity: number, compress: boolean) {
-    super(graph, copyBeforeWriteDriver, { ...source.settings });
-    this.target = target;
-    this.compress = compress;
-    this.todo = new DirtyBitmap(source.length, { granularity });
-    this.filename = source.filename;
-    this.implicitFilter = true;
-  }
-
-  /** Copies a range as far as that was not done yet; `at` and `bytes` in whole granules. */
-  copy(at: number, bytes: number): Pending {
-    if (this.todo.nextDirty(at) < 0 || this.todo.nextDirty(at) >= at + bytes) return undefined;
-    return this.#copying.serialise(at, bytes, () => this.#copyNow(at, bytes));
-  }
-
-  async #copyNow(at: number, bytes: number): Promise<void> {
-    for (let from = this.todo.nextDirty(at); from >= 0 && from < at + bytes; from = this.todo.nextDirty(from)) {
-      const size = await this.#copyAlike(from, Math.min(this.todo.nextClean(from), at + bytes) - from);
-      this.todo.reset(from, size);
-    }
-  }
-
-  /** Copies whole granules from `at` on as long as they are of one kind: what holds nothing is not read. */
-  async #copyAlike(at: number, bytes: number): Promise<number> {
-    const { granularity } = this.todo;
-    const found = await allocatedAbove(this.below, undefined, at, bytes);
-    const empty = !found.allocated || found.zero;
-    const whole = found.bytes - (found.bytes % granularity);
-    if (empty && (whole > 0 || found.bytes === bytes)) {
-      const size = found.bytes === bytes ? bytes : whole;
-      await zeroRange(this.target, at, size, false);
-      return size;
-    }
-    const size = empty ? granularity : Math.ceil(found.bytes / granularity) * granularity;
-    await copyRange(this.below, this.target, at, Math.min(bytes, size), { compress: this.compress });
-    return Math.min(bytes, size);
-  }
-
-  #before(offset: number, bytes: number, write: () => Pending): Pending {
-    if (this.failure !== undefined) return write();
-    const { granularity } = this.todo;
-    const from = offset - (offset % granularity);
-    const end = Math.min(this.length, Math.ceil((offset + bytes) / granularity) * granularity);
-    const copying = this.copy(from, end - from);
-    if (copying === undefined) return write();
-    return copying
-      .catch(error => {
-        // The guest's write goes on; the backup has failed.
-        this.failure = error instanceof CopyError ? error.cause : error;
-      })
-      .then(write);
-  }
-
-  protected override pwrite(offset: number, bytes: number, iov: IoVector, at: number, flags: number): Pending {
-    return this.#before(offset, bytes, () => super.pwrite(offset, bytes, iov, at, flags));
-  }
-
-  protected override pwriteZeroes(offset: number, bytes: number, flags: number): Pending {
-    return this.#before(offset, bytes, () => super.pwriteZeroes(offset, bytes, flags));
-  }
-
-  protected override pdiscard(offset: number, bytes: number): Pending {
-    return this.#before(offset, bytes, () => super.pdiscard(offset, bytes));
-  }
-
-  override childPermissions(name: string, needed: number, shared: number): Permissions {
-    if (name === 'target') return { perm: perm.WRITE, shared: perm.CONSISTENT_READ | perm.WRITE_UNCHANGED };
-    return { perm: needed | perm.CONSISTENT_READ, shared: shared & ~perm.RESIZE };
-  }
-}
 
 export interface BackupOptions extends JobOptions {
   readonly source: BlockNode;
@@ -115,7 +23,7 @@ export interface BackupOptions extends JobOptions {
 export class BackupJob extends Job {
   override readonly type = 'backup';
   readonly #options: BackupOptions;
-  readonly #filter: CopyBeforeWrite;
+  readonly #filter: CopyBeforeWriteNode;
   #bitmapBefore: Uint8Array | undefined;
   #succeeded = false;
 
@@ -129,19 +37,26 @@ export class BackupJob extends Job {
       throw new BlockError(`must provide a valid bitmap name for '${sync}' sync mode`);
     if (bitmap?.busy === true)
       throw new BlockError(`Bitmap '${bitmap.name}' is currently in use by another operation and cannot be used`);
-    const granularity = Math.max(65536, target.clusterSize, bitmap?.granularity ?? 0);
-    this.#filter = new CopyBeforeWrite(graph, source, target, granularity, options.compress === true);
+    this.#filter = new CopyBeforeWriteNode(graph, { ...source.settings }, source, target, {
+      compress: options.compress === true,
+      breakSnapshot: true,
+    });
+    this.#filter.implicitFilter = options.filterNodeName === undefined;
   }
 
   /** Puts the filter over the source: from now on the backup is of this moment. */
   async setup(): Promise<this> {
-    const { source, target, sync, bitmap, filterNodeName } = this.#options;
+    const { source, sync, bitmap, filterNodeName } = this.#options;
     const filter = this.#filter;
     await this.graph.drained(() => {
       this.graph.adopt(filter, filterNodeName);
-      filter.attach('file', source);
       try {
-        filter.attach('target', target);
+        filter.connect(source);
+      } catch (error) {
+        this.graph.forget(filter);
+        throw error;
+      }
+      try {
         this.graph.replace(source, filter);
       } catch (error) {
         filter.detach('target');
@@ -150,8 +65,7 @@ export class BackupJob extends Job {
         throw error;
       }
       const chosen = sync === 'incremental' || sync === 'bitmap' ? bitmap : undefined;
-      if (chosen !== undefined) filter.todo.merge(chosen);
-      else filter.todo.set(0, source.length);
+      filter.begin(chosen);
       if (bitmap !== undefined) {
         this.#bitmapBefore = bitmap.snapshot();
         bitmap.clear();

@@ -1,4 +1,5 @@
 import type { OnError } from '../backend.ts';
+import { between } from '../chain.ts';
 import type { BlockGraph } from '../graph.ts';
 import { BlockError } from '../io-error.ts';
 import type { BlockNode } from '../node.ts';
@@ -8,6 +9,7 @@ import { reopen, whileWritable } from '../reopen.ts';
 import { allocatedAbove, CHUNK, CopyError, copyRange } from './copy.ts';
 import { Holds } from './hold.ts';
 import { Job, type JobOptions } from './job.ts';
+import { JobFilterNode } from './job-filter.ts';
 
 /** Gives an image another backing node, in the graph and in what the image says of itself. */
 export async function changeBacking(
@@ -18,7 +20,7 @@ export async function changeBacking(
 ): Promise<void> {
   const before = node.detach('backing');
   if (backing !== undefined) node.attach('backing', backing);
-  await writeBackingName(node, name, backing === undefined ? undefined : backing.driver.name);
+  await writeBackingName(node, name, backing?.withoutFilters.driver.name);
   if (before !== undefined) await graph.released(before);
 }
 
@@ -40,12 +42,15 @@ export async function writeBackingName(
 }
 
 export interface CommitOptions extends JobOptions {
+  /** The image that the machine uses. */
+  readonly active: BlockNode;
   /** The image over `top`; undefined where there is none. */
   readonly overlay: BlockNode;
   readonly top: BlockNode;
   readonly base: BlockNode;
   /** What the overlay is to say backs it. */
   readonly backingFile?: string | undefined;
+  readonly filterNodeName?: string | undefined;
   readonly onError?: OnError | undefined;
 }
 
@@ -54,6 +59,7 @@ export class CommitJob extends Job {
   override readonly type = 'commit';
   readonly #options: CommitOptions;
   readonly #holds: Holds;
+  #filter: JobFilterNode | undefined;
   #reopened = false;
 
   constructor(graph: BlockGraph, options: CommitOptions) {
@@ -63,14 +69,25 @@ export class CommitJob extends Job {
   }
 
   async setup(): Promise<this> {
-    const { top, base, overlay } = this.#options;
+    const { active, top, base, overlay, filterNodeName } = this.#options;
     if (top === base) throw new BlockError("'base' and 'top' are the same");
-    if (base.readOnly) {
-      await reopen(base, { readOnly: false });
-      this.#reopened = true;
+    try {
+      if (base.readOnly) {
+        await reopen(base, { readOnly: false });
+        this.#reopened = true;
+      }
+      this.#filter = await JobFilterNode.insert(this.graph, top, { purpose: 'commit', nodeName: filterNodeName });
+      this.#holds.hold('main node', active, false);
+      if (overlay !== active) this.#holds.hold('overlay node', overlay, false);
+      this.#holds.hold('commit top', this.#filter, false);
+      for (const node of between(top, base)) this.#holds.hold('intermediate node', node, false);
+      this.#holds.hold('base', base, false);
+      this.#holds.freeze(this.#filter, base);
+      if (base.length < top.length) await base.truncate(top.length);
+    } catch (error) {
+      await this.clean();
+      throw error;
     }
-    for (const node of [overlay, top, base]) this.#holds.hold('main node', node, false);
-    if (base.length < top.length) await base.truncate(top.length);
     return this;
   }
 
@@ -101,10 +118,13 @@ export class CommitJob extends Job {
 
   protected override async commit(): Promise<void> {
     const { overlay, base, backingFile } = this.#options;
+    this.#holds.thaw();
     await this.graph.drained(() => changeBacking(this.graph, overlay, base, backingFile ?? base.filename), this);
   }
 
   protected override async clean(): Promise<void> {
+    this.#holds.thaw();
+    await this.#filter?.remove(this);
     await this.#holds.release();
     if (this.#reopened && !this.#options.base.closed) await reopen(this.#options.base, { readOnly: true });
   }
@@ -135,6 +155,7 @@ export interface StreamOptions extends JobOptions {
   /** What backs the image in the end; undefined for nothing. */
   readonly base: BlockNode | undefined;
   readonly backingFile?: string | undefined;
+  readonly filterNodeName?: string | undefined;
   readonly onError?: OnError | undefined;
 }
 
@@ -143,35 +164,53 @@ export class StreamJob extends Job {
   override readonly type = 'stream';
   readonly #options: StreamOptions;
   readonly #holds: Holds;
+  #filter: JobFilterNode | undefined;
+  /** The last node whose data is taken. What lies under it may be replaced meanwhile. */
+  #last: BlockNode;
   #reopened = false;
 
   constructor(graph: BlockGraph, options: StreamOptions) {
     super(graph, options);
     this.#options = options;
     this.#holds = new Holds(graph, this);
+    this.#last = options.top;
+    for (const node of between(options.top, options.base)) this.#last = node;
   }
 
   async setup(): Promise<this> {
-    const { top, base } = this.#options;
-    if (top.readOnly) {
-      await reopen(top, { readOnly: false });
-      this.#reopened = true;
+    const { top, filterNodeName } = this.#options;
+    try {
+      if (top.readOnly) {
+        await reopen(top, { readOnly: false });
+        this.#reopened = true;
+      }
+      this.#filter = await JobFilterNode.insert(this.graph, top, { purpose: 'stream', nodeName: filterNodeName });
+      this.#holds.hold('main node', this.#filter, false);
+      this.#holds.hold('active node', top, false);
+      for (const node of between(top, this.#base)) if (node !== top) this.#holds.hold('intermediate node', node, false);
+      this.#holds.freeze(this.#filter, this.#last);
+    } catch (error) {
+      await this.clean();
+      throw error;
     }
-    this.#holds.hold('main node', top, false);
-    if (base !== undefined) this.#holds.hold('base', base, false);
     return this;
   }
 
+  get #base(): BlockNode | undefined {
+    return this.#last.filtered ?? this.#last.backing;
+  }
+
   protected override async work(): Promise<void> {
-    const { top, base, onError = 'report' } = this.#options;
+    const { top, onError = 'report' } = this.#options;
+    const image = top.withoutFilters;
     this.total = top.length;
     while (this.offset < top.length) {
       const at = this.offset;
       const own = await top.status(at, Math.min(CHUNK, top.length - at));
       let bytes = own.bytes;
       let copied = false;
-      if (!own.allocated && top.backing !== undefined) {
-        const below = await allocatedAbove(top.backing, base, at, bytes);
+      if (!own.allocated && image.backing !== undefined) {
+        const below = await allocatedAbove(image.backing, this.#base, at, bytes);
         bytes = below.bytes;
         if (below.allocated) {
           try {
@@ -193,12 +232,18 @@ export class StreamJob extends Job {
   }
 
   protected override async commit(): Promise<void> {
-    const { top, base, backingFile } = this.#options;
-    const name = base === undefined ? undefined : (backingFile ?? base.filename);
-    await this.graph.drained(() => changeBacking(this.graph, top, base, name), this);
+    const { top, backingFile } = this.#options;
+    this.#holds.thaw();
+    await this.graph.drained(async () => {
+      const base = this.#base;
+      const name = base === undefined ? undefined : (backingFile ?? base.withoutFilters.filename);
+      await changeBacking(this.graph, top.withoutFilters, base, name);
+    }, this);
   }
 
   protected override async clean(): Promise<void> {
+    this.#holds.thaw();
+    await this.#filter?.remove(this);
     await this.#holds.release();
     if (this.#reopened && !this.#options.top.closed) await reopen(this.#options.top, { readOnly: true });
   }

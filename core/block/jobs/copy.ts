@@ -15,9 +15,10 @@ export async function allocatedAbove(
   bytes: number,
 ): Promise<{ readonly allocated: boolean; readonly bytes: number; readonly zero: boolean }> {
   let left = bytes;
+  const end = base?.withoutFilters;
   for (
     let node: BlockNode | undefined = top.withoutFilters;
-    node !== undefined && node !== base;
+    node !== undefined && node !== end;
     node = node.backing?.withoutFilters
   ) {
     if (offset >= node.length) continue;

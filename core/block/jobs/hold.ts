@@ -1,22 +1,40 @@
+import { between } from '../chain.ts';
 import type { BlockGraph } from '../graph.ts';
 import type { BlockNode } from '../node.ts';
-import { Edge, type EdgeParent, PERM_ALL, perm, settlePermissions } from '../permissions.ts';
+import { Edge, PERM_ALL, perm, settlePermissions } from '../permissions.ts';
+import type { Job } from './job.ts';
 
 /** The nodes that a job works on: they stay open, and where they are, until it lets go. */
 export class Holds {
   readonly #graph: BlockGraph;
-  readonly #parent: EdgeParent;
+  readonly #parent: Job;
   readonly #edges: Edge[] = [];
+  readonly #frozen: Edge[] = [];
 
-  constructor(graph: BlockGraph, parent: EdgeParent) {
+  constructor(graph: BlockGraph, parent: Job) {
     this.#graph = graph;
     this.#parent = parent;
+  }
+
+  /** The links from `top` down to `base` stay as they are; undefined: to the end of the chain. */
+  freeze(top: BlockNode, base: BlockNode | undefined): void {
+    for (const node of between(top, base)) {
+      const edge = node.children.get(node.filtered !== undefined && node.file !== undefined ? 'file' : 'backing');
+      if (edge === undefined) continue;
+      edge.frozen++;
+      this.#frozen.push(edge);
+    }
+  }
+
+  thaw(): void {
+    for (const edge of this.#frozen.splice(0)) edge.frozen--;
   }
 
   /** @throws BlockError where another user of the node does not allow that */
   hold(name: string, node: BlockNode, writes: boolean): void {
     const permissions = { perm: perm.CONSISTENT_READ | (writes ? perm.WRITE | perm.RESIZE : 0), shared: PERM_ALL };
     const edge = new Edge(name, this.#parent, node, permissions, true);
+    edge.blocks = `block device is in use by block job: ${this.#parent.type}`;
     node.parents.add(edge);
     try {
       settlePermissions([node]);
@@ -36,6 +54,7 @@ export class Holds {
   }
 
   async release(): Promise<void> {
+    this.thaw();
     for (const edge of this.#edges.splice(0)) {
       edge.node.parents.delete(edge);
       if (edge.node.closed) continue;

@@ -1,4 +1,5 @@
 import type { OnError } from '../backend.ts';
+import { between } from '../chain.ts';
 import { DirtyBitmap } from '../dirty-bitmap.ts';
 import type { BlockGraph } from '../graph.ts';
 import { BlockError } from '../io-error.ts';
@@ -9,6 +10,7 @@ import { TrackedRequests } from '../tracked-requests.ts';
 import { allocatedAbove, CHUNK, CopyError, copyRange, zeroRange } from './copy.ts';
 import { Holds } from './hold.ts';
 import { Job, type JobOptions } from './job.ts';
+import { JobFilterNode } from './job-filter.ts';
 
 export interface MirrorOptions extends JobOptions {
   readonly source: BlockNode;
@@ -17,6 +19,7 @@ export interface MirrorOptions extends JobOptions {
   readonly sync: 'full' | 'top' | 'none';
   /** The node that the target takes the place of in the end, where it is not the source. */
   readonly replaces?: BlockNode | undefined;
+  readonly filterNodeName?: string | undefined;
   readonly granularity?: number | undefined;
   readonly unmap?: boolean | undefined;
   /** The guest waits until the target has what it wrote as well, so that the copy catches up in any case. */
@@ -27,6 +30,8 @@ export interface MirrorOptions extends JobOptions {
   /** The target was made for this, and reads as zeroes. */
   readonly emptyTarget?: boolean;
   readonly activeCommit?: boolean | undefined;
+  /** Backs the target once it stands by itself. */
+  readonly targetBacking?: BlockNode | undefined;
 }
 
 /** Keeps a copy of a node that follows the guest's writes, and can take the node's place. */
@@ -35,6 +40,7 @@ export class MirrorJob extends Job {
   readonly #options: MirrorOptions;
   readonly #bitmap: DirtyBitmap;
   readonly #holds: Holds;
+  #filter: JobFilterNode | undefined;
   /** Of one range there is one copy at a time, so that an older one does not overtake a newer one. */
   readonly #copying = new TrackedRequests();
   #pivot = true;
@@ -48,7 +54,9 @@ export class MirrorJob extends Job {
     if (options.writeBlocking === true && source.follower !== undefined)
       throw new BlockError(`Node '${source.nodeName}' is copied as it is written already`);
     if (source === target) throw new BlockError("Can't mirror node into itself");
-    const granularity = options.granularity ?? Math.min(65536, Math.max(512, target.clusterSize));
+    const asked = options.granularity ?? Math.min(65536, Math.max(512, target.clusterSize));
+    // Until the target has its backing file, only whole clusters of it show what they should.
+    const granularity = options.targetBacking === undefined ? asked : Math.max(asked, target.clusterSize);
     if (granularity < 512 || granularity > 64 << 20)
       throw new BlockError("Parameter 'granularity' expects a value in range [512B, 64MB]");
     if ((granularity & (granularity - 1)) !== 0) throw new BlockError("Parameter 'granularity' expects a power of 2");
@@ -64,10 +72,21 @@ export class MirrorJob extends Job {
         await reopen(target, { readOnly: false });
         this.#reopened = true;
       }
+      this.#filter = await JobFilterNode.insert(this.graph, source, {
+        purpose: 'mirror',
+        nodeName: this.#options.filterNodeName,
+        activeCommit: this.type === 'commit',
+      });
+      this.#holds.hold('main node', this.#filter, false);
       this.#holds.hold('source', source, false);
       // What the base is given does not change what its overlay shows: the two agree.
       this.#holds.hold('target', target, this.type === 'mirror');
-      if (target.length < source.length && this.type === 'commit') await target.truncate(source.length);
+      if (this.type === 'commit') {
+        for (const node of between(source, target))
+          if (node !== source) this.#holds.hold('intermediate node', node, false);
+        this.#holds.freeze(this.#filter, target);
+        if (target.length < source.length) await target.truncate(source.length);
+      }
     } catch (error) {
       await this.clean();
       throw error;
@@ -194,13 +213,16 @@ export class MirrorJob extends Job {
   }
 
   protected override async commit(): Promise<void> {
-    const { source, target, replaces } = this.#options;
+    const { source, target, replaces, targetBacking } = this.#options;
     await this.graph.drained(async () => {
       for (let next = this.#bitmap.nextDirty(0); next >= 0; next = this.#bitmap.nextDirty(0))
         await this.#copyFrom(next);
       await target.flush();
       this.#forgetBitmap();
       this.#holds.relax();
+      this.#holds.thaw();
+      if (targetBacking !== undefined && target.driver.supportsBacking === true && target.backing === undefined)
+        target.attach('backing', targetBacking);
       if (this.#pivot) this.graph.replace(replaces ?? source, target);
     }, this);
   }
@@ -227,6 +249,8 @@ export class MirrorJob extends Job {
     this.#forgetBitmap();
     const { source, target } = this.#options;
     await this.#copying.serialise(0, source.length, () => undefined);
+    this.#holds.thaw();
+    await this.#filter?.remove(this);
     await this.#holds.release();
     if (this.#reopened && !target.closed && ![...target.parents].some(({ name }) => name === 'root')) {
       await reopen(target, { readOnly: true });

@@ -162,7 +162,7 @@ export class Refcounts {
       const table = this.#image.tables.get(cluster);
       if (table === undefined && cluster !== 0) continue;
       throw this.#image.corrupt(
-        `Preventing invalid allocation of ${table ?? 'image header'} at offset 0x${(cluster * this.#image.clusterSize).toString(16)}`,
+        `Preventing invalid write on metadata (overlaps with ${table ?? 'main image header'})`,
         cluster * this.#image.clusterSize,
         this.#image.clusterSize,
       );

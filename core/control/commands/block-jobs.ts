@@ -1,6 +1,8 @@
+import { backingImage, between, bottomOf, contains, overlayOf } from '../../block/chain.ts';
 import type { DirtyBitmap } from '../../block/dirty-bitmap.ts';
 import type { BlockGraph } from '../../block/graph.ts';
 import { snapshotInfo } from '../../block/info.ts';
+import { BlockError } from '../../block/io-error.ts';
 import { BackupJob } from '../../block/jobs/backup.ts';
 import { CommitJob, StreamJob, writeBackingName } from '../../block/jobs/chain.ts';
 import type { Job } from '../../block/jobs/job.ts';
@@ -8,11 +10,12 @@ import { MirrorJob } from '../../block/jobs/mirror.ts';
 import type { BlockNode } from '../../block/node.ts';
 import { BlockOptions } from '../../block/options.ts';
 import { start, startFor } from '../../block/pending.ts';
+import { cumulative, perm } from '../../block/permissions.ts';
 import { Qcow2Node } from '../../block/qcow2/node.ts';
 import { createImage, installOverlay, openOverlay } from '../../block/snapshot-overlay.ts';
 import type { Program } from '../program.ts';
 import type { Args, Value } from '../qapi/declare.ts';
-import { QmpError } from '../qapi/error.ts';
+import { deviceNotFound, QmpError } from '../qapi/error.ts';
 import type { SnapshotInfo } from '../qapi/schema/block-info.ts';
 import type * as schema from '../qapi/schema/block-jobs.ts';
 import type { commands as transactionCommands } from '../qapi/schema/transaction.ts';
@@ -37,24 +40,10 @@ function optionalNode(graph: BlockGraph, name: string | undefined): BlockNode | 
   return name === undefined ? undefined : graph.lookupPair(undefined, name);
 }
 
-/** The node of a chain whose file is called that. */
-function fileInChain(top: BlockNode, file: string): BlockNode | undefined {
-  for (let node: BlockNode | undefined = top; node !== undefined; node = node.backing)
-    if (node.filename === file) return node;
-  return undefined;
-}
-
 function inChain(top: BlockNode, file: string): BlockNode {
-  const found = fileInChain(top, file);
+  const found = backingImage(top, file);
   if (found === undefined) throw new QmpError(`Can't find '${file}' in the backing chain`);
   return found;
-}
-
-/** The image that `below` backs directly. */
-function overlayOf(active: BlockNode, below: BlockNode): BlockNode | undefined {
-  for (let node: BlockNode | undefined = active; node !== undefined; node = node.backing)
-    if (node.backing === below) return node;
-  return undefined;
 }
 
 /** The node that a device uses, or that nothing but the monitor does. */
@@ -64,15 +53,8 @@ function usedDirectly(graph: BlockGraph, device: string): BlockNode {
   return node;
 }
 
-/** Whether `below` is `top` or backs it. */
-function contains(top: BlockNode, below: BlockNode): boolean {
-  for (let node: BlockNode | undefined = top; node !== undefined; node = node.backing ?? node.filtered)
-    if (node === below) return true;
-  return false;
-}
-
 function jobId(blocks: Blocks, given: string | undefined, node: BlockNode): string {
-  const id = given ?? node.deviceName;
+  const id = given ?? node.ownDeviceName;
   blocks.jobs.checkId(id);
   return id;
 }
@@ -165,6 +147,7 @@ export function blockJobCommands(program: Program): Handlers<QmpSession> {
       const { graph } = await program.blocks();
       usedDirectly(graph, device);
       const node = graph.lookupPair(undefined, name);
+      node.checkNotBusy();
       if (node.backing === undefined)
         throw new QmpError('not allowing backing file change on an image without a backing file');
       await writeBackingName(node, file, node.backing.driver.name);
@@ -264,32 +247,39 @@ function cancelling(job: Job): Undo {
 
 async function blockCommit(blocks: Blocks, args: Args<(typeof schema.commands)['block-commit']>): Promise<void> {
   const { graph, jobs } = blocks;
-  const active = usedDirectly(graph, args.device);
+  const active = commitDevice(graph, args.device);
+  active.checkNotBusy();
   if (args.top !== undefined && args['top-node'] !== undefined)
     throw new QmpError("'top-node' and 'top' are mutually exclusive");
   const topNode = optionalNode(graph, args['top-node']);
   if (topNode !== undefined && !contains(active, topNode))
     throw new QmpError(`'${args['top-node']}' is not in this backing file chain`);
-  const top = topNode ?? (args.top === undefined ? active : fileInChain(active, args.top));
+  const isActive = args.top === undefined || args.top === active.filename;
+  const top = topNode ?? (isActive ? active : backingImage(active, args.top ?? ''));
   if (top === undefined) throw new QmpError(`Top image file ${args.top} not found`);
   if (args.base !== undefined && args['base-node'] !== undefined)
     throw new QmpError("'base-node' and 'base' are mutually exclusive");
-  let base =
-    optionalNode(graph, args['base-node']) ?? (args.base === undefined ? undefined : inChain(active, args.base));
-  if (base === undefined) for (base = top; base.backing !== undefined; ) base = base.backing;
-  if (!contains(top, base)) throw new QmpError(`'${args['base-node']}' is not in this backing file chain`);
+  const baseNode = optionalNode(graph, args['base-node']);
+  if (baseNode !== undefined && !contains(top, baseNode))
+    throw new QmpError(`'${args['base-node']}' is not in this backing file chain`);
+  const base = baseNode ?? (args.base === undefined ? bottomOf(top) : inChain(top, args.base));
+  for (const node of [...between(top, base), base]) node.checkNotBusy();
   if (top === base) throw new QmpError('cannot commit an image into itself');
   const options = jobOptions(jobId(blocks, args['job-id'], active), args);
   const onError = args['on-error'] ?? 'report';
-  if (top === active) {
-    if (args['backing-file'] !== undefined)
-      throw new QmpError("'backing-file' specified, but 'top' is the active layer");
+  const filterNodeName = args['filter-node-name'];
+  const isTop = top.withoutFilters === active.withoutFilters;
+  if (isTop || (cumulative(top).perm & perm.WRITE) !== 0) {
+    if (args['backing-file'] !== undefined) {
+      throw new QmpError(`'backing-file' specified, but 'top' ${isTop ? 'is the active layer' : 'has a writer on it'}`);
+    }
     const job = new MirrorJob(graph, {
       ...options,
       source: top,
       target: base,
       sync: 'full',
       activeCommit: true,
+      filterNodeName,
       onSourceError: onError,
       onTargetError: onError,
     });
@@ -298,13 +288,24 @@ async function blockCommit(blocks: Blocks, args: Args<(typeof schema.commands)['
   }
   const overlay = overlayOf(active, top);
   if (overlay === undefined) throw new QmpError(`'${args.device}' is not in this backing file chain`);
-  const job = new CommitJob(graph, { ...options, overlay, top, base, backingFile: args['backing-file'], onError });
+  overlay.checkNotBusy();
+  const backingFile = args['backing-file'];
+  const job = new CommitJob(graph, { ...options, active, overlay, top, base, backingFile, filterNodeName, onError });
   jobs.add(await job.setup());
+}
+
+/** libvirt finds out by the class of the error whether there is the command at all. */
+function commitDevice(graph: BlockGraph, device: string): BlockNode {
+  try {
+    return usedDirectly(graph, device);
+  } catch (error) {
+    if (error instanceof BlockError && error.code === 'ERR_BLOCK_NOT_FOUND') throw deviceNotFound(device);
+    throw error;
+  }
 }
 
 async function blockStream(blocks: Blocks, args: Args<(typeof schema.commands)['block-stream']>): Promise<void> {
   const { graph, jobs } = blocks;
-  const top = rootNode(graph, args.device);
   if (args.base !== undefined && args['base-node'] !== undefined)
     throw new QmpError("'base' and 'base-node' cannot be specified at the same time");
   for (const one of ['base', 'base-node'] as const) {
@@ -312,14 +313,17 @@ async function blockStream(blocks: Blocks, args: Args<(typeof schema.commands)['
     const names = one === 'base' ? "'base' and 'bottom'" : "'bottom' and 'base-node'";
     throw new QmpError(`${names} cannot be specified at the same time`);
   }
+  const top = rootNode(graph, args.device);
+  const baseNode = optionalNode(graph, args['base-node']);
+  if (baseNode !== undefined && (baseNode === top || !contains(top, baseNode)))
+    throw new QmpError(`Node '${args['base-node']}' is not a backing image of '${args.device}'`);
   const bottom = optionalNode(graph, args.bottom);
+  if (bottom?.driver.kind === 'filter')
+    throw new QmpError(`Node '${args.bottom}' is a filter, use a non-filter node as 'bottom'`);
   if (bottom !== undefined && !contains(top, bottom))
     throw new QmpError(`Node '${args.bottom}' is not in a chain starting from '${args.device}'`);
-  const base =
-    optionalNode(graph, args['base-node']) ?? (args.base === undefined ? bottom?.backing : inChain(top, args.base));
-  if (base !== undefined && overlayOf(top, base) === undefined) {
-    throw new QmpError(`Node '${base.nodeName}' is not a backing image of '${args.device}'`);
-  }
+  const base = baseNode ?? (args.base === undefined ? bottom?.backing : inChain(top, args.base));
+  for (const node of between(top, base)) node.checkNotBusy();
   if (base === undefined && args['backing-file'] !== undefined)
     throw new QmpError('backing file specified, but streaming the entire chain');
   const options = jobOptions(jobId(blocks, args['job-id'], top), args);
@@ -328,6 +332,7 @@ async function blockStream(blocks: Blocks, args: Args<(typeof schema.commands)['
     top,
     base,
     backingFile: args['backing-file'],
+    filterNodeName: args['filter-node-name'],
     onError: args['on-error'] ?? 'report',
   });
   jobs.add(await job.setup());
@@ -335,7 +340,13 @@ async function blockStream(blocks: Blocks, args: Args<(typeof schema.commands)['
 
 type MirrorArgs = Omit<Args<(typeof schema.commands)['blockdev-mirror']>, 'target'>;
 
-async function mirror(blocks: Blocks, args: MirrorArgs, target: BlockNode, isNew: boolean): Promise<void> {
+async function mirror(
+  blocks: Blocks,
+  args: MirrorArgs,
+  target: BlockNode,
+  isNew: boolean,
+  backing?: BlockNode,
+): Promise<void> {
   const { graph, jobs } = blocks;
   const source = usedDirectly(graph, args.device);
   const { sync } = args;
@@ -344,11 +355,8 @@ async function mirror(blocks: Blocks, args: MirrorArgs, target: BlockNode, isNew
   const replaces = replaced === undefined ? undefined : graph.node(replaced);
   if (replaced !== undefined && replaces === undefined)
     throw new QmpError(`Failed to find node with node-name='${replaced}'`);
-  for (const job of jobs) {
-    // QEMU's mirror puts a filter over its source, which then is nobody's root any more.
-    if (job instanceof MirrorJob && job.source === source && job.status !== 'concluded')
-      throw new QmpError('Need a root block node');
-  }
+  source.checkNotBusy();
+  target.checkNotBusy();
   if (Number(args['buf-size'] ?? 0) < 0) throw new QmpError("Invalid parameter 'buf-size'");
   const options = jobOptions(jobId(blocks, args['job-id'], source), args);
   const job = new MirrorJob(graph, {
@@ -357,13 +365,20 @@ async function mirror(blocks: Blocks, args: MirrorArgs, target: BlockNode, isNew
     target,
     sync,
     emptyTarget: isNew,
-    replaces,
+    targetBacking: backing,
+    replaces: replaces ?? (source.withoutImplicit === source ? undefined : source.withoutImplicit),
+    filterNodeName: args['filter-node-name'],
     granularity: args.granularity,
     writeBlocking: args['copy-mode'] === 'write-blocking',
     onSourceError: args['on-source-error'],
     onTargetError: args['on-target-error'],
   });
   jobs.add(await job.setup());
+}
+
+/** What backs a new image that does not get all of its source. */
+function backingOfCopy(source: BlockNode, sync: string): BlockNode | undefined {
+  return sync === 'none' ? source : sync === 'top' ? source.withoutFilters.backing : undefined;
 }
 
 /** A new or existing image file to copy `source` into. */
@@ -376,22 +391,23 @@ async function targetImage(
     readonly mode?: 'existing' | 'absolute-paths';
     readonly nodeName?: string;
   },
-  backed: boolean,
+  backing: BlockNode | undefined,
 ): Promise<BlockNode> {
   const format = wanted.format ?? (wanted.mode === 'existing' ? undefined : source.driver.name);
   if (format !== undefined && ![...graph.drivers()].some(({ name }) => name === format))
     throw new QmpError(`Unknown file format '${format}'`);
   if (wanted.mode !== 'existing') {
-    const backing = backed ? source.backing : undefined;
     await createImage(
       graph,
       wanted.target,
       format ?? 'raw',
       source.length,
-      backing === undefined ? undefined : { file: backing.filename, format: backing.driver.name },
+      backing === undefined ? undefined : { file: backing.filename, format: backing.withoutFilters.driver.name },
     );
   }
   const options = new BlockOptions();
+  const isNew = wanted.mode !== 'existing';
+  if (isNew && graph.driver(format ?? 'raw').supportsBacking === true) options.set('backing', null);
   if (format !== undefined) options.set('driver', format);
   if (wanted.nodeName !== undefined) options.set('node-name', wanted.nodeName);
   return graph.openTree(wanted.target, options, { discard: source.settings.discard }, false);
@@ -401,6 +417,7 @@ async function driveMirror(blocks: Blocks, args: Args<(typeof schema.commands)['
   const { graph } = blocks;
   const source = rootNode(graph, args.device);
   const { target: file, format, mode, 'node-name': nodeName, ...rest } = args;
+  const backing = backingOfCopy(source, args.sync);
   const target = await targetImage(
     graph,
     source,
@@ -410,10 +427,10 @@ async function driveMirror(blocks: Blocks, args: Args<(typeof schema.commands)['
       ...(mode !== undefined && { mode }),
       ...(nodeName !== undefined && { nodeName }),
     },
-    args.sync === 'top',
+    backing,
   );
   try {
-    await mirror(blocks, rest, target, mode !== 'existing');
+    await mirror(blocks, rest, target, mode !== 'existing', mode === 'existing' ? undefined : backing);
   } catch (error) {
     await graph.released(target);
     throw error;
@@ -448,6 +465,8 @@ function backupBitmap(source: BlockNode, args: BackupArgs): DirtyBitmap | undefi
 async function backup(blocks: Blocks, args: BackupArgs, target: BlockNode): Promise<Job> {
   const { graph, jobs } = blocks;
   const source = rootNode(graph, args.device);
+  source.checkNotBusy();
+  target.checkNotBusy();
   const bitmap = backupBitmap(source, args);
   const job = new BackupJob(graph, {
     ...jobOptions(jobId(blocks, args['job-id'], source), args),
@@ -468,13 +487,17 @@ async function driveBackup(blocks: Blocks, args: Value<typeof schema.DriveBackup
   const { graph } = blocks;
   const source = rootNode(graph, args.device);
   const { target: file, format, mode, ...rest } = args;
+  const backing = backingOfCopy(source, args.sync);
   const target = await targetImage(
     graph,
     source,
     { target: file, ...(format !== undefined && { format }), ...(mode !== undefined && { mode }) },
-    args.sync === 'top',
+    backing,
   );
   try {
+    // What is not copied is read from where it comes from.
+    if (backing !== undefined && mode !== 'existing' && target.driver.supportsBacking === true)
+      target.attach('backing', backing);
     return await backup(blocks, rest, target);
   } catch (error) {
     await graph.released(target);
@@ -484,23 +507,17 @@ async function driveBackup(blocks: Blocks, args: Value<typeof schema.DriveBackup
 
 // Snapshots
 
-/** @throws QmpError where an image has the node as its backing file already */
-function checkNotBacking(node: BlockNode): void {
-  for (const { name, parent } of node.parents) {
-    if (name !== 'backing' || parent.asNode === undefined) continue;
-    throw new QmpError(`Node '${node.nodeName}' is busy: node is used as backing hd of '${parent.asNode.nodeName}'`);
-  }
-}
-
 async function snapshot(graph: BlockGraph, { node, overlay }: Value<typeof schema.BlockdevSnapshot>): Promise<Undo> {
   const base = rootNode(graph, node);
-  checkNotBacking(base);
+  base.checkNotBusy();
+  base.checkNotBacking();
   return installOverlay(graph, base, graph.lookupPair(overlay, overlay));
 }
 
 async function snapshotSync(graph: BlockGraph, args: Value<typeof schema.BlockdevSnapshotSync>): Promise<Undo> {
   const node = graph.lookupPair(args.device, args['node-name']);
-  checkNotBacking(node);
+  node.checkNotBusy();
+  node.checkNotBacking();
   const name = args['snapshot-node-name'];
   if (args['node-name'] !== undefined && name === undefined) throw new QmpError('New overlay node-name missing');
   if (name !== undefined && graph.node(name) !== undefined) throw new QmpError('New overlay node-name already in use');
@@ -534,6 +551,7 @@ async function internalSnapshot(
   { device, name }: Value<typeof schema.BlockdevSnapshotInternal>,
 ): Promise<Undo> {
   const node = imageWithSnapshots(graph, device);
+  node.checkNotBusy();
   if (node.readOnly) throw new QmpError(`Device '${device}' is read only`);
   if (name === '') throw new QmpError('Name is empty');
   if (node.snapshots.list.some(one => one.name === name)) {

@@ -1,5 +1,6 @@
 import type { BlockBackend } from '../../block/backend.ts';
 import type { BlockGraph } from '../../block/graph.ts';
+import { graphInfo } from '../../block/graph-info.ts';
 import { backendInfo, backendStats, type Info, listedBackends, nodeInfo, nodeStats } from '../../block/info.ts';
 import { CreateJob } from '../../block/jobs/create.ts';
 import {
@@ -20,6 +21,7 @@ import type { Args, Value } from '../qapi/declare.ts';
 import { QmpError } from '../qapi/error.ts';
 import type { commands } from '../qapi/schema/block.ts';
 import type { BlockDeviceInfo, BlockInfo, BlockStats } from '../qapi/schema/block-info.ts';
+import type { commands as blockdevCommands, XDbgBlockGraph } from '../qapi/schema/blockdev.ts';
 import type { Handlers } from '../qmp/catalog.ts';
 import type { QmpSession } from '../qmp/monitor.ts';
 import { blockErrors } from './block-errors.ts';
@@ -58,6 +60,23 @@ export function blockCommands(program: Program): Handlers<QmpSession> {
     'blockdev-reopen': async ({ options }) => {
       for (const one of options) await reopenNode(await graph(), plainOptions(one));
     },
+    'x-blockdev-change': async args => changeChildren(await graph(), args),
+    'x-blockdev-set-iothread': async ({ 'node-name': name, iothread, force = false }) => {
+      const node = (await graph()).node(name);
+      if (node === undefined) throw new QmpError(`Failed to find node with node-name='${name}'`);
+      if (!force && [...node.parents].some(edge => edge.parent.asNode === undefined)) {
+        throw new QmpError(
+          `Node ${name} is associated with a BlockBackend and could be in use (use force=true to override this check)`,
+        );
+      }
+      // There is one thread for all nodes: what can be named is as good a place as any.
+      if (iothread !== null && (await program.objects()).get(iothread)?.spec['qom-type'] !== 'iothread')
+        throw new QmpError(`Cannot find iothread ${iothread}`);
+    },
+    'x-debug-query-block-graph': async () => {
+      const { jobs } = await program.blocks();
+      return typed<Value<typeof XDbgBlockGraph>>(graphInfo(await graph(), jobs));
+    },
     'blockdev-create': async ({ 'job-id': id, options }) => {
       const { jobs } = await program.blocks();
       jobs.checkId(id);
@@ -94,6 +113,29 @@ async function namedFiles(graph: BlockGraph, options: BlockOptions): Promise<Blo
     options.set('file', file.nodeName);
   }
   return options;
+}
+
+/** Adds a child to a node that can have any number of them, or takes one away. */
+async function changeChildren(
+  graph: BlockGraph,
+  { parent, child, node: name }: Args<(typeof blockdevCommands)['x-blockdev-change']>,
+): Promise<void> {
+  const above = graph.lookup(parent);
+  if ((child === undefined) === (name === undefined)) {
+    throw new QmpError(
+      child === undefined ? 'Either child or node must be specified' : 'The parameters child and node are in conflict',
+    );
+  }
+  if (child !== undefined) {
+    if (!above.children.has(child)) throw new QmpError(`Node '${parent}' does not have child '${child}'`);
+    const before = await graph.drained(() => above.removeChild(child));
+    if (before !== undefined) await graph.released(before);
+    return;
+  }
+  const node = graph.node(name ?? '');
+  if (node === undefined) throw new QmpError(`Node '${name}' not found`);
+  if (node.parents.size > 0) throw new QmpError(`The node ${name} already has a parent`);
+  await graph.drained(() => above.addChild(node));
 }
 
 async function reopenNode(graph: BlockGraph, options: BlockOptions): Promise<void> {

@@ -61,7 +61,7 @@ export class HmpMonitor {
       this.#chr.writeAll(`Error: ${error instanceof Error ? error.message : String(error)}\r\n`);
     }
     this.#busy = false;
-    this.#readline.show();
+    if (!this.#program.ending) this.#readline.show();
     this.#program.settled();
     this.#chr.acceptInput();
   }

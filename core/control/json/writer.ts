@@ -1,3 +1,4 @@
+import { inOrder } from './member-order.ts';
 import { type Json, JsonFloat } from './value.ts';
 
 /** Members whose value is undefined are left out, so that replies can be built from optional parts. */
@@ -54,7 +55,7 @@ function text(value: Writable): string {
   if (simple !== undefined) return simple;
   if (Array.isArray(value)) return `[${value.map(text).join(', ')}]`;
   const members: string[] = [];
-  for (const [name, member] of Object.entries(value as Readonly<Record<string, Writable | undefined>>)) {
+  for (const [name, member] of inOrder(Object.entries(value as Readonly<Record<string, Writable | undefined>>))) {
     if (member !== undefined) members.push(`${quote(name)}: ${text(member)}`);
   }
   return `{${members.join(', ')}}`;
@@ -70,7 +71,7 @@ function prettyText(value: Writable, indent: string): string {
       : `[${inner}${value.map(item => prettyText(item, inner)).join(`,${inner}`)}${indent}]`;
   }
   const members: string[] = [];
-  for (const [name, member] of Object.entries(value as Readonly<Record<string, Writable | undefined>>)) {
+  for (const [name, member] of inOrder(Object.entries(value as Readonly<Record<string, Writable | undefined>>))) {
     if (member !== undefined) members.push(`${quote(name)}: ${prettyText(member, inner)}`);
   }
   return members.length === 0 ? `{${indent}}` : `{${inner}${members.join(`,${inner}`)}${indent}}`;

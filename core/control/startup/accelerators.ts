@@ -4,6 +4,7 @@ import type { PluginHost } from '../../plugin/host.ts';
 import type { CommandLine } from '../options/command-line.ts';
 import { LocatedError } from '../options/command-line.ts';
 import { OptionError, type Opts } from '../options/opts.ts';
+import { machineRequest } from './machine-config.ts';
 import type { Reporter } from './report.ts';
 
 /** The accelerators, in the order of preference; QEMU's name of a software CPU leads to ours. */
@@ -76,7 +77,9 @@ export async function chooseAccelerator(
     try {
       const accelerator = await load();
       accelerator.probe();
-      if (failure !== undefined) report.plain(`falling back to ${name}`);
+      // Without a CPU nobody minds which one it is.
+      const matters = machineRequest(line).type !== 'none' || line.opts('accel').length > 0;
+      if (failure !== undefined && matters) report.plain(`falling back to ${name}`);
       return { accelerator, name, options };
     } catch (error) {
       if (!(error instanceof Error)) throw error;

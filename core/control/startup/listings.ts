@@ -50,6 +50,11 @@ export async function printListing(line: CommandLine, registry: TypeRegistry, pl
   if (line.opts('chardev').some(({ opts }) => isHelp(opts.string('backend')))) {
     return `Available chardev backend types: \n${CHARDEV_KINDS.map(kind => `  ${kind}\n`).join('')}`;
   }
+  if (line.opts('drive').some(({ opts }) => isHelp(opts.string('format')))) {
+    const { blockGraph } = await import('../../block/block.ts');
+    const names = [...blockGraph().drivers()].map(({ name }) => name).sort();
+    return `Supported formats: ${names.join(' ')}\nSupported formats (read-only): ${names.join(' ')}\n`;
+  }
   if (line.opts('tpmdev').some(({ opts }) => isHelp(opts.string('type')))) return TPMDEV_LIST;
   if ([...line.opts('nic'), ...line.opts('net')].some(({ opts }) => isHelp(opts.string('model')))) {
     return cardList(registry);

@@ -96,6 +96,7 @@ async function wantsListing(line: CommandLine): Promise<boolean> {
     line.opts('plugin').some(({ opts }) => isHelp(opts.string('path'))) ||
     line.opts('accel').some(({ opts }) => isHelp(opts.string('accel'))) ||
     line.opts('chardev').some(({ opts }) => isHelp(opts.string('backend'))) ||
+    line.opts('drive').some(({ opts }) => isHelp(opts.string('format'))) ||
     line.opts('tpmdev').some(({ opts }) => isHelp(opts.string('type'))) ||
     [...line.opts('nic'), ...line.opts('net')].some(({ opts }) => isHelp(opts.string('model'))) ||
     [...line.opts('netdev'), ...line.opts('nic')].some(({ opts }) => isHelp(opts.string('type'))) ||

@@ -44,9 +44,11 @@ export function qemuCheck(file: string): { readonly status: number | null; reado
 export function quietGraph(): { readonly graph: BlockGraph; readonly warnings: string[] } {
   const graph = blockGraph();
   const warnings: string[] = [];
-  graph.warn = message => {
+  const keep = (message: string): void => {
     warnings.push(message);
   };
+  graph.warn = keep;
+  graph.notice = keep;
   return { graph, warnings };
 }
 

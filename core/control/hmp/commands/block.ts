@@ -243,8 +243,10 @@ export const BLOCK_COMMANDS: readonly HmpCommand[] = [
     '[-d] [device] "[command]"',
     "run a command of qemu-io's on a disk (-d: the id is a device's)",
     async ({ program }, args) => {
-      const { qemuIo } = await import('../../../block/qemu-io.ts');
-      return qemuIo((await program.blocks()).graph, args.text('device'), args.text('command'));
+      const { qemuIo } = await import('../../../block/qemu-io/qemu-io.ts');
+      const { graph } = await program.blocks();
+      const print = (text: string): void => void process.stdout.write(text);
+      return qemuIo(graph, args.text('device'), args.text('command'), print, args.flag('qdev'));
     },
   ),
 ];

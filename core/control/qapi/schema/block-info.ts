@@ -183,6 +183,8 @@ export const BlockDeviceStats = struct('BlockDeviceStats', {
 });
 export const BlockdevDriver = enumeration('BlockdevDriver', [
   'blkdebug',
+  'compress',
+  'copy-before-write',
   'copy-on-read',
   'file',
   'host_device',
@@ -191,7 +193,9 @@ export const BlockdevDriver = enumeration('BlockdevDriver', [
   'null-aio',
   'null-co',
   'qcow2',
+  'quorum',
   'raw',
+  'snapshot-access',
   'throttle',
   'vhdx',
   'vmdk',

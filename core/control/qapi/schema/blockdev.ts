@@ -24,8 +24,14 @@ import {
   Qcow2CompressionType,
   SnapshotInfo,
 } from './block-info.ts';
-import { BlockdevSnapshot, BlockdevSnapshotInternal, BlockdevSnapshotSync, BlockErrorAction } from './block-jobs.ts';
-import { IoOperationType, OnOffAuto } from './common.ts';
+import {
+  BlockDirtyBitmap,
+  BlockdevSnapshot,
+  BlockdevSnapshotInternal,
+  BlockdevSnapshotSync,
+  BlockErrorAction,
+} from './block-jobs.ts';
+import { IoOperationType, OnOffAuto, StrOrNull } from './common.ts';
 import {
   QCryptoBlockCreateOptions,
   QCryptoBlockCreateOptionsLUKS,
@@ -138,6 +144,25 @@ export const BlockdevOptionsCor = struct(
   { bottom: opt(str) },
   { base: BlockdevOptionsGenericFormat },
 );
+export const OnCbwError = enumeration('OnCbwError', ['break-guest-write', 'break-snapshot']);
+export const BlockdevOptionsCbw = struct(
+  'BlockdevOptionsCbw',
+  {
+    target: BlockdevRef,
+    bitmap: opt(BlockDirtyBitmap),
+    'on-cbw-error': opt(OnCbwError),
+    'cbw-timeout': opt(uint32),
+  },
+  { base: BlockdevOptionsGenericFormat },
+);
+export const QuorumReadPattern = enumeration('QuorumReadPattern', ['quorum', 'fifo']);
+export const BlockdevOptionsQuorum = struct('BlockdevOptionsQuorum', {
+  blkverify: opt(bool),
+  children: array(BlockdevRef),
+  'vote-threshold': int,
+  'rewrite-corrupted': opt(bool),
+  'read-pattern': opt(QuorumReadPattern),
+});
 export const BlockdevAioOptions = enumeration('BlockdevAioOptions', ['threads', 'native']);
 export const BlockdevOptionsFile = struct(
   'BlockdevOptionsFile',
@@ -242,6 +267,8 @@ export const BlockdevOptions = union(
   'driver',
   {
     blkdebug: BlockdevOptionsBlkdebug,
+    compress: BlockdevOptionsGenericFormat,
+    'copy-before-write': BlockdevOptionsCbw,
     'copy-on-read': BlockdevOptionsCor,
     file: BlockdevOptionsFile,
     host_device: BlockdevOptionsFile,
@@ -250,7 +277,9 @@ export const BlockdevOptions = union(
     'null-aio': BlockdevOptionsNull,
     'null-co': BlockdevOptionsNull,
     qcow2: BlockdevOptionsQcow2,
+    quorum: BlockdevOptionsQuorum,
     raw: BlockdevOptionsRaw,
+    'snapshot-access': BlockdevOptionsGenericFormat,
     throttle: BlockdevOptionsThrottle,
     vhdx: BlockdevOptionsGenericFormat,
     vmdk: BlockdevOptionsGenericCOWFormat,
@@ -336,11 +365,49 @@ export const BlockdevCreateOptions = union('BlockdevCreateOptions', { driver: Bl
   vpc: BlockdevCreateOptionsVpc,
 });
 
+export const QuorumOpType = enumeration('QuorumOpType', ['read', 'write', 'flush']);
+export const XDbgBlockGraphNodeType = enumeration('XDbgBlockGraphNodeType', [
+  'block-backend',
+  'block-job',
+  'block-driver',
+]);
+export const XDbgBlockGraphNode = struct('XDbgBlockGraphNode', {
+  id: uint64,
+  type: XDbgBlockGraphNodeType,
+  name: str,
+});
+export const XDbgBlockGraphEdge = struct('XDbgBlockGraphEdge', {
+  parent: uint64,
+  child: uint64,
+  name: str,
+  perm: array(BlockPermission),
+  'shared-perm': array(BlockPermission),
+});
+export const XDbgBlockGraph = struct('XDbgBlockGraph', {
+  nodes: array(XDbgBlockGraphNode),
+  edges: array(XDbgBlockGraphEdge),
+});
+
 export const commands = {
   'blockdev-add': command('Creates a block node', { args: BlockdevOptions, preconfig: true }),
   'blockdev-del': command('Deletes a block node', { args: { 'node-name': str }, preconfig: true }),
   'blockdev-reopen': command('Changes the options of block nodes', {
     args: { options: array(BlockdevOptions) },
+    preconfig: true,
+  }),
+  'x-blockdev-change': command('Adds a child to a node, or takes one away', {
+    args: { parent: str, child: opt(str), node: opt(str) },
+    features: ['unstable'],
+    preconfig: true,
+  }),
+  'x-blockdev-set-iothread': command('Moves a node to an I/O thread', {
+    args: { 'node-name': str, iothread: StrOrNull, force: opt(bool) },
+    features: ['unstable'],
+    preconfig: true,
+  }),
+  'x-debug-query-block-graph': command('The graph of backends, jobs and nodes', {
+    returns: XDbgBlockGraph,
+    features: ['unstable'],
     preconfig: true,
   }),
   'blockdev-create': command('Creates an image in a job', {
@@ -391,6 +458,14 @@ export const events = {
     action: BlockErrorAction,
     nospace: opt(bool),
     reason: str,
+  }),
+  QUORUM_FAILURE: event({ reference: str, 'sector-num': int, 'sectors-count': int }),
+  QUORUM_REPORT_BAD: event({
+    type: QuorumOpType,
+    error: opt(str),
+    'node-name': str,
+    'sector-num': int,
+    'sectors-count': int,
   }),
   BLOCK_WRITE_THRESHOLD: event({ 'node-name': str, 'amount-exceeded': uint64, 'write-threshold': uint64 }),
 };

@@ -1,0 +1,31 @@
+import type { BlockDriver, OpenContext } from '../driver.ts';
+import { BlockError } from '../io-error.ts';
+import type { IoVector } from '../io-vector.ts';
+import { writeFlag } from '../node.ts';
+import type { Pending } from '../pending.ts';
+import { Qcow2Node } from '../qcow2/node.ts';
+import { FilterNode } from './filter-node.ts';
+
+/** Has all that is written to it compressed. */
+class CompressNode extends FilterNode {
+  protected override pwrite(offset: number, bytes: number, iov: IoVector, at: number, flags: number): Pending {
+    return super.pwrite(offset, bytes, iov, at, flags | writeFlag.COMPRESSED);
+  }
+}
+
+export const compressDriver: BlockDriver = {
+  name: 'compress',
+  kind: 'filter',
+  async open(context: OpenContext) {
+    const file = await context.child('file');
+    if (!(file.withoutFilters instanceof Qcow2Node))
+      throw new BlockError('Compression is not supported for underlying format: ' + file.driver.name);
+    context.followReadOnly(file);
+    const node = new CompressNode(context.graph, compressDriver, context.settings);
+    // Only whole clusters can be compressed.
+    node.requestAlignment = file.clusterSize;
+    node.filename = file.filename;
+    node.attach('file', file);
+    return node;
+  },
+};

@@ -1,0 +1,64 @@
+import type { BlockDriver, OpenContext } from '../driver.ts';
+import type { BlockGraph } from '../graph.ts';
+import { BlockError } from '../io-error.ts';
+import type { IoVector } from '../io-vector.ts';
+import type { NodeSettings } from '../node.ts';
+import type { Pending } from '../pending.ts';
+import type { ThrottleGroup } from '../throttle.ts';
+import { FilterNode } from './filter-node.ts';
+
+/** Holds requests back to the rate of a throttle group. */
+class ThrottleNode extends FilterNode {
+  readonly group: ThrottleGroup;
+
+  constructor(graph: BlockGraph, settings: NodeSettings, group: ThrottleGroup) {
+    super(graph, throttleDriver, settings);
+    this.group = group;
+    group.join(this);
+  }
+
+  #admitted(way: 'read' | 'write', bytes: number, pass: () => Pending): Pending {
+    const waiting = this.group.admit(this, way, bytes);
+    return waiting === undefined ? pass() : waiting.then(pass);
+  }
+
+  protected override pread(offset: number, bytes: number, iov: IoVector, at: number): Pending {
+    return this.#admitted('read', bytes, () => super.pread(offset, bytes, iov, at));
+  }
+
+  protected override pwrite(offset: number, bytes: number, iov: IoVector, at: number, flags: number): Pending {
+    return this.#admitted('write', bytes, () => super.pwrite(offset, bytes, iov, at, flags));
+  }
+
+  protected override pwriteZeroes(offset: number, bytes: number, flags: number): Pending {
+    return this.#admitted('write', bytes, () => super.pwriteZeroes(offset, bytes, flags));
+  }
+
+  protected override pdiscard(offset: number, bytes: number): Pending {
+    return this.#admitted('write', bytes, () => super.pdiscard(offset, bytes));
+  }
+
+  protected override pclose(): Pending {
+    this.group.leave(this);
+    return undefined;
+  }
+}
+
+export const throttleDriver: BlockDriver = {
+  name: 'throttle',
+  kind: 'filter',
+  async open(context: OpenContext) {
+    const name = context.options.string('throttle-group');
+    if (name === undefined) throw new BlockError('Please specify a throttle group');
+    const limits = context.graph.throttleGroups.has(name) ? undefined : await context.graph.groupLimits(name);
+    const group = limits === undefined ? context.graph.throttleGroups.get(name) : context.graph.throttleGroup(name);
+    if (limits !== undefined) group?.configure(limits);
+    if (group === undefined) throw new BlockError(`Throttle group '${name}' does not exist`);
+    const file = await context.child('file');
+    context.followReadOnly(file);
+    const node = new ThrottleNode(context.graph, context.settings, group);
+    node.filename = file.filename;
+    node.attach('file', file);
+    return node;
+  },
+};
