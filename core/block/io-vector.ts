@@ -1,6 +1,6 @@
 import { copyFromRam, copyToRam } from '../memory/copy.ts';
+import { isZero } from '../memory/zero.ts';
 
-const ZEROES = Buffer.alloc(0x1_0000);
 const EMPTY = new Uint8Array(0);
 
 /** Memory that its owner may move while a request waits (guest RAM of the wasm accelerator does), and who knows where it is. */
@@ -196,19 +196,6 @@ export class IoVector {
 
 function current(base: Uint8Array | MovableMemory): Uint8Array {
   return base instanceof Uint8Array ? base : base.bytes;
-}
-
-/** Whether `length` bytes are all 0. */
-export function isZero(bytes: Uint8Array, start = 0, length: number = bytes.length - start): boolean {
-  if (length === 0) return true;
-  // The ends decide most cases without a comparison.
-  if (bytes[start] !== 0 || bytes[start + length - 1] !== 0) return false;
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset + start, length);
-  for (let at = 0; at < length; at += ZEROES.length) {
-    const size = Math.min(ZEROES.length, length - at);
-    if (buffer.compare(ZEROES, 0, size, at, at + size) !== 0) return false;
-  }
-  return true;
 }
 
 function at(numbers: readonly number[], index: number): number {

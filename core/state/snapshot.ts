@@ -3,6 +3,7 @@ import { SouthbridgeError } from '../errors.ts';
 import type { Machine } from '../machine/machine.ts';
 import { RUN_STATES, type RunState } from '../machine/run-state.ts';
 import type { GuestRam } from '../memory/guest-ram.ts';
+import { isZero } from '../memory/zero.ts';
 import { decodeValue, encodeValue } from './codec.ts';
 import { asRecord, type SavedRecord, type SavedValue } from './fields.ts';
 import { applyDelta } from './page-delta.ts';
@@ -96,14 +97,6 @@ export function* saveMachine(machine: Machine, options: SaveOptions = {}): Gener
     }
   }
   yield* saveRest(machine, options.runState);
-}
-
-/** Whether a stretch of RAM holds nothing. */
-export function isZero(bytes: Uint8Array, offset: number, length: number): boolean {
-  if (((bytes.byteOffset + offset) & 3) !== 0 || (length & 3) !== 0) return false;
-  const wide = new Uint32Array(bytes.buffer, bytes.byteOffset + offset, length >>> 2);
-  for (let index = 0; index < wide.length; index++) if (wide[index] !== 0) return false;
-  return true;
 }
 
 const damaged = (what: string): SouthbridgeError =>

@@ -1,6 +1,7 @@
 /** A dump in makedumpfile's compressed form (makedumpfile's IMPLEMENTATION), flattened so that a pipe can take it. */
 import { deflateSync } from 'node:zlib';
 import type { AddressSpace } from '../../memory/address-space.ts';
+import { isZero } from '../../memory/zero.ts';
 import type { GuestBlock } from './guest-blocks.ts';
 import type { DumpOutput } from './output.ts';
 
@@ -91,11 +92,6 @@ async function writeBitmaps(flat: FlatFile, pages: readonly number[], at: number
     await flat.write(at + block * BLOCK, bitmap);
     await flat.write(at + (blocks + block) * BLOCK, bitmap);
   }
-}
-
-function isZero(page: Buffer): boolean {
-  for (let at = 0; at < BLOCK; at += 4) if (page.readUInt32LE(at) !== 0) return false;
-  return true;
 }
 
 function descriptor(offset: number, size: number, flags: number): Buffer {
