@@ -1,4 +1,5 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
+import { hostError, reason } from '../block/io-error.ts';
 import { SouthbridgeError } from '../errors.ts';
 import { AudioBackend } from './backend.ts';
 import { type AudioFormat, frameBytes, sampleBytes } from './format.ts';
@@ -37,7 +38,7 @@ export class WaveFile {
     try {
       this.#fd = openSync(path, 'w');
     } catch (cause) {
-      const why = cause instanceof Error ? cause.message : String(cause);
+      const why = reason(hostError(cause));
       throw new SouthbridgeError('ERR_AUDIO_FILE', `Failed to open wave file '${path}': ${why}`, undefined, { cause });
     }
     writeSync(this.#fd, waveHeader(format, 0));

@@ -1,6 +1,7 @@
 import type { AudioBackend } from '../audio/backend.ts';
 import { DEFAULT_ESCAPE } from '../char/mux.ts';
 import type { TypeRegistry } from '../device/registry.ts';
+import type { InputHandler } from '../display/input.ts';
 import type { Screen } from '../display/screen.ts';
 import { SouthbridgeError } from '../errors.ts';
 import type { FileTree } from '../fsdev/file-tree.ts';
@@ -79,6 +80,7 @@ export class Program implements QmpHost {
   #migration: Promise<Migration> | undefined;
   #memoryDump: Promise<MemoryDump> | undefined;
   #leavePreconfig: (() => Promise<void>) | undefined;
+  readonly #inputs = new Set<(machine: Machine) => void>();
   #exiting = false;
   #afterReply: (() => void)[] = [];
 
@@ -89,6 +91,8 @@ export class Program implements QmpHost {
     this.plugins = plugins;
     this.chars = new CharManager({
       daemonized: line.has('daemonize'),
+      plugInput: handler => this.#plugInput(handler),
+      exit: status => this.exit(status),
       info: message => report.info(message),
       terminate: () => this.quit('host-qmp-quit'),
       commit: () => void this.#commitDisks(),
@@ -98,6 +102,20 @@ export class Program implements QmpHost {
     this.#whenReady = new Promise(resolve => {
       this.#ready = resolve;
     });
+  }
+
+  /** Character devices are there before the machine that they are a part of. */
+  #plugInput(handler: InputHandler): () => void {
+    let unplug: (() => void) | undefined;
+    const plug = (machine: Machine): void => {
+      unplug = machine.services.input.register(handler);
+    };
+    if (this.#machine === undefined) this.#inputs.add(plug);
+    else plug(this.#machine);
+    return () => {
+      this.#inputs.delete(plug);
+      unplug?.();
+    };
   }
 
   /** Writes what `-snapshot` keeps apart back to the images. */
@@ -143,6 +161,8 @@ export class Program implements QmpHost {
   /** Takes the machine, before it is built: its events flow from now on. */
   adopt(machine: Machine): void {
     this.#machine = machine;
+    for (const plug of this.#inputs) plug(machine);
+    this.#inputs.clear();
     machine.listen((event, data) => this.#machineEvent(event, data));
     machine.power.onFinished(code => this.exit(code));
   }

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import type { Chardev } from '../../char/chardev.ts';
 import type { FdSocket } from '../../char/fd-socket.ts';
 import type { MuxActions, MuxChardev } from '../../char/mux.ts';
+import type { InputHandler } from '../../display/input.ts';
 import { SouthbridgeError } from '../../errors.ts';
 import { OptionError, type Opts } from '../options/opts.ts';
 import { QmpError } from '../qapi/error.ts';
@@ -35,6 +36,10 @@ interface Entry {
 /** What the character devices need of the program. */
 export interface CharHost extends MuxActions {
   readonly daemonized: boolean;
+  /** Makes `handler` one of the machine's, as soon as there is one; returns how to take it away. */
+  plugInput(handler: InputHandler): () => void;
+  /** Ends the program with this status. */
+  exit(status: number): void;
   /** Told where a server waits for its first client. */
   info(message: string): void;
 }
@@ -196,6 +201,14 @@ export class CharManager {
       case 'ringbuf': {
         const { RingbufChardev } = await import('../../char/simple.ts');
         return new RingbufChardev(id, spec.size);
+      }
+      case 'msmouse': {
+        const { MsMouseChardev } = await import('../../char/msmouse.ts');
+        return new MsMouseChardev(id, handler => this.#host.plugInput(handler));
+      }
+      case 'testdev': {
+        const { TestdevChardev } = await import('../../char/testdev.ts');
+        return new TestdevChardev(id, status => this.#host.exit(status));
       }
       case 'vc': {
         const { VcChardev } = await import('../../char/simple.ts');

@@ -6,7 +6,7 @@ import type { ChardevBackend } from '../qapi/schema/char.ts';
 
 /** What a character device is to be, however it was asked for. */
 export type ChardevSpec = (
-  | { readonly kind: 'null' | 'vc' | 'pty' }
+  | { readonly kind: 'null' | 'vc' | 'pty' | 'msmouse' | 'testdev' }
   | { readonly kind: 'stdio'; readonly signal: boolean }
   | { readonly kind: 'file'; readonly path: string; readonly append: boolean; readonly input?: string }
   | { readonly kind: 'pipe' | 'serial' | 'parallel'; readonly path: string }
@@ -45,7 +45,19 @@ export const CHARDEV_KINDS = [
   'pty',
   'socket',
   'memory',
+  'msmouse',
+  'testdev',
 ] as const;
+/** Kinds of QEMU's that are not here, and what to take instead. */
+const ABSENT: ReadonlyMap<string, string> = new Map([
+  ['wctablet', 'take -device usb-tablet or virtio-tablet-pci'],
+  ['braille', 'put the display driver on the host, behind a socket or a pty'],
+  ['console', 'it is for Windows hosts: take stdio'],
+  ['dbus', 'take socket'],
+  ['qemu-vdagent', 'there is no SPICE agent'],
+  ['spicevmc', 'there is no SPICE server'],
+  ['spiceport', 'there is no SPICE server'],
+]);
 const SYNONYMS: ReadonlyMap<string, string> = new Map([
   ['tty', 'serial'],
   ['parport', 'parallel'],
@@ -66,6 +78,8 @@ function kindFromOpts(kind: string, opts: Opts): ChardevSpec {
     case 'null':
     case 'vc':
     case 'pty':
+    case 'msmouse':
+    case 'testdev':
       return { kind };
     case 'stdio':
       return { kind, signal: opts.bool('signal') ?? true };
@@ -98,7 +112,7 @@ function kindFromOpts(kind: string, opts: Opts): ChardevSpec {
     case 'socket':
       return socketFromOpts(opts);
     default:
-      throw new OptionError(`'${kind}' is not a valid char driver name`);
+      throw new OptionError(`'${kind}' is not a valid char driver name`, ABSENT.get(kind));
   }
 }
 
@@ -252,6 +266,8 @@ export function specFromQapi(
     case 'null':
     case 'vc':
     case 'pty':
+    case 'msmouse':
+    case 'testdev':
       return { kind: backend.type };
     case 'stdio':
       return { kind: 'stdio', signal: backend.data.signal ?? true };

@@ -129,6 +129,7 @@ const DRIVES: ReadonlyMap<string, string> = new Map([
   ['cdrom', 'index=2,media=cdrom'],
   ['pflash', 'if=pflash'],
   ['sd', 'if=sd'],
+  ['mtdblock', 'if=mtd'],
 ]);
 
 /**
@@ -156,6 +157,8 @@ export function parseCommandLine(program: string, args: readonly string[]): Comm
       value = next;
     }
     const location = spec.arg === undefined ? word : `${word} ${value}`;
+    if (spec.foreign === true)
+      throw new LocatedError(location, new OptionError('Option not supported for this target'));
     accept(line, { name: ALIASES.get(name) ?? name, value, location }, spec);
   }
   return line;

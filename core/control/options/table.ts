@@ -5,6 +5,8 @@ export interface OptionSpec {
   /** How its argument is shown in the help; an option without takes none. */
   readonly arg?: string;
   readonly help: string;
+  /** An option of QEMU for other architectures than x86, which refuses it here. */
+  readonly foreign?: true;
   /** Its argument has parameters of this group. */
   readonly group?: GroupName;
   /** Its argument is of the stricter syntax whose dotted keys nest, or JSON. */
@@ -60,7 +62,12 @@ export const SECTIONS: readonly Section[] = [
       'mem-path': { arg: 'file', help: 'backs guest RAM by a file' },
       'mem-prealloc': { help: 'preallocates guest RAM' },
       k: { arg: 'language', help: "uses a keyboard layout ('en-us')" },
-      audio: { arg: '[driver=]driver[,...]', help: 'the default audio backend' },
+      audio: {
+        arg: '[driver=]driver,model=card[,id=id][,...]',
+        keyval: 'driver',
+        help: "a sound card with its audio backend ('-audio model=help' for a list)",
+      },
+      'audio-help': { help: 'lists the audio backends' },
       audiodev: { arg: '[driver=]driver,id=id[,...]', group: 'audiodev', keyval: 'driver', help: 'an audio backend' },
       device: {
         arg: 'driver[,prop[=value][,...]]',
@@ -97,9 +104,11 @@ export const SECTIONS: readonly Section[] = [
         group: 'drive',
         help: 'a drive',
       },
+      mtdblock: { arg: 'file', help: 'flash memory' },
       sd: { arg: 'file', help: 'SecureDigital card' },
       pflash: { arg: 'file', help: 'parallel flash' },
       snapshot: { help: 'writes to temporary files instead of the disk images' },
+      iscsi: { arg: '[user=user][,...]', help: 'not supported' },
     },
   },
   {
@@ -132,7 +141,9 @@ export const SECTIONS: readonly Section[] = [
       spice: { arg: 'args', help: 'not supported' },
       vga: { arg: 'std|none', help: 'the video card' },
       'full-screen': { help: 'starts in full screen' },
-      g: { arg: 'WxH[xDEPTH]', help: 'initial resolution' },
+      portrait: { help: 'turns the picture of a window, of which there is none' },
+      rotate: { arg: 'degrees', help: 'turns the picture of a window, of which there is none' },
+      g: { arg: 'WxH[xDEPTH]', help: 'initial resolution; not on x86', foreign: true },
       vnc: { arg: 'display[,...]', group: 'vnc', help: 'a VNC server' },
     },
   },
@@ -181,7 +192,11 @@ export const SECTIONS: readonly Section[] = [
   {
     title: 'Debug and expert options',
     options: {
-      compat: { arg: '[deprecated-input=accept|reject|crash][,...]', help: 'policy for deprecated interfaces' },
+      compat: {
+        arg: '[deprecated-input=accept][,...]',
+        keyval: true,
+        help: 'policy for deprecated interfaces: they are accepted',
+      },
       serial: { arg: 'dev', help: "connects a serial port to 'dev'" },
       parallel: { arg: 'dev', help: "connects a parallel port to 'dev'" },
       monitor: { arg: 'dev', help: "connects the monitor to 'dev'" },
@@ -244,6 +259,14 @@ export const SECTIONS: readonly Section[] = [
       'qtest-log': { arg: 'file', help: 'where the qtest server logs' },
       msg: { arg: '[timestamp=on|off][,guest-name=on|off]', group: 'msg', help: 'the form of messages' },
       'async-teardown': { help: 'asynchronous teardown' },
+      'enable-sync-profile': { help: 'profiles locks, of which there are none' },
+      'xen-domid': { arg: 'id', help: 'not on this host', foreign: true },
+      'xen-attach': { help: 'not on this host', foreign: true },
+      'xen-domid-restrict': { help: 'not on this host', foreign: true },
+      'prom-env': { arg: 'variable=value', help: 'not on x86', foreign: true },
+      semihosting: { help: 'not on x86', foreign: true },
+      'semihosting-config': { arg: '[enable=on|off][,...]', help: 'not on x86', foreign: true },
+      'old-param': { help: 'not on x86', foreign: true },
       'dump-vmstate': { arg: 'file', help: 'writes a description of the migration state' },
       object: {
         arg: 'type,id=id[,...]',

@@ -40,9 +40,11 @@ export function checkDisplay(line: CommandLine): void {
       if (!value.startsWith('vnc=')) throw new OptionError('VNC requires a display argument vnc=<display>');
     });
   }
-  for (const { value, location } of line.all('k')) {
+  // Nothing but a VNC server has keys to translate.
+  const vnc = line.opts('vnc').length > 0 || line.all('display').some(({ value }) => value.startsWith('vnc='));
+  for (const { value, location } of vnc ? line.all('k') : []) {
     located(location, () => {
-      if (value !== 'en-us') throw new OptionError(`could not read keymap file: '${value}'`);
+      if (value !== 'en-us') throw new OptionError(`could not read keymap file: '${value}'`, "there is 'en-us'");
     });
   }
 }

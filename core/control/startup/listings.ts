@@ -9,8 +9,10 @@ import type { CommandLine } from '../options/command-line.ts';
 import { NetClientDriver } from '../qapi/schema/net.ts';
 import { ObjectType } from '../qapi/schema/qom.ts';
 import { ACCELERATOR_NAMES } from './accelerators.ts';
+import { AUDIO_DRIVER_LIST, audioListing } from './audio-option.ts';
 import { requireCreatable } from './devices.ts';
 import { machineRequest } from './machine-config.ts';
+import { ROM_FOLDERS } from './rom-images.ts';
 
 const TITLES: readonly (readonly [category: string, title: string])[] = [
   ['bridge', 'Controller/Bridge/Hub'],
@@ -42,6 +44,15 @@ export async function printListing(line: CommandLine, registry: TypeRegistry, pl
   if (line.help?.option === 'machine') {
     const named = line.help.value.split(',').find(word => !isHelp(word) && !/^(?!type=).*=/.test(word));
     return machineOptions(registry, named?.replace(/^type=/, '') ?? machine ?? 'pc');
+  }
+  if (line.all('L').some(({ value }) => isHelp(value))) {
+    const folders = line.all('L').flatMap(({ value }) => (isHelp(value) ? [] : [value]));
+    return [...folders, ...ROM_FOLDERS].map(folder => `${folder}\n`).join('');
+  }
+  if (line.has('audio-help') || helpFor('audio') || helpFor('audiodev')) return AUDIO_DRIVER_LIST;
+  for (const { value } of [...line.object('audio'), ...line.object('audiodev')]) {
+    const listing = audioListing(value);
+    if (listing !== undefined) return listing;
   }
   if (isHelp(line.last('cpu'))) return cpuList();
   if (line.opts('accel').some(({ opts }) => isHelp(opts.string('accel')))) {

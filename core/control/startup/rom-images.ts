@@ -5,7 +5,7 @@ import { cacheDirectory } from '../../firmware/guest-cache/guest-cache.ts';
 import { bootRom, isBootRom } from '../../loader/kernel.ts';
 
 /** Where distributions keep firmware and option ROMs. */
-const PLACES = [
+export const ROM_FOLDERS: readonly string[] = [
   // First, since Debian's QEMU has a link to qboot in the place of SeaBIOS's bios-microvm.bin, which boots no disk.
   '/usr/share/seabios',
   '/usr/share/qemu',
@@ -21,7 +21,7 @@ const PLACES = [
 /** Finds ROM images as QEMU does: the name as a path, the folders of `-L`, the distribution's, and last our own. */
 export function romImages(folders: readonly string[]): (name: string) => Uint8Array {
   return name => {
-    for (const path of [name, ...[...folders, ...PLACES].map(folder => join(folder, name))]) {
+    for (const path of [name, ...[...folders, ...ROM_FOLDERS].map(folder => join(folder, name))]) {
       const image = tryRead(path);
       if (image !== undefined) return image;
     }

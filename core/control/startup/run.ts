@@ -4,6 +4,7 @@ import { type CommandLine, LocatedError, parseCommandLine } from '../options/com
 import { HelpWanted, OptionError, type Opts } from '../options/opts.ts';
 import { Program } from '../program.ts';
 import { at } from './at.ts';
+import { checkSmallOptions } from './checks.ts';
 import { startEarly } from './early.ts';
 import { Reporter } from './report.ts';
 
@@ -90,6 +91,11 @@ async function wantsListing(line: CommandLine): Promise<boolean> {
   if (line.help !== undefined) return true;
   return (
     isHelp(line.object('machine')[0]?.value['type']) ||
+    line.has('audio-help') ||
+    line.all('L').some(({ value }) => isHelp(value)) ||
+    [...line.object('audio'), ...line.object('audiodev')].some(
+      ({ value }) => isHelp(value['driver']) || isHelp(value['model']),
+    ) ||
     isHelp(line.last('cpu')) ||
     isHelp(line.last('d')) ||
     line.opts('trace-sink').some(({ opts }) => isHelp(opts.string('sink'))) ||
@@ -113,18 +119,31 @@ async function loadPlugin(plugins: PluginHost, opts: Opts): Promise<LoadedPlugin
 }
 
 /** Options that this program knows but cannot honour. */
-function refuseUnsupported(line: CommandLine, report: Reporter): void {
-  const refuse = (name: string, message: string): void => {
+export function refuseUnsupported(line: CommandLine, report: Reporter): void {
+  const refuse = (name: string, message: string, hint: string): void => {
     const given = line.all(name)[0];
-    if (given !== undefined) throw new LocatedError(given.location, new OptionError(message));
+    if (given !== undefined) throw new LocatedError(given.location, new OptionError(message, hint));
   };
-  refuse('audio', 'take -audiodev for the backend and -device for the sound card');
-  refuse('win2k-hack', 'the work-around for Windows 2000 is not supported by this program');
-  refuse('dump-vmstate', 'there is no such description: state is checked by name and version when it is loaded');
-  refuse('spice', 'SPICE is not supported by this program');
-  refuse('chroot', 'chroot is not supported by this program');
-  refuse('runas', 'runas is not supported by this program');
-  for (const name of ['mem-prealloc', 'compat', 'dfilter', 'async-teardown'] as const)
+  refuse(
+    'iscsi',
+    'iSCSI is not supported by this program',
+    'attach the target to the host, and give its block device to -drive',
+  );
+  refuse(
+    'win2k-hack',
+    'the work-around for Windows 2000 is not supported by this program',
+    'install it on a disk of another controller, such as -device lsi53c895a',
+  );
+  refuse(
+    'dump-vmstate',
+    'there is no such description: state is checked by name and version when it is loaded',
+    "compare two programs by 'info version'",
+  );
+  refuse('spice', 'SPICE is not supported by this program', 'take -vnc');
+  refuse('chroot', 'chroot is not supported by this program', 'start it in a container, or take -sandbox on');
+  refuse('runas', 'runas is not supported by this program', 'start it as that user: sudo -u USER, setpriv, or systemd');
+  checkSmallOptions(line);
+  for (const name of ['mem-prealloc', 'dfilter', 'async-teardown'] as const)
     if (line.has(name)) report.warn(`-${name} has no effect in this program`);
   if (line.has('preconfig') && line.has('daemonize')) {
     throw new OptionError("'-preconfig' and '-incoming' options are mutually exclusive");

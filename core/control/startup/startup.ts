@@ -152,10 +152,16 @@ export class Startup {
   }
 
   async #audiodevs(): Promise<void> {
-    const given = this.#line.object('audiodev');
-    if (given.length === 0) return;
+    const backends = this.#line.object('audiodev');
+    const cards = this.#line.object('audio');
+    if (backends.length === 0 && cards.length === 0) return;
     const { addAudiodev } = await import('./audiodevs.ts');
-    for (const { value, location } of given) await at(location, () => addAudiodev(this.#program, value));
+    for (const { value, location } of backends) await at(location, () => addAudiodev(this.#program, value));
+    if (cards.length === 0) return;
+    const { audioBackend } = await import('./audio-option.ts');
+    for (const { value, location } of cards) await at(location, () => addAudiodev(this.#program, audioBackend(value)));
+    if (cards[1] !== undefined)
+      throw new LocatedError(cards[1].location, new OptionError('only one -audio option is allowed'));
   }
 
   /** `-fsdev`, and the backend's half of `-virtfs`. */
@@ -259,7 +265,8 @@ export class Startup {
     const given = this.#line.all('seed').at(-1);
     if (given === undefined) return {};
     const seed = parseSize(given.value);
-    if (seed === undefined) throw new LocatedError(given.location, new OptionError("'-seed' takes a number"));
+    if (seed === undefined)
+      throw new LocatedError(given.location, new OptionError(`Invalid seed number: ${given.value}`));
     return { random: seededRandom(Number(BigInt(seed) % 0x1_0000_0000n)) };
   }
 
@@ -352,6 +359,10 @@ export class Startup {
     for (const { value, location } of line.all('usbdevice')) {
       const { addUsbDevice } = await import('./usb-device.ts');
       await at(location, () => addUsbDevice(machine, registry, value));
+    }
+    for (const { value, location } of line.object('audio')) {
+      const { addSoundCard } = await import('./audio-option.ts');
+      await at(location, () => addSoundCard(machine, registry, value));
     }
     for (const { values, location } of given) {
       await at(location, () => addDevice(machine, registry, deviceRequest(values), false));

@@ -1,4 +1,5 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
+import { hostError, reason } from '../../block/io-error.ts';
 import { SouthbridgeError } from '../../errors.ts';
 import type { TraceHub } from '../trace.ts';
 
@@ -28,8 +29,12 @@ export class LogOutput {
     try {
       fd = openSync(path, 'w');
     } catch (cause) {
-      const why = cause instanceof Error ? cause.message : String(cause);
-      throw new SouthbridgeError('ERR_LOG_FILE', `Error opening logfile ${path}: ${why}`, undefined, { cause });
+      throw new SouthbridgeError(
+        'ERR_LOG_FILE',
+        `Error opening logfile ${path}: ${reason(hostError(cause))}`,
+        undefined,
+        { cause },
+      );
     }
     this.dispose();
     this.#fd = fd;

@@ -19,6 +19,8 @@ export const ChardevBackendKind = enumeration('ChardevBackendKind', [
   'vc',
   'ringbuf',
   'memory',
+  'msmouse',
+  'testdev',
 ]);
 export const ChardevCommon = struct('ChardevCommon', { logfile: opt(str), logappend: opt(bool) });
 export const ChardevFile = struct(
@@ -79,6 +81,8 @@ export const ChardevBackend = union('ChardevBackend', { type: ChardevBackendKind
   vc: ChardevVCWrapper,
   ringbuf: ChardevRingbufWrapper,
   memory: ChardevRingbufWrapper,
+  msmouse: ChardevCommonWrapper,
+  testdev: ChardevCommonWrapper,
 });
 export const ChardevReturn = struct('ChardevReturn', { pty: opt(str) });
 
