@@ -22,6 +22,7 @@ namespace southbridge {
 namespace {
 
 constexpr size_t kFrameSize = 65536 + 64;
+constexpr size_t kMostWaiting = 1000;
 
 /** A timer of the stack's own: its router advertisements. */
 struct Timer {
@@ -90,6 +91,7 @@ class SlirpStack : public Napi::ObjectWrap<SlirpStack> {
   struct Inside {
     explicit Inside(SlirpStack* stack) : stack(stack) { stack->inside_++; }
     ~Inside() {
+      if (stack->inside_ == 1) stack->TakeWaiting();
       if (--stack->inside_ == 0 && stack->close_wanted_) stack->CloseAll();
     }
     SlirpStack* const stack;
@@ -201,6 +203,7 @@ class SlirpStack : public Napi::ObjectWrap<SlirpStack> {
   /** Asks the stack what it waits for, and brings the epoll set and the timer up to date. */
   void Refill() {
     if (inside_ > 0) return;
+    stale_ = false;
     fds_.clear();
     uint32_t timeout_ms = UINT32_MAX;
     library_->pollfds_fill(
@@ -237,6 +240,10 @@ class SlirpStack : public Napi::ObjectWrap<SlirpStack> {
 
   /** Lets the stack handle what its sockets have; frames for the guest come out on the way. */
   void Poll() {
+    // The event loop runs timers after what it polls, so this may come twice in a round: what the stack asked for before is then no
+    // longer so, and to read with its buffer full it would abort.
+    if (stale_) Refill();
+    stale_ = true;
     const int result = fds_.empty() ? 0 : poll(fds_.data(), fds_.size(), 0);
     const Inside inside(this);
     library_->pollfds_poll(
@@ -244,11 +251,18 @@ class SlirpStack : public Napi::ObjectWrap<SlirpStack> {
         [](int index, void* opaque) {
           const auto& fds = Of(opaque)->fds_;
           if (index < 0 || static_cast<size_t>(index) >= fds.size()) return 0;
-          // poll(2) tells of a hang-up asked for or not; the stack, asked to read with its buffer full, would abort.
-          const pollfd& fd = fds[static_cast<size_t>(index)];
-          return FromPoll(static_cast<short>(fd.revents & fd.events));
+          return Events(fds[static_cast<size_t>(index)]);
         },
         this);
+  }
+
+  /**
+   * What poll(2) found, as the stack can bear it. It reads from a socket that has an error or hangs up, asked for or not, and
+   * aborts where its buffer is full. Writing finds the error as well.
+   */
+  static int Events(const pollfd& fd) {
+    if (fd.events & POLLIN) return FromPoll(fd.revents);
+    return fd.revents & (POLLOUT | POLLERR | POLLHUP) ? slirp::kOut : 0;
   }
 
   static short ToPoll(int events) {
@@ -330,6 +344,11 @@ class SlirpStack : public Napi::ObjectWrap<SlirpStack> {
     const Bytes bytes = BytesOf(info[0], "the frame");
     const size_t length = info[1].As<Napi::Number>().Uint32Value();
     if (length > bytes.length) throw Napi::RangeError::New(info.Env(), "the frame is shorter than that");
+    if (inside_ > 0) {
+      // An answer to a frame that the stack is sending: it is at work on its sockets, and would lose its place.
+      if (waiting_.size() < kMostWaiting) waiting_.emplace_back(bytes.data, bytes.data + length);
+      return;
+    }
     const bool outer = !in_call_;
     in_call_ = true;
     {
@@ -339,6 +358,15 @@ class SlirpStack : public Napi::ObjectWrap<SlirpStack> {
     if (!outer) return;
     in_call_ = false;
     if (stack_ != nullptr) Refill();
+  }
+
+  /** Frames that came while the stack was at work; answers to their answers come at the end of the line. */
+  void TakeWaiting() {
+    for (size_t next = 0; next < waiting_.size() && !close_wanted_; next++) {
+      const std::vector<uint8_t> frame = std::move(waiting_[next]);
+      library_->input(stack_, frame.data(), static_cast<int>(frame.size()));
+    }
+    waiting_.clear();
   }
 
   // addHostForward(udp, hostAddress, hostPort, guestAddress, guestPort): false where the host's port is taken
@@ -412,9 +440,12 @@ class SlirpStack : public Napi::ObjectWrap<SlirpStack> {
   int epoll_fd_ = -1;
   /** What the stack waited for when it was last asked, by its own indices. */
   std::vector<pollfd> fds_;
+  /** The stack has been at work since. */
+  bool stale_ = true;
   /** What is in the epoll set. */
   std::map<int, uint32_t> watched_;
   std::set<Timer*> timers_;
+  std::vector<std::vector<uint8_t>> waiting_;
   Napi::FunctionReference frame_ready_;
   Napi::FunctionReference guest_error_;
   Napi::AsyncContext async_context_;

@@ -1,9 +1,11 @@
+import { spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { Slirp } from '../../../core/host/slirp.ts';
 import { noSlirp } from './libslirp.ts';
@@ -13,6 +15,7 @@ const GUEST_IP = [10, 0, 2, 15];
 const HOST_IP = [10, 0, 2, 2];
 const UDP = 17;
 const TCP = 6;
+const ICMP = 1;
 
 const be16 = (value: number): number[] => [(value >> 8) & 255, value & 255];
 const be32 = (value: number): number[] => [...be16(value >>> 16), ...be16(value)];
@@ -40,6 +43,12 @@ function transport(protocol: number, to: readonly number[], segment: number[], a
   const sum = checksum([...GUEST_IP, ...to, 0, protocol, ...be16(segment.length), ...segment]);
   segment.splice(at, 2, ...be16(sum));
   return ip(protocol, GUEST_IP, to, segment);
+}
+
+function ping(identifier: number): number[] {
+  const message = [8, 0, 0, 0, ...be16(identifier), 0, 1, ...Array(8).fill(7)];
+  message.splice(2, 2, ...be16(checksum(message)));
+  return ip(ICMP, GUEST_IP, HOST_IP, message);
 }
 
 interface Network {
@@ -147,6 +156,57 @@ t.test('TCP from the guest is a connection of the host', { skip: noSlirp }, asyn
   const data = net.next(frame => isTcp(0x10)(frame) && frame.length > 54 && frame.subarray(54).includes('welcome'));
   net.send(0x0800, segment(1001, theirs + 1, 0x10));
   t.equal((await held(data)).subarray(54, 61).toString(), 'welcome');
+});
+
+/** Listens with room for one connection, and takes none. Says its port. */
+const DEAF = `
+  const server = require('node:net').createServer();
+  server.listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
+    require('node:fs').writeSync(1, String(server.address().port));
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  });`;
+
+t.test('a connection that is refused only after a while', { skip: noSlirp }, async t => {
+  const net = await network();
+  t.teardown(() => net.slirp.close());
+  const listener = spawn(process.execPath, ['-e', DEAF], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.teardown(() => listener.kill('SIGKILL'));
+  const [text] = (await once(listener.stdout, 'data')) as [Buffer];
+  const port = Number(text.toString());
+  // Once its room is taken, the kernel does not answer any more; and when it is gone, the next attempt is refused.
+  for (let count = 0; count < 4; count++) {
+    const client = connect(port, '127.0.0.1').on('error', () => {});
+    t.teardown(() => client.destroy());
+  }
+  await held(sleep(100));
+  const segment = [...be16(5000), ...be16(port), ...be32(1000), ...be32(0), 0x50, 0x02, ...be16(8192), 0, 0, 0, 0];
+  const reset = net.next(frame => frame[23] === TCP && ((frame[47] ?? 0) & 0x04) !== 0);
+  net.send(0x0800, transport(TCP, HOST_IP, segment, 16));
+  await held(sleep(100));
+  t.match(net.slirp.connectionInfo(), /SYN_RCVD|SYN_SENT|CLOSED/, 'it connects still');
+  listener.kill('SIGKILL');
+  t.equal((await held(reset)).readUInt16BE(34), port, 'refused');
+});
+
+t.test('what is answered while the stack sends waits until it is done', { skip: noSlirp }, async t => {
+  const net = await network();
+  t.teardown(() => net.slirp.close());
+  const replies: Buffer[] = [];
+  let echoes = 0;
+  const answers = (frame: Buffer): boolean => {
+    if (frame[23] !== ICMP) return false;
+    replies.push(frame);
+    // From within the stack's own call.
+    if (++echoes < 20) net.send(0x0800, ping(echoes));
+    return echoes === 20;
+  };
+  const last = net.next(answers);
+  net.send(0x0800, ping(0));
+  await held(last);
+  t.same(
+    replies.map(frame => frame.readUInt16BE(38)),
+    Array.from({ length: 20 }, (_, index) => index),
+  );
 });
 
 t.test('a forwarded port of the host opens a connection in the guest', { skip: noSlirp }, async t => {
