@@ -10,6 +10,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['e1000e', () => import('./e1000e/e1000e.ts')],
   ['ich9-ahci ahci', () => import('./ahci/ahci.ts')],
   ['acpi-ged-x86', () => import('./acpi-ged.ts')],
+  ['vmxnet3', () => import('./vmxnet3/vmxnet3.ts')],
   ['edu', () => import('./edu.ts')],
   ['fw_cfg_io', () => import('./fw-cfg.ts')],
   ['gpex-pcihost gpex-root', () => import('./gpex.ts')],

@@ -19,8 +19,11 @@ export interface PciIdentity {
   readonly msix?: MsixDeclaration;
   /** Plugs into PCI Express as well: gets a PCI Express capability there. */
   readonly express?: 'endpoint' | 'root-integrated' | 'legacy-endpoint';
-  /** Of its PCI Express capability: version 1 where it is an older part, where it is, and whether it comes after MSI's. */
-  readonly expressCapability?: { readonly version: 1 | 2; readonly offset: number; readonly afterMsi?: true };
+  /**
+   * Of its PCI Express capability: version 1 where it is an older part, where it is, and whether it comes after MSI's or is the
+   * device's to add.
+   */
+  readonly expressCapability?: { readonly version: 1 | 2; readonly offset: number; readonly after?: 'msi' | 'device' };
   /** Plugs into PCI Express only. */
   readonly expressOnly?: boolean;
   /** Gets a power management capability (PCI Power Management 1.2) at this offset; true for anywhere. */

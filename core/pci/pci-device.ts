@@ -87,13 +87,13 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
       if (bar.map !== undefined) this.#unboundMaps.set(bar.map, Number(index));
     if (this.identity.msix !== undefined) this.addMsix(this.identity.msix);
     const { expressCapability } = this.identity;
-    const expressFirst = expressCapability !== undefined && expressCapability.afterMsi !== true;
-    if (expressFirst) this.#addExpress(context.bus);
+    const expressFirst = expressCapability !== undefined && expressCapability.after === undefined;
+    if (expressFirst) this.addExpress();
     const msi = this.msiDeclaration;
     this.msi = msi === undefined ? undefined : new Msi(this.config, msi, send);
     if (this.identity.powerManagement !== undefined && this.identity.powerManagement !== false)
       this.addPowerManagement(this.identity.powerManagement);
-    if (!expressFirst) this.#addExpress(context.bus);
+    if (!expressFirst && expressCapability?.after !== 'device') this.addExpress();
     this.irq = new IrqLine('irq', level => this.#irqChanged(level));
     this.defineProperty({ name: 'addr', type: 'int32', get: () => this.#devfn });
     const { romfile, romsize } = this.#pciProps;
@@ -389,8 +389,10 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
     super.restore(saved);
   }
 
-  #addExpress(bus: PciBus): void {
+  /** Adds the PCI Express capability of its identity, on a bus of PCI Express. */
+  protected addExpress(): void {
     const { express, expressCapability } = this.identity;
+    const bus = this.pciBus;
     if (!bus.express || express === undefined) return;
     // A part with a place of its own for it says whether it is on the root complex itself.
     const root = expressCapability !== undefined && !(bus.owner instanceof PciDevice);

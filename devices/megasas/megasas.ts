@@ -590,7 +590,7 @@ export const megasasGen2 = deviceType({
     ...identity,
     ...GEN2,
     express: 'endpoint',
-    expressCapability: { version: 2, offset: EXPRESS_AT, afterMsi: true },
+    expressCapability: { version: 2, offset: EXPRESS_AT, after: 'msi' },
   },
   create: MegasasGen2,
 });

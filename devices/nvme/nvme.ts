@@ -463,7 +463,7 @@ export const nvme = deviceType({
     class: 0x01_0802,
     pin: 'A',
     express: 'endpoint',
-    expressCapability: { version: 2, offset: EXPRESS_AT, afterMsi: true },
+    expressCapability: { version: 2, offset: EXPRESS_AT, after: 'msi' },
     powerManagement: POWER_AT,
   },
   create: Nvme,

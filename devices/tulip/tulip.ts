@@ -185,9 +185,9 @@ export class Tulip extends PciDevice<typeof cardProperties> implements CardRecei
     return (stored | data | (this.#transceiver.output ? MII.MDI : 0)) >>> 0;
   }
 
+  /** Software finds out from the transceiver: changes that CSR5 tells of are those of the chip's own ports (section 3.2.2.5). */
   linkChanged(up: boolean): void {
     this.#transceiver.setLink(up);
-    this.#raise(CAUSE.LC);
   }
 
   // Processes (section 4.3)

@@ -22,6 +22,7 @@ const scripts: readonly RegisterScript[] = [
   ...[pci.pcChipset(), pci.q35Chipset(), pci.acpiPm(), pci.pam(), pci.bridges(), pci.expanders()],
   pci.pciCard('e1000,netdev=n,mac=52:54:00:12:34:56', ...netdev),
   pci.pciCard('virtio-net-pci,netdev=n,mac=52:54:00:12:34:56', ...netdev),
+  pci.pciCard('vmxnet3,netdev=n,mac=52:54:00:12:34:56', ...netdev),
   pci.pciCard('virtio-rng-pci'),
   pci.pciCard('VGA'),
   pci.pciCard('edu'),

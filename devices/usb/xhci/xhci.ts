@@ -547,7 +547,7 @@ const common = {
 const express = {
   pin: 'A',
   express: 'endpoint',
-  expressCapability: { version: 2, offset: EXPRESS_AT, afterMsi: true },
+  expressCapability: { version: 2, offset: EXPRESS_AT, after: 'msi' },
 } as const;
 
 export const necUsbXhci = deviceType({
