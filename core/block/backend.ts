@@ -60,6 +60,8 @@ export class BlockBackend implements EdgeParent, Drainable {
   readOnlyIfEmpty = false;
   /** What -drive said for legacy users of it. */
   legacy: { readonly media: 'disk' | 'cdrom'; readonly serial?: string } | undefined;
+  /** Called once when the medium goes: for what was made of this medium only. */
+  readonly onMediumGone = new Set<() => Promise<void>>();
   /** The backend is no more. */
   onClose: () => void = () => {};
   #root: Edge | undefined;
@@ -147,6 +149,9 @@ export class BlockBackend implements EdgeParent, Drainable {
       settlePermissions([edge.node]);
       this.unquiesce();
     }
+    const dependents = [...this.onMediumGone];
+    this.onMediumGone.clear();
+    for (const gone of dependents) await gone();
     await this.graph.released(edge.node);
   }
 

@@ -6,6 +6,7 @@ import type { IoVector } from './io-vector.ts';
 import { BlockNode, type BlockStatus, type NodeSettings } from './node.ts';
 import type { BlockOptions } from './options.ts';
 import { type Maybe, type Pending, start, type Task } from './pending.ts';
+import { type Permissions, permNamed } from './permissions.ts';
 
 /** What the nodes above tell a blkdebug node of, in the order of QEMU's enumeration. */
 const EVENTS = new Set(
@@ -50,11 +51,21 @@ export class BlkdebugNode extends BlockNode {
   #active: Rule[] = [];
   #suspended: { readonly tag: string; readonly resume: () => void }[] = [];
 
-  constructor(graph: BlockGraph, settings: NodeSettings, rules: readonly Rule[], align: number, maxTransfer: number) {
+  readonly #permissions: { readonly taken: number; readonly unshared: number };
+
+  constructor(
+    graph: BlockGraph,
+    settings: NodeSettings,
+    rules: readonly Rule[],
+    align: number,
+    maxTransfer: number,
+    permissions: { readonly taken: number; readonly unshared: number },
+  ) {
     super(graph, blkdebugDriver, settings);
     this.#rules = [...rules];
     if (align > 0) this.requestAlignment = align;
     this.maxTransfer = maxTransfer;
+    this.#permissions = permissions;
     graph.debugging = true;
   }
 
@@ -66,6 +77,11 @@ export class BlkdebugNode extends BlockNode {
 
   override get file(): BlockNode | undefined {
     return this.children.get('image')?.node;
+  }
+
+  override childPermissions(name: string, needed: number, shared: number): Permissions {
+    const usual = super.childPermissions(name, needed, shared);
+    return { perm: usual.perm | this.#permissions.taken, shared: usual.shared & ~this.#permissions.unshared };
   }
 
   override get length(): number {
@@ -252,15 +268,21 @@ async function open(context: OpenContext): Promise<BlockNode> {
   if (align > 0 && maxTransfer % align !== 0)
     throw new BlockError(`Cannot meet constraints with max-transfer ${maxTransfer}`);
   for (const limit of ['opt-write-zero', 'max-write-zero', 'opt-discard', 'max-discard']) options.bytes(limit);
-  options.list('take-child-perms');
-  options.list('unshare-child-perms');
+  const permissions = {
+    taken: permList(options, 'take-child-perms'),
+    unshared: permList(options, 'unshare-child-perms'),
+  };
   const image = await context.child('image', {}, options.string('x-image'), true);
   context.followReadOnly(image);
-  const node = new BlkdebugNode(graph, settings, rules, align, maxTransfer);
+  const node = new BlkdebugNode(graph, settings, rules, align, maxTransfer, permissions);
   node.filename = image.filename === '' ? '' : `blkdebug:${config ?? ''}:${image.filename}`;
   node.attach('image', image);
   start(announce(node));
   return node;
+}
+
+function permList(options: BlockOptions, name: string): number {
+  return options.list(name).reduce((bits, item) => bits | permNamed(item.string('') ?? ''), 0);
 }
 
 function ruleOptions(options: BlockOptions, name: string): BlockOptions[] {

@@ -34,6 +34,16 @@ export function overlayOf(active: BlockNode, below: BlockNode): BlockNode | unde
   return undefined;
 }
 
+/**
+ * Whether `to` may be replaced by something that shows what `top` shows, without anybody seeing another content: `top` itself,
+ * what it shows as a filter, or a child that it votes about.
+ */
+export function canReplace(top: BlockNode, to: BlockNode): boolean {
+  if (top === to) return true;
+  if (top.filtered !== undefined) return canReplace(top.filtered, to);
+  return top.toleratesChange(to) && to.parents.size === 1;
+}
+
 /** The last image of the chain. */
 export function bottomOf(top: BlockNode): BlockNode {
   let node = top;

@@ -23,6 +23,8 @@ export class DirtyBitmap {
   /** Read from an image that was not closed: its content means nothing. */
   inconsistent = false;
   readonly: boolean = false;
+  /** Goes to another process, or has come from one, beside the image: the image does not keep it meanwhile. */
+  inTransit = false;
   #length: number;
   #bits: Uint8Array;
   #count = 0;

@@ -6,9 +6,9 @@ import type { BlockEvent } from './events.ts';
 import { BlockError, IoError, reason } from './io-error.ts';
 import { IoVector } from './io-vector.ts';
 import { parseJson } from './json-filename.ts';
-import type { BlockNode, DetectZeroes, NodeSettings } from './node.ts';
+import { type BlockNode, type DetectZeroes, type NodeSettings, reaches } from './node.ts';
 import { BlockOptions } from './options.ts';
-import { settlePermissions } from './permissions.ts';
+import { type EdgeParent, settlePermissions } from './permissions.ts';
 import { type ThrottleClock, type ThrottleConfig, ThrottleGroup } from './throttle.ts';
 
 /** How much of an image a driver sees to recognise it. */
@@ -65,6 +65,8 @@ export class BlockGraph {
   throttleClock: ThrottleClock | undefined;
   /** For messages that are no errors. */
   warn: (message: string) => void = () => {};
+  /** For what is no message: standard output. */
+  print: (text: string) => void = () => {};
   /** For messages in QEMU's words that stand without the program's name. */
   notice: (message: string) => void = () => {};
   #generated = 0;
@@ -243,6 +245,8 @@ export class BlockGraph {
         }
       }
     }
+    // Nothing is what most images are backed by.
+    if (driver.supportsBacking !== true && options.peek('backing') === null) options.delete('backing');
     const context = new OpenContext(this, driver, options, settings);
     let node: BlockNode | undefined;
     try {
@@ -362,7 +366,7 @@ export class BlockGraph {
 
   /** Puts `to` in the place of `from` for all of its users, but for `except` and those that stay where they are. */
   replace(from: BlockNode, to: BlockNode, except: (parent: unknown) => boolean = () => false): void {
-    const moved = [...from.parents].filter(edge => edge.parent !== to && !edge.sticky && !except(edge.parent));
+    const moved = [...from.parents].filter(edge => !edge.sticky && !except(edge.parent) && !isUnder(to, edge.parent));
     for (const edge of moved) {
       if (edge.frozen > 0) {
         throw new BlockError(
@@ -507,6 +511,11 @@ async function within(work: Promise<void>, ms: number): Promise<boolean> {
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** Whether `user` is a node that lies under `node`, or the node itself: it cannot use that. */
+function isUnder(node: BlockNode, { asNode }: EdgeParent): boolean {
+  return asNode !== undefined && reaches(node, asNode);
 }
 
 function hostDriver(filename: string): string {

@@ -14,8 +14,9 @@ export async function handOver(graph: BlockGraph): Promise<void> {
   await graph.drained(async () => {
     for (const { root } of graph.backends) if (root !== undefined && !root.readOnly) await root.flush();
     for (const node of graph.nodes()) {
-      if (node instanceof Qcow2Node && !node.readOnly && !node.image.broken)
-        await start(node.exclusively(node.putDown()));
+      if (!(node instanceof Qcow2Node) || node.image.broken) continue;
+      if (!node.readOnly) await start(node.exclusively(node.putDown()));
+      node.bitmaps.forgetStored();
     }
     graph.inactive = true;
     settlePermissions(graph.nodes());
@@ -33,6 +34,10 @@ export async function takeOver(graph: BlockGraph): Promise<void> {
   await graph.drained(async () => {
     const nodes = graph.nodes();
     graph.inactive = false;
+    for (const node of nodes) {
+      if (node instanceof Qcow2Node) continue;
+      for (const bitmap of node.dirtyBitmaps) bitmap.inTransit = false;
+    }
     try {
       settlePermissions(nodes);
       // Files come before the images in them.

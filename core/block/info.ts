@@ -1,6 +1,8 @@
 import { performance } from 'node:perf_hooks';
+import { writeJson } from '../control/json/writer.ts';
 import { Accounting } from './accounting.ts';
 import type { BlockBackend } from './backend.ts';
+import { chainOf } from './chain.ts';
 import { FileNode } from './file.ts';
 import type { BlockGraph } from './graph.ts';
 import { LuksNode, luksInfo } from './luks/luks.ts';
@@ -30,6 +32,7 @@ export function snapshotInfo(snapshot: Snapshot): Info {
 /** Bytes that the host has set aside for an image and its external data. */
 function actualSize(node: BlockNode): number | undefined {
   if (node instanceof FileNode) return node.host.allocatedSize();
+  if (node.driver.name.startsWith('null')) return 0;
   let total: number | undefined;
   for (const [name, { node: child }] of node.children) {
     if (name === 'backing') continue;
@@ -37,6 +40,13 @@ function actualSize(node: BlockNode): number | undefined {
     if (size !== undefined) total = (total ?? 0) + size;
   }
   return total;
+}
+
+/** Whether the driver, or what it passes the question on to, can say anything of the image beyond its size. */
+function knowsItself(node: BlockNode): boolean {
+  const below = node.filtered ?? (node.driver.name === 'raw' ? node.file : undefined);
+  if (below !== undefined) return knowsItself(below);
+  return node instanceof FileNode || node.driver.kind === 'format';
 }
 
 /** ImageInfo; with what backs the image, all the way down, where `deep` is set. */
@@ -47,7 +57,7 @@ export function imageInfo(node: BlockNode, deep: boolean): Info {
     filename: node.filename === '' ? jsonName(node) : node.filename,
     format: node.driver.name,
     ...(size !== undefined && { 'actual-size': size }),
-    'dirty-flag': false,
+    ...(knowsItself(node) && { 'dirty-flag': false }),
   };
   if (node instanceof Qcow2Node) {
     const { header } = node.image;
@@ -85,27 +95,36 @@ export function imageInfo(node: BlockNode, deep: boolean): Info {
     info['full-backing-filename'] = relativeTo(node.filename, node.backingFileName);
     if (node.backingFormat !== undefined) info['backing-filename-format'] = node.backingFormat;
   }
-  const backing = node.backing;
-  if (deep && backing !== undefined && node.driver.kind === 'format') info['backing-image'] = imageInfo(backing, true);
+  const backing = node.filtered ?? node.backing;
+  if (deep && backing !== undefined) info['backing-image'] = imageInfo(backing, true);
   return info;
 }
 
 /** `json:{...}`: the name of what no path alone names. */
 export function jsonName(node: BlockNode): string {
-  return `json:${JSON.stringify(describe(node))}`;
+  return `json:${writeJson(describe(node))}`;
 }
 
-function describe(node: BlockNode): Info {
-  const description: Record<string, unknown> = { driver: node.driver.name };
-  if (node.driver.kind === 'protocol' && node.filename !== '') description['filename'] = node.filename;
-  for (const [name, { node: child }] of node.children) description[name] = describe(child);
+interface Description {
+  readonly [option: string]: string | number | boolean | Description;
+}
+
+function describe(node: BlockNode): Description {
+  const description: Record<string, string | number | boolean | Description> = {
+    driver: node.driver.name,
+    ...node.identity,
+  };
+  if (node.driver.kind === 'protocol' && node.filename !== '' && !node.driver.name.startsWith('null'))
+    description['filename'] = node.filename;
+  // What an image itself says backs it needs no saying.
+  for (const [name, { node: child }] of node.children) if (name !== 'backing') description[name] = describe(child);
   return description;
 }
 
 function backingDepth(node: BlockNode): number {
   let depth = 0;
-  for (let below = node.backing; below !== undefined; below = below.backing) depth++;
-  return depth;
+  for (const _ of chainOf(node)) depth++;
+  return depth - 1;
 }
 
 /** BlockDeviceInfo: a node, perhaps as a device has it. */

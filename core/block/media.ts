@@ -33,7 +33,9 @@ type TrayAnswer = 'open' | 'no-tray' | 'asked';
 function askToOpen(graph: BlockGraph, named: Named, force: boolean): TrayAnswer {
   const backend = findBackend(graph, named.device, named.id);
   const { device } = backend;
-  if (device === undefined || !device.removable) throw new BlockError(`Device '${nameOf(named)}' is not removable`);
+  // A drive that no device has can be emptied at any time.
+  if (device === undefined) return 'no-tray';
+  if (!device.removable) throw new BlockError(`Device '${nameOf(named)}' is not removable`);
   const open = device.trayOpen?.();
   if (open === undefined) return 'no-tray';
   if (open) return 'open';
@@ -50,7 +52,8 @@ export function openTray(graph: BlockGraph, named: Named, force: boolean): void 
 
 export function closeTray(graph: BlockGraph, named: Named): void {
   const { device } = findBackend(graph, named.device, named.id);
-  if (device === undefined || !device.removable) throw new BlockError(`Device '${nameOf(named)}' is not removable`);
+  if (device === undefined) return;
+  if (!device.removable) throw new BlockError(`Device '${nameOf(named)}' is not removable`);
   if (device.trayOpen?.() === true) device.changeMedium?.(true);
 }
 
@@ -58,6 +61,7 @@ export function closeTray(graph: BlockGraph, named: Named): void {
 export async function removeMedium(graph: BlockGraph, named: Named): Promise<void> {
   const backend = findBackend(graph, named.device, named.id);
   const { device } = backend;
+  backend.root?.checkNotBusy();
   if (device !== undefined && !device.removable) throw new BlockError(`Device '${nameOf(named)}' is not removable`);
   const open = device?.trayOpen?.();
   if (open === false) throw new BlockError(`Tray of device '${nameOf(named)}' is not open`);

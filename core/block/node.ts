@@ -82,6 +82,11 @@ export abstract class BlockNode implements EdgeParent {
   readonly children = new Map<string, Edge>();
   readonly parents = new Set<Edge>();
   readonly dirtyBitmaps: DirtyBitmap[] = [];
+  /** Options that say what the node shows, for its name where that is no path. */
+  get identity(): { readonly [option: string]: string | number | boolean } {
+    return {};
+  }
+
   /** What an image says backs it: as it stands there. */
   backingFileName: string | undefined;
   backingFormat: string | undefined;
@@ -546,6 +551,11 @@ export abstract class BlockNode implements EdgeParent {
     throw new BlockError(`The node ${this.deviceName || this.nodeName} does not support adding a child`);
   }
 
+  /** Whether what the node shows stays the same when a child shows something else. */
+  toleratesChange(_child: BlockNode): boolean {
+    return false;
+  }
+
   /** Lets go of a child that it can do without. A driver that can do that overrides this. */
   removeChild(_name: string): BlockNode | undefined {
     throw new BlockError(`The node ${this.deviceName || this.nodeName} does not support removing a child`);
@@ -625,7 +635,8 @@ export abstract class BlockNode implements EdgeParent {
   }
 }
 
-function reaches(from: BlockNode, target: BlockNode): boolean {
+/** Whether `target` is `from` or lies under it. */
+export function reaches(from: BlockNode, target: BlockNode): boolean {
   if (from === target) return true;
   for (const edge of from.children.values()) if (reaches(edge.node, target)) return true;
   return false;

@@ -25,6 +25,11 @@ export function permBits(bits: number): string[] {
   return names.filter(([bit]) => (bits & bit) !== 0).map(([, name]) => name.replace(' ', '-'));
 }
 
+/** The bit of a permission by QMP's name; 0 where there is none. */
+export function permNamed(name: string): number {
+  return names.find(([, known]) => known.replace(' ', '-') === name)?.[0] ?? 0;
+}
+
 export function permNames(bits: number): string {
   return names
     .filter(([bit]) => (bits & bit) !== 0)

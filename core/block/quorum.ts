@@ -39,6 +39,15 @@ export class QuorumNode extends BlockNode {
     this.#quorum = quorum;
   }
 
+  override get identity(): { readonly [option: string]: string | number | boolean } {
+    const { threshold, blkverify, rewriteCorrupted } = this.#quorum;
+    return {
+      'vote-threshold': threshold,
+      ...(blkverify && { blkverify }),
+      ...(rewriteCorrupted && { 'rewrite-corrupted': rewriteCorrupted }),
+    };
+  }
+
   get voters(): BlockNode[] {
     return [...this.children.values()].map(({ node }) => node);
   }
@@ -57,6 +66,10 @@ export class QuorumNode extends BlockNode {
     if (this.#quorum.blkverify) throw new BlockError('Cannot add a child to a quorum in blkverify mode');
     if (node.length !== this.length) throw new BlockError(`Node '${node.nodeName}' has another length than its quorum`);
     this.adopt(node);
+  }
+
+  override toleratesChange(child: BlockNode): boolean {
+    return this.voters.includes(child);
   }
 
   override removeChild(name: string): BlockNode | undefined {

@@ -25,6 +25,13 @@ export class RawNode extends BlockNode {
     this.#size = size;
   }
 
+  override get identity(): { readonly [option: string]: number } {
+    return {
+      ...(this.#offset !== 0 && { offset: this.#offset }),
+      ...(this.#size !== undefined && { size: this.#size }),
+    };
+  }
+
   get #below(): BlockNode {
     const { file } = this;
     if (file === undefined) throw new IoError(errno.ENOMEDIUM);

@@ -55,8 +55,8 @@ export interface OverlayFile {
 export async function openOverlay(graph: BlockGraph, node: BlockNode, wanted: OverlayFile): Promise<BlockNode> {
   if (wanted.mode === 'absolute-paths') {
     await createImage(graph, wanted.filename, wanted.format, node.length, {
-      file: node.filename,
-      format: node.driver.name,
+      file: node.withoutFilters.filename,
+      format: node.withoutFilters.driver.name,
     });
   }
   const options = new BlockOptions([
@@ -94,8 +94,19 @@ export async function createImage(
     if (backing !== undefined && driver.supportsBacking === true) {
       options.set('backing-file', backing.file).set('backing-fmt', backing.format);
     }
+    graph.print(`Formatting '${filename}', fmt=${format} ${summary(format, options)}\n`);
     await driver.create(graph, options);
   } finally {
     await graph.released(file);
   }
+}
+
+/** The options of a new image, those left out too, as QEMU says them. */
+function summary(format: string, options: BlockOptions): string {
+  const backing = options.has('backing-file')
+    ? `backing_file=${String(options.peek('backing-file'))} backing_fmt=${String(options.peek('backing-fmt'))} `
+    : '';
+  const size = `size=${String(options.peek('size'))}`;
+  if (format !== 'qcow2') return size;
+  return `cluster_size=65536 extended_l2=off compression_type=zlib ${size} ${backing}lazy_refcounts=off refcount_bits=16`;
 }

@@ -82,6 +82,7 @@ export class Program implements QmpHost {
   #leavePreconfig: (() => Promise<void>) | undefined;
   readonly #inputs = new Set<(machine: Machine) => void>();
   #exiting = false;
+  #quitting = false;
   #afterReply: (() => void)[] = [];
 
   constructor(line: CommandLine, report: Reporter, registry: TypeRegistry, plugins: PluginHost) {
@@ -349,6 +350,7 @@ export class Program implements QmpHost {
 
   /** Shuts down in order: the machine's SHUTDOWN event, then the end of the process. */
   quit(cause: 'host-qmp-quit' | 'host-signal' | 'host-ui'): void {
+    this.#quitting = true;
     if (this.#machine !== undefined && this.#built) {
       this.#machine.power.requestShutdown(cause);
       return;
@@ -360,7 +362,7 @@ export class Program implements QmpHost {
 
   /** The end has begun: the process will exit by itself. */
   get ending(): boolean {
-    return this.#exiting;
+    return this.#exiting || this.#quitting;
   }
 
   /** Ends the process once clients have what was written to them; nothing is left behind. */

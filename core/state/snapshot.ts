@@ -16,7 +16,7 @@ const PIECE = 0x1_0000;
 const HEADER = 12;
 const MAX_CHUNK = 64 * 2 ** 20;
 
-const Chunk = { MANIFEST: 1, RAM: 2, DEVICE: 3, ACCELERATOR: 4, END: 5, DELTA: 6, ZERO: 7 } as const;
+const Chunk = { MANIFEST: 1, RAM: 2, DEVICE: 3, ACCELERATOR: 4, END: 5, DELTA: 6, ZERO: 7, EXTRA: 8 } as const;
 /** In front of the bytes of RAM: the block's number as u32, and the offset as f64. */
 const PLACE = 12;
 
@@ -87,6 +87,9 @@ export function* saveRest(machine: Machine, runState?: RunState): Generator<Buff
   );
 }
 
+/** What goes with the machine but is not its own: whoever loads the stream gets it, in order. */
+export const saveExtra = (contents: SavedRecord): Buffer => chunk(Chunk.EXTRA, encodeValue(contents));
+
 /** The whole state of a stopped machine as a stream: RAM goes without its zero pages. */
 export function* saveMachine(machine: Machine, options: SaveOptions = {}): Generator<Buffer> {
   yield* saveHeader(machine, options);
@@ -126,6 +129,10 @@ export class MachineLoader {
   #runState: RunState = 'running';
   /** Bytes of RAM so far. */
   transferred = 0;
+  /** Gets what goes with the machine; see {@link saveExtra}. */
+  onExtra: (contents: SavedRecord) => void = () => {
+    throw damaged('holds something that has no place here');
+  };
 
   constructor(machine: Machine) {
     this.#machine = machine;
@@ -202,6 +209,9 @@ export class MachineLoader {
       }
       case Chunk.ACCELERATOR:
         this.#accelerator = Buffer.from(contents);
+        break;
+      case Chunk.EXTRA:
+        this.onExtra(asRecord(decodeValue(contents), 'extra'));
         break;
       case Chunk.END:
         this.#finish(asRecord(decodeValue(contents), 'end'));

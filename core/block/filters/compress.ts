@@ -24,7 +24,6 @@ export const compressDriver: BlockDriver = {
     const node = new CompressNode(context.graph, compressDriver, context.settings);
     // Only whole clusters can be compressed.
     node.requestAlignment = file.clusterSize;
-    node.filename = file.filename;
     node.attach('file', file);
     return node;
   },

@@ -84,7 +84,6 @@ export const copyOnReadDriver: BlockDriver = {
     const file = await context.child('file');
     context.followReadOnly(file);
     const node = new CopyOnReadNode(context.graph, context.settings);
-    node.filename = file.filename;
     node.attach('file', file);
     return node;
   },

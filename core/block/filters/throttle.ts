@@ -17,6 +17,10 @@ class ThrottleNode extends FilterNode {
     group.join(this);
   }
 
+  override get identity(): { readonly 'throttle-group': string } {
+    return { 'throttle-group': this.group.name };
+  }
+
   #admitted(way: 'read' | 'write', bytes: number, pass: () => Pending): Pending {
     const waiting = this.group.admit(this, way, bytes);
     return waiting === undefined ? pass() : waiting.then(pass);
@@ -57,7 +61,6 @@ export const throttleDriver: BlockDriver = {
     const file = await context.child('file');
     context.followReadOnly(file);
     const node = new ThrottleNode(context.graph, context.settings, group);
-    node.filename = file.filename;
     node.attach('file', file);
     return node;
   },

@@ -6,10 +6,13 @@ import type { BlockNode } from '../node.ts';
 import { start } from '../pending.ts';
 import { Qcow2Node } from '../qcow2/node.ts';
 import { reopen, whileWritable } from '../reopen.ts';
-import { allocatedAbove, CHUNK, CopyError, copyRange } from './copy.ts';
+import { allocatedAbove, CopyError, copyRange } from './copy.ts';
 import { Holds } from './hold.ts';
 import { Job, type JobOptions } from './job.ts';
 import { JobFilterNode } from './job-filter.ts';
+
+/** Bytes that a commit or stream job copies at once: what its speed is kept by. */
+const CHUNK = 512 << 10;
 
 /** Gives an image another backing node, in the graph and in what the image says of itself. */
 export async function changeBacking(

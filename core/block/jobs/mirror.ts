@@ -1,10 +1,12 @@
 import type { OnError } from '../backend.ts';
-import { between } from '../chain.ts';
+import { between, canReplace } from '../chain.ts';
 import { DirtyBitmap } from '../dirty-bitmap.ts';
 import type { BlockGraph } from '../graph.ts';
-import { BlockError } from '../io-error.ts';
+import { BlockError, errno, IoError, reason } from '../io-error.ts';
 import type { BlockNode } from '../node.ts';
+import { BlockOptions } from '../options.ts';
 import type { Pending } from '../pending.ts';
+import { relativeTo } from '../qcow2/driver.ts';
 import { reopen } from '../reopen.ts';
 import { TrackedRequests } from '../tracked-requests.ts';
 import { allocatedAbove, CHUNK, CopyError, copyRange, zeroRange } from './copy.ts';
@@ -30,8 +32,8 @@ export interface MirrorOptions extends JobOptions {
   /** The target was made for this, and reads as zeroes. */
   readonly emptyTarget?: boolean;
   readonly activeCommit?: boolean | undefined;
-  /** Backs the target once it stands by itself. */
-  readonly targetBacking?: BlockNode | undefined;
+  /** Backs the target once it stands by itself: a node, or what the target says. */
+  readonly targetBacking?: BlockNode | 'its own' | undefined;
 }
 
 /** Keeps a copy of a node that follows the guest's writes, and can take the node's place. */
@@ -56,7 +58,7 @@ export class MirrorJob extends Job {
     if (source === target) throw new BlockError("Can't mirror node into itself");
     const asked = options.granularity ?? Math.min(65536, Math.max(512, target.clusterSize));
     // Until the target has its backing file, only whole clusters of it show what they should.
-    const granularity = options.targetBacking === undefined ? asked : Math.max(asked, target.clusterSize);
+    const granularity = Math.max(asked, target.clusterSize);
     if (granularity < 512 || granularity > 64 << 20)
       throw new BlockError("Parameter 'granularity' expects a value in range [512B, 64MB]");
     if ((granularity & (granularity - 1)) !== 0) throw new BlockError("Parameter 'granularity' expects a power of 2");
@@ -221,10 +223,30 @@ export class MirrorJob extends Job {
       this.#forgetBitmap();
       this.#holds.relax();
       this.#holds.thaw();
-      if (targetBacking !== undefined && target.driver.supportsBacking === true && target.backing === undefined)
+      if (targetBacking === 'its own') await openOwnBacking(target.withoutFilters);
+      else if (targetBacking !== undefined && target.driver.supportsBacking === true && target.backing === undefined)
         target.attach('backing', targetBacking);
-      if (this.#pivot) this.graph.replace(replaces ?? source, target);
+      if (this.#pivot) this.#replace(replaces ?? source, target);
     }, this);
+  }
+
+  /** @throws IoError EPERM where the users of `from` cannot take `to`; why is said on standard error */
+  #replace(from: BlockNode, to: BlockNode): void {
+    const { source } = this.#options;
+    const refuse = (why: string): never => {
+      this.graph.notice(why);
+      throw new IoError(errno.EPERM);
+    };
+    if (from !== source && !canReplace(source, from)) {
+      refuse(
+        `Can no longer replace '${from.nodeName}' by '${to.nodeName}', because it can no longer be guaranteed that doing so would not lead to an abrupt change of visible data`,
+      );
+    }
+    try {
+      this.graph.replace(from, to);
+    } catch (error) {
+      refuse(reason(error));
+    }
   }
 
   #forgetBitmap(): void {
@@ -255,6 +277,23 @@ export class MirrorJob extends Job {
     if (this.#reopened && !target.closed && ![...target.parents].some(({ name }) => name === 'root')) {
       await reopen(target, { readOnly: true });
     }
+  }
+}
+
+/** Opens what an image says backs it. */
+async function openOwnBacking(node: BlockNode): Promise<void> {
+  const { graph, backingFileName, backingFormat } = node;
+  if (backingFileName === undefined || node.backing !== undefined) return;
+  const options = new BlockOptions();
+  if (backingFormat !== undefined) options.set('driver', backingFormat);
+  const { direct, noFlush } = node.settings;
+  const settings = { readOnly: true, autoReadOnly: true, direct, noFlush };
+  const backing = await graph.openTree(relativeTo(node.filename, backingFileName), options, settings, false);
+  try {
+    node.attach('backing', backing);
+  } catch (error) {
+    await graph.released(backing);
+    throw error;
   }
 }
 

@@ -307,7 +307,7 @@ class Connection {
     const name = data.toString('utf8', 4, 4 + nameLength);
     const found = this.#server.find(name);
     if (found === undefined) {
-      this.#refuse(code, reply.ERR_UNKNOWN, `export '${name}' not present`);
+      this.#refuse(code, reply.ERR_UNKNOWN, `export '${shortName(name)}' not present`);
       return false;
     }
     const size = Buffer.alloc(12);
@@ -357,7 +357,7 @@ class Connection {
     }
     const exported = this.#server.find(name);
     if (exported === undefined) {
-      this.#refuse(code, reply.ERR_UNKNOWN, `export '${name}' not present`);
+      this.#refuse(code, reply.ERR_UNKNOWN, `export '${shortName(name)}' not present`);
       return;
     }
     const queries = data.readUInt32BE(at);
@@ -552,4 +552,13 @@ class Connection {
     message.copy(payload, 6);
     this.#wire.send(this.#chunkHeader(cookie, chunk.ERROR, payload.length), payload);
   }
+}
+
+/** Bytes of a name that a message shows. */
+const MAX_SHOWN_NAME = 80;
+
+/** A name for a message: a long one is cut. */
+function shortName(name: string): string {
+  const bytes = Buffer.from(name, 'utf8');
+  return bytes.length < MAX_SHOWN_NAME ? name : `${bytes.toString('utf8', 0, MAX_SHOWN_NAME)}...`;
 }

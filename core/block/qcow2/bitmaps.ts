@@ -55,8 +55,10 @@ export class PersistentBitmaps {
     const node = this.#node;
     const { image } = node;
     const { dirtyBitmaps } = node;
-    for (const old of dirtyBitmaps.filter(({ persistent }) => persistent))
-      dirtyBitmaps.splice(dirtyBitmaps.indexOf(old), 1);
+    for (const old of dirtyBitmaps.filter(({ persistent }) => persistent)) {
+      if (old.inTransit) old.inTransit = false;
+      else dirtyBitmaps.splice(dirtyBitmaps.indexOf(old), 1);
+    }
     this.#stored = [];
     const { bitmaps: extension } = image.header;
     if (extension === undefined) return;
@@ -72,6 +74,8 @@ export class PersistentBitmaps {
     this.#stored = yield* this.#readDirectory(extension);
     image.claim('bitmap directory', extension.directoryOffset, extension.directorySize);
     for (const stored of this.#stored) {
+      // One that came beside the image is the newer one.
+      if (dirtyBitmaps.some(one => one.persistent && one.name === stored.name)) continue;
       const bitmap = new DirtyBitmap(node.length, {
         name: stored.name,
         granularity: 2 ** stored.granularityBits,
@@ -200,10 +204,17 @@ export class PersistentBitmaps {
     yield* this.#free(stored);
   }
 
+  /** Those that the image keeps are known only to whoever has the image. */
+  forgetStored(): void {
+    const { dirtyBitmaps } = this.#node;
+    for (const kept of dirtyBitmaps.filter(one => one.persistent && !one.inTransit))
+      dirtyBitmaps.splice(dirtyBitmaps.indexOf(kept), 1);
+  }
+
   /** Writes the bitmaps into the file. The lock is held, and nothing is written to the image any more. */
   *store(): Task {
     const { dirtyBitmaps, image } = this.#node;
-    const wanted = dirtyBitmaps.filter(({ persistent, readonly }) => persistent && !readonly);
+    const wanted = dirtyBitmaps.filter(one => one.persistent && !one.readonly && !one.inTransit);
     if (wanted.length === 0 && this.#stored.length === 0) return;
     const next: StoredBitmap[] = [];
     for (const bitmap of wanted) {

@@ -7,7 +7,7 @@ import { BlockError, errno, errnoOf, errnoText, IoError, reason } from '../io-er
 import { IoVector } from '../io-vector.ts';
 import { allocatedAbove } from '../jobs/copy.ts';
 import { findBackend } from '../media.ts';
-import { type BlockNode, MAX_REQUEST, writeFlag } from '../node.ts';
+import { type BlockNode, MAX_REQUEST, type NodeSettings, writeFlag } from '../node.ts';
 import { parseSize } from '../options.ts';
 import { perm } from '../permissions.ts';
 import { reopen } from '../reopen.ts';
@@ -292,12 +292,35 @@ async function truncate({ graph, node, print }: Target, words: Words): Promise<v
   }
 }
 
+/** What `backing.cache.direct=on` is about: which node, and which setting of it. */
+function settingNamed(node: BlockNode, key: string, value: string): readonly [BlockNode, Partial<NodeSettings>] {
+  const [child = '', ...rest] = key.split('.');
+  const below = node.children.get(child)?.node;
+  if (below !== undefined && rest.length > 0) return settingNamed(below, rest.join('.'), value);
+  const on = value === 'on' || value === 'true' || value === 'yes';
+  if (key === 'read-only') return [node, { readOnly: on }];
+  if (key === 'cache.direct') return [node, { direct: on }];
+  if (key === 'cache.no-flush') return [node, { noFlush: on }];
+  if (key === 'discard') return [node, { discard: on || value === 'unmap' }];
+  if (key === 'detect-zeroes' && (value === 'off' || value === 'on' || value === 'unmap'))
+    return [node, { detectZeroes: value }];
+  throw new Complaint(`Cannot change the option '${key}'\n`);
+}
+
 async function reopenNode({ graph, node, print }: Target, words: Words): Promise<void> {
-  if (words.value('o') !== undefined || words.value('c') !== undefined)
-    throw new Complaint('reopen: only -r and -w are supported by this program\n');
+  if (words.value('c') !== undefined)
+    throw new Complaint('reopen: -c is not supported by this program: take -o cache.direct and cache.no-flush\n');
   const readOnly = words.flag('r') ? true : words.flag('w') ? false : node.readOnly;
+  const changes = new Map<BlockNode, Partial<NodeSettings>>([[node, { readOnly }]]);
+  for (const option of words.value('o')?.split(',') ?? []) {
+    const [key = '', value = ''] = option.split('=');
+    const [changed, setting] = settingNamed(node, key, value);
+    changes.set(changed, { ...changes.get(changed), ...setting });
+  }
   try {
-    await graph.drained(() => reopen(node, { readOnly }));
+    await graph.drained(async () => {
+      for (const [changed, settings] of changes) await reopen(changed, settings);
+    });
   } catch (error) {
     print(`${reason(error)}\n`);
   }

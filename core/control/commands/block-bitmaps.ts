@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { DirtyBitmap } from '../../block/dirty-bitmap.ts';
 import type { BlockGraph } from '../../block/graph.ts';
 import type { BlockNode } from '../../block/node.ts';
@@ -102,6 +103,13 @@ export function enableBitmap(graph: BlockGraph, args: Value<typeof schema.BlockD
   return () => {
     bitmap.enabled = before;
   };
+}
+
+/** The hash of the marks, in whole 64-bit words as QEMU keeps them. */
+export function bitmapHash(graph: BlockGraph, node: string, name: string): string {
+  const { bytes } = findBitmap(bitmapNode(graph, node), name);
+  const padding = new Uint8Array(Math.max(8, Math.ceil(bytes.length / 8) * 8) - bytes.length);
+  return createHash('sha256').update(bytes).update(padding).digest('hex');
 }
 
 export function mergeBitmaps(graph: BlockGraph, args: Value<typeof schema.BlockDirtyBitmapMerge>): Undo {

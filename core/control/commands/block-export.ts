@@ -43,13 +43,19 @@ export function blockExportCommands(program: Program): Handlers<QmpSession> {
       program.resources.push({ dispose: () => void started.stop() });
     },
     'nbd-server-add': async ({ device, name, description, writable, bitmap }) => {
-      const node = rootNode((await program.blocks()).graph, device);
-      running().add(node, {
+      const { graph } = await program.blocks();
+      const node = rootNode(graph, device);
+      const into = running();
+      const added = into.add(node, {
         id: name ?? device,
         name: name ?? device,
         description,
         writable: writable === true && !node.readOnly,
         bitmaps: bitmap === undefined ? [] : [exportedBitmap(node, bitmap)],
+      });
+      // A device's medium is exported, so the export goes with it.
+      graph.backend(device)?.onMediumGone.add(async () => {
+        if (into.find(added.name) === added) await into.remove(added, true);
       });
     },
     'nbd-server-remove': async ({ name, mode = 'safe' }) => {

@@ -1,4 +1,4 @@
-import { backingImage, between, bottomOf, contains, overlayOf } from '../../block/chain.ts';
+import { backingImage, between, bottomOf, canReplace, contains, overlayOf } from '../../block/chain.ts';
 import type { DirtyBitmap } from '../../block/dirty-bitmap.ts';
 import type { BlockGraph } from '../../block/graph.ts';
 import { snapshotInfo } from '../../block/info.ts';
@@ -24,6 +24,7 @@ import type { QmpSession } from '../qmp/monitor.ts';
 import type { Blocks } from '../startup/blocks.ts';
 import {
   addBitmap,
+  bitmapHash,
   checkBitmap,
   clearBitmap,
   enableBitmap,
@@ -190,6 +191,9 @@ export function blockJobCommands(program: Program): Handlers<QmpSession> {
     'block-dirty-bitmap-disable': async args => {
       enableBitmap((await program.blocks()).graph, args, false);
     },
+    'x-debug-block-dirty-bitmap-sha256': async ({ node, name }) => ({
+      sha256: bitmapHash((await program.blocks()).graph, node, name),
+    }),
     'block-dirty-bitmap-merge': async args => {
       mergeBitmaps((await program.blocks()).graph, args);
     },
@@ -346,6 +350,7 @@ async function mirror(
   target: BlockNode,
   isNew: boolean,
   backing?: BlockNode,
+  opensBacking = false,
 ): Promise<void> {
   const { graph, jobs } = blocks;
   const source = usedDirectly(graph, args.device);
@@ -355,6 +360,16 @@ async function mirror(
   const replaces = replaced === undefined ? undefined : graph.node(replaced);
   if (replaced !== undefined && replaces === undefined)
     throw new QmpError(`Failed to find node with node-name='${replaced}'`);
+  if (replaces !== undefined) {
+    replaces.checkNotBusy();
+    if (!canReplace(source, replaces)) {
+      throw new QmpError(
+        `Cannot replace '${replaced}' by a node mirrored from '${source.nodeName}', because it cannot be guaranteed that doing so would not lead to an abrupt change of visible data`,
+      );
+    }
+    if (replaces.length !== source.length)
+      throw new QmpError('cannot replace image with a mirror image of different size');
+  }
   source.checkNotBusy();
   target.checkNotBusy();
   if (Number(args['buf-size'] ?? 0) < 0) throw new QmpError("Invalid parameter 'buf-size'");
@@ -365,7 +380,7 @@ async function mirror(
     target,
     sync,
     emptyTarget: isNew,
-    targetBacking: backing,
+    targetBacking: backing ?? (opensBacking ? 'its own' : undefined),
     replaces: replaces ?? (source.withoutImplicit === source ? undefined : source.withoutImplicit),
     filterNodeName: args['filter-node-name'],
     granularity: args.granularity,
@@ -390,6 +405,8 @@ async function targetImage(
     readonly format?: string;
     readonly mode?: 'existing' | 'absolute-paths';
     readonly nodeName?: string;
+    /** What the image says backs it is opened with it. */
+    readonly withBacking: boolean;
   },
   backing: BlockNode | undefined,
 ): Promise<BlockNode> {
@@ -406,8 +423,7 @@ async function targetImage(
     );
   }
   const options = new BlockOptions();
-  const isNew = wanted.mode !== 'existing';
-  if (isNew && graph.driver(format ?? 'raw').supportsBacking === true) options.set('backing', null);
+  if (!wanted.withBacking) options.set('backing', null);
   if (format !== undefined) options.set('driver', format);
   if (wanted.nodeName !== undefined) options.set('node-name', wanted.nodeName);
   return graph.openTree(wanted.target, options, { discard: source.settings.discard }, false);
@@ -417,12 +433,15 @@ async function driveMirror(blocks: Blocks, args: Args<(typeof schema.commands)['
   const { graph } = blocks;
   const source = rootNode(graph, args.device);
   const { target: file, format, mode, 'node-name': nodeName, ...rest } = args;
+  if (args.replaces !== undefined && nodeName === undefined)
+    throw new QmpError('a node-name must be provided when replacing a named node of the graph');
   const backing = backingOfCopy(source, args.sync);
   const target = await targetImage(
     graph,
     source,
     {
       target: file,
+      withBacking: false,
       ...(format !== undefined && { format }),
       ...(mode !== undefined && { mode }),
       ...(nodeName !== undefined && { nodeName }),
@@ -430,7 +449,14 @@ async function driveMirror(blocks: Blocks, args: Args<(typeof schema.commands)['
     backing,
   );
   try {
-    await mirror(blocks, rest, target, mode !== 'existing', mode === 'existing' ? undefined : backing);
+    await mirror(
+      blocks,
+      rest,
+      target,
+      mode !== 'existing',
+      mode === 'existing' ? undefined : backing,
+      mode === 'existing',
+    );
   } catch (error) {
     await graph.released(target);
     throw error;
@@ -491,7 +517,12 @@ async function driveBackup(blocks: Blocks, args: Value<typeof schema.DriveBackup
   const target = await targetImage(
     graph,
     source,
-    { target: file, ...(format !== undefined && { format }), ...(mode !== undefined && { mode }) },
+    {
+      target: file,
+      withBacking: mode === 'existing',
+      ...(format !== undefined && { format }),
+      ...(mode !== undefined && { mode }),
+    },
     backing,
   );
   try {

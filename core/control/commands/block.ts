@@ -84,7 +84,7 @@ export function blockCommands(program: Program): Handlers<QmpSession> {
     },
     block_resize: async ({ device, 'node-name': name, size }) => {
       const node = (await graph()).lookupPair(device, name);
-      if ([...node.parents].some(edge => edge.name === 'backing'))
+      if ([...node.parents].some(edge => edge.name === 'backing' || edge.blocks !== undefined))
         throw new QmpError(`Device '${device ?? '(null)'}' is in use`);
       const bytes = Number(size);
       if (bytes < 0) throw new QmpError("Parameter 'size' expects a >0 size");

@@ -24,13 +24,14 @@ export class HmpMonitor {
     );
     chr.attach({
       answers: true,
-      canReceive: () => (this.#busy ? 0 : 1),
+      canReceive: () => (this.#busy || !program.isReady ? 0 : 1),
       receive: bytes => {
         for (const byte of bytes) this.#readline.input(byte);
       },
       event: event => {
         if (event === 'opened') this.#greeted = false;
-        if (event === 'mux-in' ? program.isReady : event === 'opened' && !this.#onMux) this.#greet();
+        if (event === 'mux-in' && program.isReady) this.#greet();
+        else if (event === 'opened' && !this.#onMux) void this.#greetOnceReady();
       },
     });
   }
@@ -42,6 +43,13 @@ export class HmpMonitor {
 
   dispose(): void {
     this.#chr.detach();
+  }
+
+  /** What is wrong with the machine is said first. */
+  async #greetOnceReady(): Promise<void> {
+    if (!this.#program.isReady) await this.#program.whenReady;
+    this.#greet();
+    this.#chr.acceptInput();
   }
 
   #greet(): void {
@@ -61,8 +69,8 @@ export class HmpMonitor {
       this.#chr.writeAll(`Error: ${error instanceof Error ? error.message : String(error)}\r\n`);
     }
     this.#busy = false;
-    if (!this.#program.ending) this.#readline.show();
     this.#program.settled();
+    if (!this.#program.ending) this.#readline.show();
     this.#chr.acceptInput();
   }
 }

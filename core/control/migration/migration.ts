@@ -1,9 +1,17 @@
+import {
+  bitmapsToSend,
+  checkBitmapsCanLeave,
+  type MigratedBitmap,
+  type NodeAlias,
+  takeBitmap,
+} from '../../block/bitmap-migration.ts';
 import { handOver } from '../../block/handover.ts';
 import { MachineLoader } from '../../state/snapshot.ts';
 import type { Program } from '../program.ts';
 import type { Value } from '../qapi/declare.ts';
 import { QmpError } from '../qapi/error.ts';
 import type { MigrationInfo } from '../qapi/schema/migration.ts';
+import { IncomingBitmaps, pieces } from './bitmaps.ts';
 import { acknowledge, type MigrationUri, openSink, openSource, parseUri, type SocketAddress } from './channel.ts';
 import { Outgoing } from './outgoing.ts';
 import { MigrationSettings } from './settings.ts';
@@ -27,6 +35,7 @@ export class Migration {
   readonly settings = new MigrationSettings();
   readonly #program: Program;
   readonly #changes: (() => void)[] = [];
+  #bitmaps: MigratedBitmap[] = [];
   #status: Status = 'none';
   #error: string | undefined;
   #startedAt = 0;
@@ -106,6 +115,10 @@ export class Migration {
     return this.#settled;
   }
 
+  get #mapping(): readonly NodeAlias[] | undefined {
+    return this.settings.parameters['block-bitmap-mapping'];
+  }
+
   /** @throws QmpError while one is under way: its settings must stay as they are */
   refuseWhileUnderWay(): void {
     if (this.#outgoing !== undefined && UNDER_WAY.has(this.#status))
@@ -127,6 +140,7 @@ export class Migration {
         if (this.settings.has('events')) this.#program.emit('MIGRATION_PASS', { pass: number });
       },
       stopped: () => this.#beforeSwitchover(),
+      extras: () => pieces(this.#bitmaps),
     });
     this.#set('setup');
     this.#settled = this.#send(target, this.#outgoing);
@@ -159,6 +173,9 @@ export class Migration {
     });
     this.#set('active');
     const loader = new MachineLoader(machine);
+    const { graph } = await this.#program.blocks();
+    const incoming = new IncomingBitmaps(bitmap => takeBitmap(graph, this.#mapping, bitmap));
+    loader.onExtra = extra => incoming.feed(extra);
     try {
       for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
         loader.feed(chunk);
@@ -212,6 +229,7 @@ export class Migration {
     const { machine } = this.#program;
     const before = machine.runState;
     try {
+      if (this.settings.has('dirty-bitmaps')) checkBitmapsCanLeave((await this.#program.blocks()).graph, this.#mapping);
       const sink = await openSink(target);
       this.#setup = Math.round(performance.now() - this.#startedAt);
       await this.#withdrawPrimaries();
@@ -270,7 +288,9 @@ export class Migration {
       if (this.#status === 'cancelling') return;
     }
     this.#set('device');
-    await handOver((await this.#program.blocks()).graph);
+    const { graph } = await this.#program.blocks();
+    this.#bitmaps = this.settings.has('dirty-bitmaps') ? bitmapsToSend(graph, this.#mapping) : [];
+    await handOver(graph);
   }
 
   /** {@link info}, but not of the middle of the switch-over: QEMU's monitor answers nobody then. */

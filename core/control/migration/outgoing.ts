@@ -3,9 +3,10 @@ import type { Writable } from 'node:stream';
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import type { Machine } from '../../machine/machine.ts';
 import type { RunState } from '../../machine/run-state.ts';
+import type { SavedRecord } from '../../state/fields.ts';
 import { encodeDelta } from '../../state/page-delta.ts';
 import { PAGE, type PageToSend, PageTracker } from '../../state/page-tracker.ts';
-import { saveDelta, saveHeader, saveRam, saveRest, saveZeroPage } from '../../state/snapshot.ts';
+import { saveDelta, saveExtra, saveHeader, saveRam, saveRest, saveZeroPage } from '../../state/snapshot.ts';
 import { QmpError } from '../qapi/error.ts';
 import type { Sink } from './channel.ts';
 import type { MigrationSettings } from './settings.ts';
@@ -26,6 +27,8 @@ export interface OutgoingHost {
   pass(number: number): void;
   /** The machine has stopped; resolves when the rest may go. */
   stopped(): Promise<void>;
+  /** What goes with the machine: called once it has stopped. */
+  extras(): Iterable<SavedRecord>;
 }
 
 /** Sends a machine: its memory while it runs, then again what has changed, until what is left fits into the downtime that is allowed. */
@@ -197,6 +200,7 @@ export class Outgoing {
     const before = this.transferred;
     await this.#sync();
     await this.#sendPages(false);
+    for (const extra of this.#host.extras()) await this.#write(saveExtra(extra), false);
     for (const piece of saveRest(this.#machine, this.#runState)) await this.#write(piece, false);
     this.precopyBytes = before;
     this.downtimeBytes = this.transferred - before;

@@ -1,3 +1,4 @@
+import { checkMapping } from '../../block/bitmap-migration.ts';
 import type { Value } from '../qapi/declare.ts';
 import { QmpError } from '../qapi/error.ts';
 import { MigrationCapability, type MigrationParameters } from '../qapi/schema/migration.ts';
@@ -38,6 +39,7 @@ const DEFAULTS: Parameters = {
 /** Capabilities that this program can switch on. */
 const SUPPORTED: ReadonlySet<string> = new Set([
   'auto-converge',
+  'dirty-bitmaps',
   'events',
   'late-block-activate',
   'pause-before-switchover',
@@ -103,6 +105,8 @@ export class MigrationSettings {
     const cache = given['xbzrle-cache-size'];
     if (cache !== undefined && !isCacheSize(BigInt(cache as number | bigint)))
       throw new QmpError("Parameter 'xbzrle_cache_size' expects a power of two no less than the target page size");
+    const mapping = (given as Parameters)['block-bitmap-mapping'];
+    if (mapping !== undefined) checkMapping(mapping);
     this.parameters = { ...this.parameters, ...(given as Parameters) };
   }
 

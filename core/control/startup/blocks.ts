@@ -36,6 +36,7 @@ export class Blocks {
     // What the machine comes from still has the images.
     this.graph.inactive = program.line.has('incoming');
     this.graph.warn = message => program.report.warn(message);
+    this.graph.print = text => void process.stdout.write(text);
     this.graph.notice = message => program.report.bare(message);
     this.graph.onEvent(event => this.#report(event));
     this.drives = new Drives(this.graph);

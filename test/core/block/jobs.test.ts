@@ -316,3 +316,28 @@ t.test('the end of the process ends the jobs, and what was written is there', { 
   qemuImg('convert', '-O', 'raw', folder.file('e0.qcow2'), folder.file('e0.raw'));
   t.same(fs.readFileSync(folder.file('e0.raw')), vm.model);
 });
+
+t.test(
+  'a backup into an image that its own source backs shows the moment when it began',
+  { skip: noQemuImg },
+  async t => {
+    const { graph } = quietGraph();
+    const source = await openQcow2(graph, create('n0.qcow2'));
+    const vm = await guest(graph, source);
+    await vm.write(0, 200_000, 1);
+    const before = await vm.content();
+    const target = await openQcow2(graph, create('n1.qcow2'));
+    target.monitorOwned = true;
+    target.attach('backing', source);
+    const jobs = new Jobs(graph);
+    const job = jobs.add(await new BackupJob(graph, { id: 'fleece', source, target, sync: 'none' }).setup());
+    t.ok(target.backing === source, 'not the filter, which it lies under');
+    await vm.write(70_000, 5000, 2);
+    const seen = Buffer.alloc(source.length);
+    await target.readv(0, seen.length, IoVector.of(seen));
+    t.equal(seen.compare(before), 0);
+    job.cancel(true);
+    await job.finished;
+    await graph.close();
+  },
+);

@@ -146,6 +146,7 @@ export const DriveMirror = struct('DriveMirror', {
   'auto-finalize': opt(bool),
   'auto-dismiss': opt(bool),
 });
+export const BlockDirtyBitmapSha256 = struct('BlockDirtyBitmapSha256', { sha256: str });
 export const BlockDirtyBitmap = struct('BlockDirtyBitmap', { node: str, name: str });
 export const BlockDirtyBitmapOrStr = alternate('BlockDirtyBitmapOrStr', { local: str, external: BlockDirtyBitmap });
 export const BlockDirtyBitmapAdd = struct('BlockDirtyBitmapAdd', {
@@ -238,6 +239,12 @@ export const commands = {
   'block-dirty-bitmap-clear': command('Empties a dirty bitmap', { args: BlockDirtyBitmap, preconfig: true }),
   'block-dirty-bitmap-enable': command('Lets a dirty bitmap record', { args: BlockDirtyBitmap, preconfig: true }),
   'block-dirty-bitmap-disable': command('Stops a dirty bitmap', { args: BlockDirtyBitmap, preconfig: true }),
+  'x-debug-block-dirty-bitmap-sha256': command("The hash of a dirty bitmap's marks", {
+    args: BlockDirtyBitmap,
+    returns: BlockDirtyBitmapSha256,
+    features: ['unstable'],
+    preconfig: true,
+  }),
   'block-dirty-bitmap-merge': command('Merges dirty bitmaps', { args: BlockDirtyBitmapMerge, preconfig: true }),
   'change-backing-file': command("Rewrites the backing file's name in an image", {
     args: { device: str, 'image-node-name': str, 'backing-file': str },
