@@ -1,19 +1,12 @@
 #!/usr/bin/env node
-import { basename } from 'node:path';
-import { bundledProgram } from './core/control/startup/bundle/launch.ts';
-
-/** The name that it was called by; clients derive the architecture from it. */
-const called = basename(process.argv[1] ?? '').replace(/\.js$/, '');
-const program = called.startsWith('southbridge') || called.startsWith('qemu') ? called : 'southbridge';
-const args = process.argv.slice(2);
-
-const bundle = bundledProgram(args);
-if (bundle !== undefined) {
-  await bundle.run({ program, args, registry: bundle.builtInTypes });
-} else {
-  const { command } = await import('./core/control/startup/command.ts');
-  const { run } = await import('./core/control/startup/run.ts');
-  const { builtInTypes } = await import('./machines/built-in.ts');
-  const entry = { program, args, registry: builtInTypes };
-  if (!(await command(entry))) await run(entry);
-}
+/*
+ * Neither imports nor exports anything, so that it can be of either kind: as it comes from the compiler this is an ES module;
+ * `npm run build:bundle` renames it to `southbridge.cjs` and leaves a link, and Node, which goes by the file's own name, starts
+ * it without the loader of ES modules, which alone takes a sixth of Node's own start (docs/design/start.md).
+ */
+if (
+  typeof require !== 'function' ||
+  !require('node:fs').existsSync(`${__dirname}/bundle/launch.cjs`) ||
+  !require('./bundle/launch.cjs').launch(require)
+)
+  void import('./main.ts');
