@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { ENVIRONMENT } from './environment.ts';
 import { median } from './median.ts';
 
 const TRIPS = 175_000;
@@ -35,7 +36,7 @@ const sides = (['ours', 'qemu'] as const).filter(
 
 function start(side: Side, ...args: string[]): ChildProcess {
   const [command, before] = SIDES[side];
-  return spawn(command, [...before, ...args], { stdio: ['ignore', 'pipe', 'ignore'] });
+  return spawn(command, [...before, ...args], { stdio: ['ignore', 'pipe', 'ignore'], env: ENVIRONMENT });
 }
 
 async function stop(child: ChildProcess): Promise<void> {

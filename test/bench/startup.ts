@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { kvm } from '../../core/accel/kvm/accelerator.ts';
 import { works } from './accelerators.ts';
+import { ENVIRONMENT } from './environment.ts';
 import { median } from './median.ts';
 
 const ROUNDS = 9;
@@ -33,7 +34,7 @@ interface Start {
 function start(command: string, args: readonly string[]): Promise<Start> {
   return new Promise((resolve, reject) => {
     const began = performance.now();
-    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'], env: ENVIRONMENT });
     child.once('error', reject);
     child.once('exit', () => reject(new Error(`${command} ended before its guest had said anything`)));
     child.stdout.once('data', () => {
