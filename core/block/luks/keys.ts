@@ -1,11 +1,18 @@
-import { createHash, pbkdf2, randomBytes, randomUUID } from 'node:crypto';
+import { type BinaryLike, createHash, pbkdf2, randomBytes, randomUUID } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { promisify } from 'node:util';
 import { BlockError } from '../io-error.ts';
 import { type CipherSpec, type HashAlgorithm, type SectorCipher, sectorCipher } from './cipher.ts';
 import { DIGEST_BYTES, emptyHeader, type LuksHeader, SALT_BYTES, STRIPES, serializeHeader } from './header.ts';
 
-const derive = promisify(pbkdf2);
+/** Not made ahead: `node:crypto` is loaded when a key is first asked for (docs/design/start.md). */
+const derive = (
+  secret: BinaryLike,
+  salt: BinaryLike,
+  iterations: number,
+  bytes: number,
+  hash: string,
+): Promise<Buffer> => promisify(pbkdf2)(secret, salt, iterations, bytes, hash);
 const MIN_ITERATIONS = 1000;
 /** The digest of the master key gets an eighth of the time that a passphrase gets: it has more entropy. */
 const DIGEST_SHARE = 8;
