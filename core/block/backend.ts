@@ -65,6 +65,7 @@ export class BlockBackend implements EdgeParent, Drainable {
   /** The backend is no more. */
   onClose: () => void = () => {};
   #root: Edge | undefined;
+  #sharesStill = false;
   #permissions: Permissions;
   #inFlight = 0;
   #quiesced = 0;
@@ -122,7 +123,7 @@ export class BlockBackend implements EdgeParent, Drainable {
   /** Uses `node`. */
   insert(node: BlockNode): void {
     if (this.#root !== undefined) throw new BlockError(`Device '${this.name}' already has a medium`);
-    const edge = new Edge('root', this, node, this.#permissions);
+    const edge = new Edge('root', this, node, this.#wanted);
     node.parents.add(edge);
     try {
       settlePermissions([node]);
@@ -155,6 +156,23 @@ export class BlockBackend implements EdgeParent, Drainable {
     await this.graph.released(edge.node);
   }
 
+  /** While another process has the image the device stands still: it asks for nothing, and minds nothing. */
+  get #wanted(): Permissions {
+    return this.graph.inactive && this.device !== undefined ? { perm: 0, shared: PERM_ALL } : this.#permissions;
+  }
+
+  /**
+   * Asks for what the device wants now that images were given away or taken over; the caller settles it. `sharing`: others are
+   * not minded yet.
+   */
+  askAgain(sharing: boolean): void {
+    if (this.#root === undefined) return;
+    const { perm, shared } = this.#wanted;
+    this.#root.perm = perm;
+    this.#root.shared = sharing ? PERM_ALL : shared;
+    this.#sharesStill = sharing;
+  }
+
   get permissions(): Permissions {
     return this.#permissions;
   }
@@ -164,14 +182,16 @@ export class BlockBackend implements EdgeParent, Drainable {
     const before = this.#permissions;
     this.#permissions = permissions;
     if (this.#root === undefined) return;
-    this.#root.perm = permissions.perm;
-    this.#root.shared = permissions.shared;
+    const wanted = this.#wanted;
+    this.#root.perm = wanted.perm;
+    this.#root.shared = wanted.shared;
     try {
       settlePermissions([this.#root.node]);
     } catch (error) {
       this.#permissions = before;
-      this.#root.perm = before.perm;
-      this.#root.shared = before.shared;
+      const earlier = this.#wanted;
+      this.#root.perm = earlier.perm;
+      this.#root.shared = earlier.shared;
       settlePermissions([this.#root.node]);
       throw error;
     }
@@ -386,6 +406,21 @@ export class BlockBackend implements EdgeParent, Drainable {
   /** The machine goes on: what failed may be tried again. */
   resetIoStatus(): void {
     if (this.ioStatus !== undefined) this.ioStatus = 'ok';
+    if (this.#sharesStill) this.mindOthers();
+  }
+
+  /** Nobody else may do to the image what the device does not share. Where somebody does, that waits until the machine goes on. */
+  mindOthers(): void {
+    const root = this.#root;
+    if (root === undefined) return;
+    this.askAgain(false);
+    try {
+      settlePermissions([root.node]);
+    } catch (error) {
+      this.askAgain(true);
+      settlePermissions([root.node]);
+      if (error instanceof BlockError && error.code === 'ERR_BLOCK_LOCKED') throw error;
+    }
   }
 
   resized(): void {

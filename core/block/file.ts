@@ -108,7 +108,7 @@ export class FileNode extends BlockNode {
 
   override applyPermissions(needed: Permissions): void {
     if (!this.#locking || this.settings.forceShare) return;
-    const wanted = this.graph.inactive ? NO_LOCKS : needed;
+    const wanted = this.inactive ? NO_LOCKS : needed;
     const { lockRange, canLock } = hostCalls();
     if (lockRange === undefined || canLock === undefined) return;
     const { fd, path } = this.#host;
@@ -169,7 +169,10 @@ async function open(context: OpenContext): Promise<BlockNode> {
   const filename = options.string('filename');
   if (filename === undefined) throw new BlockError(`The '${driver.name}' block driver requires a file name`);
   const locking = options.choice('locking', ['auto', 'on', 'off']) ?? 'auto';
-  const threads = options.choice('aio', ['threads', 'native', 'io_uring']) === 'threads';
+  const aio = options.choice('aio', ['threads', 'native', 'io_uring']);
+  if (aio === 'native' && !settings.direct)
+    throw new BlockError('aio=native was specified, but it requires cache.direct=on, which was not specified.');
+  const threads = aio === 'threads';
   options.number('aio-max-batch');
   options.string('pr-manager');
   options.bool('drop-cache');

@@ -202,6 +202,9 @@ export class BlockGraph {
     } else {
       parseName = false;
     }
+    // A format under a node that was given a file name: the name is that of its file.
+    if (driver?.kind === 'format' && filename === undefined && options.peek('filename') !== undefined)
+      filename = options.string('filename');
     const settings = takeSettings(options, inherited);
     const nodeName = this.#checkedName(options.string('node-name'));
     if (driver === undefined && asProtocol) {

@@ -108,6 +108,8 @@ export abstract class BlockNode implements EdgeParent {
   /** Hears of each change of content once it was made; the request that made it ends with what this gives. */
   follower: ((offset: number, bytes: number) => Pending) | undefined;
   closed = false;
+  /** Was taken over before the rest: an export serves it to the migration. */
+  activated = false;
 
   constructor(graph: BlockGraph, driver: BlockDriver, settings: NodeSettings) {
     this.graph = graph;
@@ -117,6 +119,11 @@ export abstract class BlockNode implements EdgeParent {
 
   get description(): string {
     return `node '${this.nodeName}'`;
+  }
+
+  /** Another process has the image. */
+  get inactive(): boolean {
+    return this.graph.inactive && !this.activated;
   }
 
   /** This node, or what lies under the filters that jobs have put there for themselves. */

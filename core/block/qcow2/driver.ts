@@ -162,7 +162,7 @@ function* load(node: Qcow2Node): Task {
   const { encryption } = node.image.header;
   if (encryption !== undefined) node.image.claim('encryption header', encryption.offset, encryption.length);
   yield* node.snapshots.load();
-  if (!node.graph.inactive) yield* node.bitmaps.load();
+  if (!node.inactive) yield* node.bitmaps.load();
 }
 
 /** What must be put right before anything is written. */

@@ -400,7 +400,7 @@ export class Qcow2Node extends BlockNode {
   }
 
   protected override async pclose(): Promise<void> {
-    if (this.readOnly || this.image.broken || this.graph.inactive || this.file === undefined) return;
+    if (this.readOnly || this.image.broken || this.inactive || this.file === undefined) return;
     try {
       await start(this.exclusively(this.putDown()));
     } catch (error) {

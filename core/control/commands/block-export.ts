@@ -1,5 +1,6 @@
 import type { ListenOptions } from 'node:net';
 import type { DirtyBitmap } from '../../block/dirty-bitmap.ts';
+import { activate } from '../../block/handover.ts';
 import { NbdServer } from '../../block/nbd/server.ts';
 import type { BlockNode } from '../../block/node.ts';
 import type { Program } from '../program.ts';
@@ -46,6 +47,7 @@ export function blockExportCommands(program: Program): Handlers<QmpSession> {
       const { graph } = await program.blocks();
       const node = rootNode(graph, device);
       const into = running();
+      await activate(node);
       const added = into.add(node, {
         id: name ?? device,
         name: name ?? device,
@@ -71,6 +73,8 @@ export function blockExportCommands(program: Program): Handlers<QmpSession> {
       const { graph } = await program.blocks();
       const node = graph.lookupPair(undefined, options['node-name']);
       const { id, writable, name, description } = options;
+      running();
+      await activate(node);
       const bitmaps = (options.bitmaps ?? []).map(bitmap =>
         typeof bitmap === 'string'
           ? exportedBitmap(node, bitmap)

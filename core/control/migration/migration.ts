@@ -302,6 +302,8 @@ export class Migration {
   #set(status: Status): void {
     this.#status = status;
     for (const changed of this.#changes.splice(0)) changed();
-    if (this.settings.has('events')) this.#program.emit('MIGRATION', { status });
+    // Of the switch-over clients hear where they have asked to be waited for.
+    const silent = status === 'device' && !this.settings.has('pause-before-switchover');
+    if (this.settings.has('events') && !silent) this.#program.emit('MIGRATION', { status });
   }
 }

@@ -1,9 +1,10 @@
 import fs from 'node:fs';
 import t from 'tap';
 import { BlockBackend } from '../../../core/block/backend.ts';
-import { handOver, takeOver } from '../../../core/block/handover.ts';
+import { activate, handOver, takeOver } from '../../../core/block/handover.ts';
 import { hostCalls } from '../../../core/block/host-calls.ts';
 import { IoVector } from '../../../core/block/io-vector.ts';
+import { PERM_ALL, perm } from '../../../core/block/permissions.ts';
 import { noQemuImg, openQcow2, qemuCheck, quietGraph } from './images.ts';
 
 const SIZE = 4 << 20;
@@ -70,4 +71,27 @@ t.test('an image that another process made larger', { skip: noLocks }, async t =
   await source.graph.close();
   await target.graph.close();
   if (noQemuImg === false) t.equal(qemuCheck(file).status, 0);
+});
+
+t.test('what an export serves to a migration is taken over first, and kept', { skip: noQemuImg }, async t => {
+  const file = await quietGraph().graph.temporaryImage(SIZE);
+  t.teardown(() => fs.rmSync(file));
+  const target = await side(file, true);
+  const { graph, node } = target;
+  t.equal(node.inactive, true);
+  await activate(node);
+  t.equal(node.inactive, false);
+  const writer = new BlockBackend(graph, { perm: perm.WRITE, shared: PERM_ALL });
+  writer.insert(node);
+  t.equal(await writer.writev(100_000, IoVector.of(Buffer.alloc(70_000, 9))), 0, 'the device does not mind yet');
+  await takeOver(graph);
+  t.equal(await target.read(100_000), 9, 'what was written is not read anew');
+  t.equal(await writer.writev(200_000, IoVector.of(Buffer.alloc(512, 8))), 0, 'nor before it runs');
+  await writer.close();
+  for (const backend of graph.backends) backend.resetIoStatus();
+  const other = new BlockBackend(graph, { perm: perm.WRITE, shared: PERM_ALL });
+  t.throws(() => other.insert(node), { message: /^Permission conflict/ }, 'now it does');
+  await other.close();
+  await graph.close();
+  t.equal(qemuCheck(file).status, 0);
 });

@@ -130,6 +130,8 @@ t.test('two processes do not write to one image', { skip: noLocks }, async t => 
   await graph.released(node);
   const server = spawn('qemu-nbd', ['-k', folder.file('lock.sock'), '-f', 'qcow2', '-t', file]);
   while (!fs.existsSync(folder.file('lock.sock'))) await new Promise(resolve => setTimeout(resolve, 10));
+  // The socket comes before the image is opened; an answer comes after.
+  spawnSync('qemu-nbd', ['--list', '-k', folder.file('lock.sock')]);
   await t.rejects(openQcow2(graph, file), {
     code: 'ERR_BLOCK_LOCKED',
     message: /^Failed to get (shared )?"write" lock$/,
