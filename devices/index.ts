@@ -114,6 +114,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ],
   ['usb-ehci ich9-usb-ehci1 ich9-usb-ehci2', () => import('./usb/ehci/ehci.ts')],
   ['nec-usb-xhci qemu-xhci', () => import('./usb/xhci/xhci.ts')],
+  ['sysbus-xhci', () => import('./usb/xhci/sysbus-xhci.ts')],
   ['pci-ohci', () => import('./usb/ohci/ohci.ts')],
   ['usb-ccid', () => import('./usb/ccid/ccid.ts')],
   ['ccid-card-passthru', () => import('./usb/ccid/passthru.ts')],

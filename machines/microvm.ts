@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { IsaBus } from '../core/bus/isa.ts';
 import { type PropValues, prop } from '../core/device/property.ts';
-import { SouthbridgeError } from '../core/errors.ts';
 import { DEFAULT_OEM, LOADER_FILE, RSDP_FILE, TABLES_FILE } from '../core/firmware/acpi-blob.ts';
 import type { AcpiFiles } from '../core/firmware/acpi-build.ts';
 import type { BootDevice } from '../core/firmware/boot-order.ts';
@@ -24,9 +23,10 @@ import { i8254 } from '../devices/i8254.ts';
 import { IOAPIC_PINS } from '../devices/ioapic.ts';
 import { isaSerial } from '../devices/isa-serial.ts';
 import { mc146818rtc } from '../devices/mc146818rtc.ts';
+import { sysbusXhci } from '../devices/usb/xhci/sysbus-xhci.ts';
 import { virtioMmio } from '../devices/virtio-mmio.ts';
 import { biosGeometries, bootDevices } from './firmware/boot-path.ts';
-import { describeMicrovm } from './firmware/microvm-acpi.ts';
+import { describeMicrovm, type MicrovmAcpiParts } from './firmware/microvm-acpi.ts';
 import { startTime } from './pc-board.ts';
 import { fillMemorySizes } from './pc-cmos.ts';
 import { PcInterrupts } from './pc-interrupts.ts';
@@ -37,6 +37,7 @@ const LOW_RAM = 3 * GIB;
 const VIRTIO_BASE = 0xfeb0_0000;
 const VIRTIO_WINDOW = 512;
 const GED = { events: 0xfea0_0000, registers: 0xfea0_0200, gsi: 9 } as const;
+const XHCI = { base: 0xfe90_0000, gsi: 10 } as const;
 const PCIE_ECAM = { base: 0xe000_0000, size: 0x1000_0000 } as const;
 /** Of a CPU that says nothing of it. */
 const MIN_PHYSICAL_BITS = 36;
@@ -178,20 +179,21 @@ function plugReduced(
   interrupts: PcInterrupts,
   wires: Wiring,
   options: Options,
-): { readonly pcie?: PcieHostFacts } {
+): Pick<MicrovmAcpiParts, 'xhci' | 'pcie'> {
   const { system, memoryRoot } = machine;
-  if (options.usb) {
-    throw new SouthbridgeError(
-      'ERR_MACHINE_OPTION',
-      "machine type 'microvm' has no USB controller of its own here",
-      'for USB take pcie=on and -device qemu-xhci',
-    );
-  }
   const ged = system.plug(acpiGed, { 'ged-event': GED_POWER_BUTTON });
   memoryRoot.add(ged.events, GED.events);
   memoryRoot.add(ged.registers, GED.registers);
   ged.irq.connect(level => interrupts.lines[GED.gsi]?.set(level));
-  return { ...(options.pcie === 'on' && { pcie: plugPcie(machine, interrupts, wires.pcie) }) };
+  if (options.usb) {
+    const xhci = system.plug(sysbusXhci, {}, { intrs: 1, p2: 8, p3: 8 });
+    memoryRoot.add(xhci.region, XHCI.base);
+    xhci.interrupts[0]?.connect(level => interrupts.lines[XHCI.gsi]?.set(level));
+  }
+  return {
+    ...(options.usb && { xhci: XHCI }),
+    ...(options.pcie === 'on' && { pcie: plugPcie(machine, interrupts, wires.pcie) }),
+  };
 }
 
 /** The host takes the topmost quarter of the CPU's address space. */

@@ -23,13 +23,15 @@ export interface MicrovmAcpiParts {
   /** Its two register blocks and its interrupt. */
   readonly ged: { readonly events: number; readonly registers: number; readonly gsi: number };
   readonly virtio: readonly { readonly transport: VirtioMmio; readonly base: number; readonly gsi: number }[];
+  /** A USB controller of the machine's own. */
+  readonly xhci?: { readonly base: number; readonly gsi: number };
   readonly pcie?: PcieHostFacts;
   readonly ioApics: 1 | 2;
 }
 
 /** The tables of the machine as it is now. */
 export function describeMicrovm(parts: MicrovmAcpiParts): AcpiFiles {
-  const { machine, oem, ged, pcie } = parts;
+  const { machine, oem, ged, xhci, pcie } = parts;
   return microvmAcpi({
     oem,
     dsdt: {
@@ -40,6 +42,7 @@ export function describeMicrovm(parts: MicrovmAcpiParts): AcpiFiles {
         .map(({ transport, base, gsi }, index) => ({ index, base, gsi, used: transport.device !== undefined }))
         .filter(({ used }) => used)
         .reverse(),
+      ...(xhci !== undefined && { xhci }),
       ...(pcie !== undefined && { pcie }),
     },
     fadt: fadtFacts(machine, ged.registers),

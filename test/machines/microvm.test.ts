@@ -4,9 +4,11 @@ import { NullChardev } from '../../core/char/simple.ts';
 import { Machine } from '../../core/machine/machine.ts';
 import { DEFAULT_CONFIG } from '../../core/machine/machine-config.ts';
 import { PciBus } from '../../core/pci/pci-bus.ts';
+import { UsbBus } from '../../core/usb/bus.ts';
 import { VirtioBus } from '../../core/virtio/virtio-bus.ts';
 import { VirtioMmio } from '../../core/virtio/virtio-mmio.ts';
 import { edu } from '../../devices/edu.ts';
+import { usbKbd } from '../../devices/usb/hid/keyboard.ts';
 import { virtioBalloonDevice } from '../../devices/virtio-balloon.ts';
 import { microvm } from '../../machines/microvm.ts';
 
@@ -140,6 +142,40 @@ t.test('PCI Express: configuration space in memory, windows, interrupts 16 to 19
   t.same(messages, [0x62]);
 });
 
-t.test('USB is refused rather than left out', async t => {
-  t.throws(() => start({ usb: 'on' }), { code: 'ERR_MACHINE_OPTION' });
+t.test('usb=on: an xHCI controller at its place, whose events arrive at input 10', async t => {
+  const machine = start({ usb: 'on' });
+  const { memory } = machine;
+  const BASE = 0xfe90_0000;
+  const OPERATIONAL = BASE + 0x40;
+  const PORTSC = OPERATIONAL + 0x400;
+  const INTERRUPTER = BASE + 0x1000 + 0x20;
+  const [EVENTS, TABLE] = [0x10_0000, 0x10_1000];
+  t.equal(memory.read(BASE, 4), 0x0100_0040);
+  t.equal(memory.read(BASE + 4, 4), 0x1000_0140, '64 slots, one interrupter, 8 ports of each kind');
+  const messages: number[] = [];
+  machine.vm.injectMsi = (_address, data) => messages.push(data & 0xff);
+  memory.write(0xfec0_0000, 4, 0x10 + 2 * 10);
+  memory.write(0xfec0_0010, 4, (1 << 15) | 0x55);
+
+  memory.write(TABLE, 4, EVENTS);
+  memory.write(TABLE + 8, 4, 16);
+  memory.write(INTERRUPTER + 0x08, 4, 1);
+  memory.write(INTERRUPTER + 0x18, 4, EVENTS);
+  memory.write(INTERRUPTER + 0x10, 4, TABLE);
+  memory.write(INTERRUPTER + 0x14, 4, 0);
+  memory.write(INTERRUPTER, 4, 2);
+  memory.write(OPERATIONAL, 4, 0b101);
+  t.same(messages, []);
+  const bus = machine.findBus('usb-bus.0');
+  if (!(bus instanceof UsbBus)) throw new TypeError('there is no usb-bus.0');
+  bus.plug(usbKbd);
+  // Ports of SuperSpeed come first.
+  t.equal(memory.read(PORTSC + 8 * 16, 4) & 1, 1, 'something is connected');
+  t.equal((memory.read(EVENTS + 12, 4) >>> 10) & 0x3f, 34, 'a port status change event');
+  t.equal(memory.read(EVENTS + 4 - 1, 1), 9, 'of the ninth port');
+  t.same(messages, [0x55]);
+
+  memory.write(INTERRUPTER, 4, 3);
+  memory.write(0xfec0_0010, 4, (1 << 15) | 0x56);
+  t.same(messages, [0x55], 'acknowledged: the line is low');
 });
