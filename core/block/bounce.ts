@@ -1,9 +1,13 @@
+import { preferHugePages } from '../host/files.ts';
+
 /** Sizes of buffers that are kept: powers of two from a page to what one request of a guest usually has at most. */
 const SMALLEST_SHIFT = 12;
 const LARGEST_SHIFT = 20;
 /** Buffers of one size that are kept. */
 const KEPT = 64;
 const WASM_PAGE = 0x1_0000;
+/** Buffers are cut from slabs of huge pages: a disk takes one long segment in half the time of 32 short ones. */
+const SLAB = 8 << 20;
 
 const kept: Uint8Array[][] = Array.from({ length: LARGEST_SHIFT - SMALLEST_SHIFT + 1 }, () => []);
 const ours = new WeakSet<ArrayBufferLike>();
@@ -18,7 +22,7 @@ export function takeBounce(bytes: number): Uint8Array {
   const shift = shiftFor(bytes);
   const stack = kept[shift - SMALLEST_SHIFT];
   if (stack === undefined) return pageBuffer(bytes);
-  return stack.pop() ?? fill(stack, 2 ** shift);
+  return stack.pop() ?? cut(2 ** shift);
 }
 
 export function giveBounce(buffer: Uint8Array): void {
@@ -38,9 +42,15 @@ export function pageBuffer(bytes: number): Uint8Array {
   return new Uint8Array(buffer, 0, bytes);
 }
 
-/** A WebAssembly page makes several small buffers. */
-function fill(stack: Uint8Array[], size: number): Uint8Array {
-  const whole = pageBuffer(Math.max(size, WASM_PAGE));
-  for (let at = size; at < whole.length; at += size) stack.push(whole.subarray(at, at + size));
-  return whole.subarray(0, size);
+let slab: Uint8Array = new Uint8Array(0);
+
+/** The next buffer of the slab. */
+function cut(size: number): Uint8Array {
+  if (slab.length < size) {
+    slab = pageBuffer(SLAB);
+    preferHugePages(slab);
+  }
+  const buffer = slab.subarray(0, size);
+  slab = slab.subarray(size);
+  return buffer;
 }

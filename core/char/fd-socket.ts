@@ -3,8 +3,7 @@ import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { FdWatcher, READABLE, WRITABLE } from '../host/event-fd.ts';
 import { isSystemError } from '../host/native.ts';
-import { duplicate } from '../host/process.ts';
-import { recvFds, sendFds } from '../host/sockets.ts';
+import { recvFds, sendFds, takeDescriptor } from '../host/sockets.ts';
 
 const CHUNK = 65536;
 /** How long somebody who cannot go on without the peer waits for it. */
@@ -18,17 +17,6 @@ const PAUSE_MS = 0.1;
 interface ReceivedFd {
   readonly fd: number;
   readonly position: number;
-}
-
-/** Takes the descriptor out of a Node socket, which reads no more. Undefined where Node does not show it. */
-function takeDescriptor(socket: Socket): number | undefined {
-  const handle: unknown = Reflect.get(socket, '_handle');
-  const fd: unknown = typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : undefined;
-  if (typeof fd !== 'number' || fd < 0) return undefined;
-  socket.pause();
-  const own = duplicate(fd);
-  socket.destroy();
-  return own;
 }
 
 /** A unix socket that also receives file descriptors (SCM_RIGHTS), which Node's own sockets drop. */

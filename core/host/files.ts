@@ -96,6 +96,15 @@ export function lockMemory(bytes: ArrayBufferView): void {
 export const adviseMemory = (bytes: ArrayBufferView, advice: keyof typeof ADVICE): boolean =>
   supported(() => hostCalls().adviseMemory(bytes, ADVICE[advice]));
 
+/** Asks for pages of 2 MiB under memory that is going to be used a lot: advice only, and none where the addon is missing. */
+export function preferHugePages(bytes: ArrayBufferView): void {
+  try {
+    adviseMemory(bytes, 'hugepage');
+  } catch (error) {
+    if (!(error instanceof SouthbridgeError)) throw error;
+  }
+}
+
 /** Size and block sizes of a block device, in bytes. */
 export function blockDeviceSize(fd: number): { size: number; logicalBlockSize: number; physicalBlockSize: number } {
   const [size, logicalBlockSize, physicalBlockSize] = hostCalls().blockDevice(fd);

@@ -1,4 +1,5 @@
 import { constants } from 'node:fs';
+import type { Socket } from 'node:net';
 import { hostCalls } from './calls.ts';
 
 /** Sends bytes and descriptors on a unix socket (unix(7), SCM_RIGHTS). Returns how many bytes went, or -1 while it is full. */
@@ -16,6 +17,17 @@ export interface Received {
 export function recvFds(socket: number, bytes: Uint8Array): Received {
   const [length, fds] = hostCalls().recvFds(socket, bytes);
   return { length, fds };
+}
+
+/** Takes the descriptor out of a Node socket, which reads no more. Undefined where Node does not show it. */
+export function takeDescriptor(socket: Socket): number | undefined {
+  const handle: unknown = Reflect.get(socket, '_handle');
+  const fd: unknown = typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : undefined;
+  if (typeof fd !== 'number' || fd < 0) return undefined;
+  socket.pause();
+  const own = hostCalls().duplicate(fd);
+  socket.destroy();
+  return own;
 }
 
 /** Two connected unix sockets that never wait: of bytes, or with `packets` of messages. */

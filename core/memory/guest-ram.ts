@@ -1,9 +1,11 @@
 import { SouthbridgeError } from '../errors.ts';
-import { mapFileOver } from '../host/files.ts';
+import { mapFileOver, preferHugePages } from '../host/files.ts';
 import { isSystemError } from '../host/native.ts';
 
 const WASM_PAGE = 0x1_0000;
 const GIB = 2 ** 30;
+/** Of x86, in bytes. */
+const HUGE_PAGE = 2 << 20;
 
 /** The largest single stretch of guest RAM, in bytes: a WebAssembly memory ends at 4 GiB. */
 export const MAX_GUEST_RAM = 4 * GIB;
@@ -81,6 +83,7 @@ export class SharedRam implements GuestRam {
     this.view = new DataView(memory.buffer, 0, size);
     this.files = options.files ?? [];
     for (const file of this.files) this.#mapFile(file);
+    if (size >= HUGE_PAGE && this.files.length === 0) preferHugePages(this.bytes);
   }
 
   /** The engine never moves a shared memory and gives it back whole, so other pages may lie in the place of its own. */

@@ -83,6 +83,11 @@ export class Datagrams {
     if (!lasts) this.#flush();
   }
 
+  /** The client's other end has room: see {@link NetReceiver.peerReady}. */
+  pull(): void {
+    if (!this.#held && !this.#broken && !this.#closed) this.#read();
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;

@@ -31,6 +31,7 @@ interface Carrier {
   readonly ready: boolean;
   send(frame: Uint8Array, length: number): void;
   burst?(lasts: boolean): void;
+  pull?(): void;
   close(): void;
 }
 
@@ -69,6 +70,10 @@ export class DgramNet implements NetBackend, NetReceiver {
 
   burst(lasts: boolean): void {
     this.#carrier?.burst?.(lasts);
+  }
+
+  peerReady(): void {
+    this.#carrier?.pull?.();
   }
 
   dispose(): void {

@@ -18,14 +18,17 @@ export function putFrame(bytes: Buffer, at: number, frame: Uint8Array, length: n
   return at + LENGTH_SIZE + length;
 }
 
-const EMPTY: Uint8Array = new Uint8Array(0);
+/** Bytes of the stream that are held at once, of which several frames are. */
+const CAPACITY = 0x4_0000;
 
-/** Finds the frames in a byte stream; only one that is cut between two pieces is copied. */
+/** Finds the frames in a byte stream. */
 export class FrameDecoder {
   readonly #frame: (frame: Uint8Array, length: number) => boolean;
   /** Not a Buffer: views of those cost three times as much. */
-  #bytes = EMPTY;
+  #bytes: Uint8Array = new Uint8Array(0);
+  /** What of them has not been looked at yet. */
   #at = 0;
+  #end = 0;
   #held = false;
   #busy = false;
 
@@ -37,30 +40,52 @@ export class FrameDecoder {
     this.#frame = frame;
   }
 
-  /** Takes the next piece. Returns false where it announces a frame that nobody sends: the stream is to be closed. */
-  push(piece: Buffer): boolean {
-    const left = this.#bytes.length - this.#at;
-    const bytes = left === 0 ? piece : Buffer.concat([this.#bytes.subarray(this.#at), piece]);
-    this.#bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
-    this.#at = 0;
+  /** Where the next bytes of the stream may be put, for {@link filled}: room for one frame at least. */
+  space(): Uint8Array {
+    this.#makeRoom(LENGTH_SIZE + LARGEST_FRAME);
+    return this.#bytes.subarray(this.#end);
+  }
+
+  /** `count` bytes are in the space. Returns false where they announce a frame that nobody sends: the stream is to be closed. */
+  filled(count: number): boolean {
+    this.#end += count;
     return this.#held || this.#busy || this.#decode();
   }
 
-  /** More frames are wanted again. Returns as {@link push}. */
+  /** Takes the next piece. Returns as {@link filled}. */
+  push(piece: Uint8Array): boolean {
+    this.#makeRoom(piece.length);
+    this.#bytes.set(piece, this.#end);
+    return this.filled(piece.length);
+  }
+
+  /** More frames are wanted again. Returns as {@link filled}. */
   goOn(): boolean {
     this.#held = false;
     return this.#busy || this.#decode();
   }
 
   reset(): void {
-    this.#bytes = EMPTY;
     this.#at = 0;
+    this.#end = 0;
     this.#held = false;
+  }
+
+  /** A frame that is being told of stays where it is. */
+  #makeRoom(count: number): void {
+    if (this.#end + count <= this.#bytes.length) return;
+    const left = this.#bytes.subarray(this.#at, this.#end);
+    if (this.#busy || left.length + count > this.#bytes.length) {
+      this.#bytes = new Uint8Array(Math.max(CAPACITY, left.length + count));
+    }
+    this.#bytes.set(left);
+    this.#at = 0;
+    this.#end = left.length;
   }
 
   #decode(): boolean {
     this.#busy = true;
-    while (!this.#held && this.#bytes.length - this.#at >= LENGTH_SIZE) {
+    while (!this.#held && this.#end - this.#at >= LENGTH_SIZE) {
       const bytes = this.#bytes;
       const start = this.#at + LENGTH_SIZE;
       const length = get32(bytes, this.#at);
@@ -69,11 +94,15 @@ export class FrameDecoder {
         this.reset();
         return false;
       }
-      if (bytes.length - start < length) break;
+      if (this.#end - start < length) break;
       this.#at = start + length;
       if (length > 0 && this.#frame(bytes.subarray(start, start + length), length) === false) this.#held = true;
     }
     this.#busy = false;
+    if (this.#at === this.#end) {
+      this.#at = 0;
+      this.#end = 0;
+    }
     return true;
   }
 }

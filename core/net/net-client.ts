@@ -17,6 +17,8 @@ export interface NetReceiver {
    * Whoever begins a burst ends it before it returns.
    */
   burst?(lasts: boolean): void;
+  /** The other end may have room for more: what has come for it meanwhile can be brought now, without the event loop. */
+  peerReady?(): void;
   /** The link went up or down. */
   linkChanged?(up: boolean): void;
 }
@@ -187,7 +189,9 @@ export class NetClient {
     }
     this.#delivering = false;
     if (this.#waiting.length > 0) return;
-    for (const listener of this.#drained.splice(0)) listener();
+    const peer = this.#peer;
+    if (this.#drained.length > 0) for (const listener of this.#drained.splice(0)) listener();
+    else if (peer !== undefined && peer.#linkUp) peer.#receiver.peerReady?.();
   }
 
   /** Drops what waits: the receiver has been reset. */

@@ -99,6 +99,11 @@ export class SocketNet implements NetBackend, NetReceiver {
     this.#datagrams?.burst(lasts);
   }
 
+  peerReady(): void {
+    this.#channel?.pull();
+    this.#datagrams?.pull();
+  }
+
   dispose(): void {
     this.client.disconnect();
     this.#server?.close();

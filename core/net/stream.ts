@@ -64,6 +64,10 @@ export class StreamNet implements NetBackend, NetReceiver {
     this.#channel?.burst(lasts);
   }
 
+  peerReady(): void {
+    this.#channel?.pull();
+  }
+
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -119,8 +123,8 @@ export class StreamNet implements NetBackend, NetReceiver {
 
   #adopt(stream: Socket): void {
     this.#connecting = undefined;
-    this.#channel = new FrameChannel(stream, this.client, () => this.#lost());
     const address = this.#other(stream);
+    this.#channel = new FrameChannel(stream, this.client, () => this.#lost());
     this.client.description = describe(address);
     this.client.setLink(true);
     this.#events.connected(address);

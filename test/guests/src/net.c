@@ -1,7 +1,7 @@
 /*
  * Packets as fast as a card takes or gives them, by polling: card=e1000|virtio, do=send|receive, size=BYTES, count=FRAMES and
- * with do=send, card=e1000 also mss=BYTES: each packet is then one TCP segmentation of `size` bytes. Prints when it begins and
- * ends; who started it looks at the clock.
+ * with do=send, card=e1000 also mss=BYTES: each packet is then one TCP segmentation of `size` bytes. Prints when it begins, which
+ * is after warm=FRAMES that do not count, and when it ends; who started it looks at the clock.
  */
 #include "guest.h"
 
@@ -12,7 +12,7 @@
 
 static uint8_t buffers[RING][BUFFER] __attribute__((aligned(4096)));
 static uint8_t large[LARGE] __attribute__((aligned(4096)));
-static uint32_t size, count, mss;
+static uint32_t size, count, warm, mss;
 
 static uint32_t option(const char *line, const char *name, uint32_t otherwise)
 {
@@ -52,7 +52,13 @@ static void fill_frame(uint8_t *frame, uint32_t bytes)
 
 /* Whoever sends may lose frames before the card takes any, so that the count begins with the first. */
 static void ready(void) { print("net: ready\n"); }
-static void begin(void) { print("net: begin\n"); }
+static void progress(uint32_t frames)
+{
+    static bool begun;
+    if (begun || frames < warm) return;
+    begun = true;
+    print("net: begin\n");
+}
 static void end(uint32_t frames) { print("net: end %u\n", frames); }
 
 /* Intel 82540EM, legacy descriptors (8254x software developer's manual, 3.2.3 and 3.3.3). */
@@ -85,10 +91,10 @@ static void e1000_send(uintptr_t base)
     write32(base + TCTL, 0x0003f0fa);
     uint8_t *data = mss ? large : buffers[0];
     fill_frame(data, size);
-    begin();
     uint32_t tail = 0;
-    for (uint32_t sent = 0; sent < count;) {
+    for (uint32_t sent = 0; sent < warm + count;) {
         uint32_t last = tail;
+        progress(sent);
         for (uint32_t i = 0; i < BATCH; i++) {
             volatile struct descriptor *d = &ring[tail];
             if (mss) {
@@ -127,9 +133,9 @@ static void e1000_receive(uintptr_t base)
     write32(base + RCTL, 0x0400801a); /* on, all addresses, 2 KiB buffers, no CRC */
     ready();
     uint32_t head = 0;
-    for (uint32_t received = 0; received < count; received++) {
+    for (uint32_t received = 0; received < warm + count; received++) {
         while (!(ring[head].status & DONE)) {}
-        if (received == 0) begin();
+        progress(received);
         ring[head].status = 0;
         if (head % BATCH == BATCH - 1) write32(base + RDT, (head - BATCH / 2) % RING);
         head = (head + 1) % RING;
@@ -199,8 +205,8 @@ static void virtio(bool send)
         ready();
         while (QUEUE->used.index == 0) {}
     }
-    begin();
-    for (uint32_t done = 0; done < count;) {
+    for (uint32_t done = 0; done < warm + count;) {
+        progress(done);
         if (send) {
             /* What has been used is there to be sent again: the ring of buffers never changes. */
             uint16_t free = (uint16_t)(RING - (uint16_t)(made - seen));
@@ -232,6 +238,7 @@ void main(const uint32_t *info)
     const char *line = command_line(info);
     size = option(line, "size=", 60);
     count = option(line, "count=", 1000);
+    warm = option(line, "warm=", 0);
     mss = option(line, "mss=", 0);
     console_start();
     bool send = strstr(line, "do=send") != NULL;
