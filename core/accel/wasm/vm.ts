@@ -23,6 +23,8 @@ const FLAG_IF = 0x200;
 const NS_PER_MS = 1e6;
 /** The longest that the event loop waits for the guest, whatever the guest's clock says. */
 const SLICE_LIMIT_MS = 10;
+/** An event loop turn that took longer had work to do; more may come of it, so the next one is soon. */
+const BUSY_TURN_MS = 0.05;
 /** Node's timers count whole milliseconds; less than this is waited for by polling. */
 const SHORTEST_SLEEP_MS = 0.5;
 const LONGEST_SLEEP_MS = 2 ** 31 - 1;
@@ -72,6 +74,9 @@ export class WasmVm implements Vm {
   #stepping = false;
   #apicDueMs = Number.POSITIVE_INFINITY;
   #sliceStartedMs = 0;
+  #sliceEndedMs = 0;
+  /** The slice ends at its first check. */
+  #shortSlice = false;
   #random: number;
   #immediate: NodeJS.Immediate | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -304,6 +309,7 @@ export class WasmVm implements Vm {
     this.#sliceEndWanted = false;
     this.#cutShort = false;
     this.#sliceStartedMs = performance.now();
+    this.#shortSlice = this.#sliceStartedMs - this.#sliceEndedMs > BUSY_TURN_MS && !this.#time.counting;
     const { cpu, code } = this.#engine;
     let stop: VmStop | undefined;
     try {
@@ -324,6 +330,7 @@ export class WasmVm implements Vm {
     }
     if (stop !== undefined) this.#stop(stop);
     this.#endSlice();
+    this.#sliceEndedMs = performance.now();
   }
 
   #runModule(): void {
@@ -434,10 +441,14 @@ export class WasmVm implements Vm {
     }
     if (memory.byte(abi.HALTED) === 0) code.announce();
     this.#runTimers();
-    if (this.#sliceEndWanted || !this.#running || performance.now() - this.#sliceStartedMs > SLICE_LIMIT_MS)
-      this.#suspend();
+    if (this.#sliceIsOver()) this.#suspend();
     this.#executing = executing;
     return 0;
+  }
+
+  #sliceIsOver(): boolean {
+    if (this.#sliceEndWanted || this.#shortSlice || !this.#running) return true;
+    return performance.now() - this.#sliceStartedMs > SLICE_LIMIT_MS;
   }
 
   #runTimers(): void {
