@@ -9,4 +9,4 @@ if (
   !require('node:fs').existsSync(`${__dirname}/bundle/launch.cjs`) ||
   !require('./bundle/launch.cjs').launch(require)
 )
-  void import('./main.ts');
+  void import('./machines/program.ts');

@@ -66,7 +66,7 @@ async function main(): Promise<number> {
 
 try {
   // `npm start -- -machine pc ...` is the program itself.
-  if (process.argv[2]?.startsWith('-')) await import('../../main.ts');
+  if (process.argv[2]?.startsWith('-')) await import('../../machines/program.ts');
   else process.exitCode = await main();
 } catch (error) {
   if (!(error instanceof SouthbridgeError)) throw error;

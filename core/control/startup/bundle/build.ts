@@ -38,7 +38,7 @@ const reached = sources.reach([ROOTS.run, ROOTS.types].map(id => id.slice(id.ind
 
 /** Runs the program on commands. */
 function run(args: readonly string[], options: readonly string[], env: NodeJS.ProcessEnv = {}) {
-  return spawnSync(process.execPath, [...options, join(DIST, 'main.js'), ...args], {
+  return spawnSync(process.execPath, [...options, join(DIST, 'machines/program.js'), ...args], {
     input: COMMANDS.map(execute => JSON.stringify({ execute })).join('\n'),
     env: { ...process.env, ...env },
     encoding: 'utf8',
