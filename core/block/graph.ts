@@ -399,10 +399,13 @@ export class BlockGraph {
   /** Runs `change` while no request of a device, an export or a job is under way. */
   async drained<T>(change: () => T | Promise<T>, except?: Drainable): Promise<T> {
     const quiet = [...this.drainables].filter(drainable => drainable !== except);
-    await Promise.all(quiet.map(drainable => drainable.quiesce()));
+    const groups = [...this.throttleGroups.values()];
+    for (const group of groups) group.lift();
     try {
+      await Promise.all(quiet.map(drainable => drainable.quiesce()));
       return await change();
     } finally {
+      for (const group of groups) group.lower();
       for (const drainable of quiet) drainable.unquiesce();
     }
   }
@@ -486,6 +489,7 @@ export class BlockGraph {
 
   /** Flushes and closes everything: the end of the process. */
   async close(): Promise<void> {
+    for (const group of this.throttleGroups.values()) group.lift();
     await this.endJobs();
     for (const backend of [...this.backends]) {
       if (await within(backend.close(), CLOSE_MS)) continue;

@@ -2,6 +2,7 @@ import type { BlockGraph } from './graph.ts';
 import { BlockError } from './io-error.ts';
 import type { BlockNode } from './node.ts';
 import { BlockOptions } from './options.ts';
+import { cumulative, perm } from './permissions.ts';
 import { reopen } from './reopen.ts';
 
 /**
@@ -14,9 +15,10 @@ export async function installOverlay(
   node: BlockNode,
   overlay: BlockNode,
 ): Promise<() => Promise<void>> {
-  if ([...overlay.parents].some(({ name }) => name === 'root')) throw new BlockError('The overlay is already in use');
-  if (overlay.driver.supportsBacking !== true) throw new BlockError('The overlay does not support backing images');
+  if ((cumulative(overlay).perm & perm.CONSISTENT_READ) !== 0) throw new BlockError('The overlay is already in use');
+  if (overlay.driver.kind === 'filter') throw new BlockError('Filters cannot be used as overlays');
   if (overlay.backing !== undefined) throw new BlockError('The overlay already has a backing image');
+  if (overlay.driver.supportsBacking !== true) throw new BlockError('The overlay does not support backing images');
   const users = [...node.parents].filter(({ parent, sticky }) => parent !== overlay && !sticky);
   await graph.drained(async () => {
     await node.flush();

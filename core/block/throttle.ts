@@ -127,6 +127,13 @@ const hostClock: ThrottleClock = {
   },
 };
 
+/** A request that is held back. */
+interface Waiting {
+  readonly resume: () => void;
+  readonly bytes: number;
+  readonly underWay: boolean;
+}
+
 /** Limits that one or more backends share; requests beyond them wait in the order of their arrival. */
 export class ThrottleGroup {
   readonly name: string;
@@ -135,10 +142,11 @@ export class ThrottleGroup {
   #config: ThrottleConfig = NO_LIMITS;
   #buckets: { [L in Limit]: Bucket };
   #leakedMs: number;
-  readonly #queues: { readonly [W in 'read' | 'write']: { queue: (() => void)[]; bytes: number[]; armed: boolean } } = {
-    read: { queue: [], bytes: [], armed: false },
-    write: { queue: [], bytes: [], armed: false },
+  readonly #queues: { readonly [W in 'read' | 'write']: { queue: Waiting[]; armed: boolean } } = {
+    read: { queue: [], armed: false },
+    write: { queue: [], armed: false },
   };
+  #lifted = 0;
 
   constructor(name: string, clock: ThrottleClock | undefined = hostClock) {
     this.name = name;
@@ -169,26 +177,48 @@ export class ThrottleGroup {
     this.members.delete(member);
   }
 
-  /** Waits for a request's turn; undefined where it may begin at once. */
-  admit(_member: object, way: 'read' | 'write', bytes: number): Promise<void> | undefined {
-    const { queue, bytes: sizes } = this.#queues[way];
-    if (queue.length === 0 && this.#wait(way) === 0) {
+  /** Somebody waits for what is under way to end: limits do not hold it up until {@link lower}. */
+  lift(): void {
+    this.#lifted++;
+    for (const way of ['read', 'write'] as const) {
+      const state = this.#queues[way];
+      const passing = state.queue.filter(({ underWay }) => underWay);
+      state.queue = state.queue.filter(({ underWay }) => !underWay);
+      for (const { bytes, resume } of passing) {
+        this.#account(way, bytes);
+        resume();
+      }
+    }
+  }
+
+  lower(): void {
+    this.#lifted--;
+  }
+
+  /**
+   * Waits for a request's turn; undefined where it may begin at once. `underWay`: it was begun above, so that others may have to
+   * wait for its end.
+   */
+  admit(_member: object, way: 'read' | 'write', bytes: number, underWay = false): Promise<void> | undefined {
+    const { queue } = this.#queues[way];
+    if ((underWay && this.#lifted > 0) || (queue.length === 0 && this.#wait(way) === 0)) {
       this.#account(way, bytes);
       return undefined;
     }
-    const turn = new Promise<void>(resolve => {
-      queue.push(resolve);
+    const turn = new Promise<void>(resume => {
+      queue.push({ resume, bytes, underWay });
     });
-    sizes.push(bytes);
     this.#arm(way);
     return turn;
   }
 
   #dispatch(way: 'read' | 'write'): void {
-    const { queue, bytes } = this.#queues[way];
-    while (queue.length > 0 && this.#wait(way) === 0) {
-      this.#account(way, bytes.shift() ?? 0);
-      queue.shift()?.();
+    const { queue } = this.#queues[way];
+    while (this.#wait(way) === 0) {
+      const next = queue.shift();
+      if (next === undefined) return;
+      this.#account(way, next.bytes);
+      next.resume();
     }
     if (queue.length > 0) this.#arm(way);
   }

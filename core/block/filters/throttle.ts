@@ -22,7 +22,7 @@ class ThrottleNode extends FilterNode {
   }
 
   #admitted(way: 'read' | 'write', bytes: number, pass: () => Pending): Pending {
-    const waiting = this.group.admit(this, way, bytes);
+    const waiting = this.group.admit(this, way, bytes, true);
     return waiting === undefined ? pass() : waiting.then(pass);
   }
 

@@ -23,6 +23,8 @@ export interface MirrorOptions extends JobOptions {
   readonly replaces?: BlockNode | undefined;
   readonly filterNodeName?: string | undefined;
   readonly granularity?: number | undefined;
+  /** No more than this is copied at once, in bytes; but a granule. */
+  readonly bufferSize?: number | undefined;
   readonly unmap?: boolean | undefined;
   /** The guest waits until the target has what it wrote as well, so that the copy catches up in any case. */
   readonly writeBlocking?: boolean | undefined;
@@ -177,7 +179,8 @@ export class MirrorJob extends Job {
     const zero = !found.allocated || found.zero;
     const { granularity } = this.#bitmap;
     const whole = Math.max(granularity, found.bytes - (found.bytes % granularity));
-    const bytes = Math.min(run, zero ? whole : CHUNK);
+    const limit = Math.max(granularity, Math.min(CHUNK, this.#options.bufferSize || CHUNK));
+    const bytes = Math.min(run, zero && limit === CHUNK ? whole : limit);
     if (run > bytes) this.#bitmap.set(at + bytes, run - bytes);
     try {
       await (zero && found.bytes >= bytes

@@ -384,6 +384,7 @@ async function mirror(
     replaces: replaces ?? (source.withoutImplicit === source ? undefined : source.withoutImplicit),
     filterNodeName: args['filter-node-name'],
     granularity: args.granularity,
+    bufferSize: Number(args['buf-size'] ?? 0),
     writeBlocking: args['copy-mode'] === 'write-blocking',
     onSourceError: args['on-source-error'],
     onTargetError: args['on-target-error'],

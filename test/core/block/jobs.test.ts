@@ -11,6 +11,7 @@ import { MirrorJob } from '../../../core/block/jobs/mirror.ts';
 import type { BlockNode } from '../../../core/block/node.ts';
 import { BlockOptions } from '../../../core/block/options.ts';
 import { installOverlay, openOverlay } from '../../../core/block/snapshot-overlay.ts';
+import { NO_LIMITS } from '../../../core/block/throttle.ts';
 import { imageFolder, noQemuImg, openQcow2, qemuCheck, qemuImg, quietGraph } from './images.ts';
 
 const folder = imageFolder();
@@ -341,3 +342,36 @@ t.test(
     await graph.close();
   },
 );
+
+t.test('a job over a throttled node ends at once when the process does, and waits for nobody when drained', async t => {
+  const { graph } = quietGraph();
+  const limits = {
+    buckets: { ...NO_LIMITS.buckets, 'bps-total': { average: 1, max: 0, burstLength: 1 } },
+    iopsSize: 0,
+  };
+  // Time stands still: what is held back is only ever let go.
+  graph.throttleClock = { nowMs: () => 0, after: () => {} };
+  graph.throttleGroup('slow').configure(limits);
+  const open = (options: Record<string, string | number>): Promise<BlockNode> =>
+    graph.add(new BlockOptions(Object.entries(options)));
+  const source = await open({
+    'node-name': 'slow-node',
+    driver: 'throttle',
+    'throttle-group': 'slow',
+    'file.driver': 'null-co',
+    'file.size': SIZE,
+  });
+  const target = await open({ 'node-name': 'to', driver: 'null-co', size: SIZE });
+  const jobs = new Jobs(graph);
+  const job = jobs.add(
+    await new MirrorJob(graph, { id: 'slow', source, target, sync: 'full', bufferSize: 65536 }).setup(),
+  );
+  await until(() => job.offset >= 65536);
+  let drained = 0;
+  await graph.drained(() => {
+    drained = job.offset;
+  });
+  t.ok(drained < SIZE, 'a piece passed, not all');
+  await graph.close();
+  t.equal(job.status, 'null');
+});
