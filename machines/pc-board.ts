@@ -69,6 +69,8 @@ export function plugBoard(
   hpetRoutes: number,
 ): Mc146818Rtc {
   const { config } = machine;
+  if (options.vmport === 'on')
+    machine.warnings.push('vmport=on has no effect: there is no VMware port in this program');
   const timers = options.hpet ? plugHpet(machine, isa, interrupts, hpetRoutes) : undefined;
   const rtc = isa.plug(mc146818rtc, { base_year: 0, 'x-clock': config.rtc.clock });
   rtc.setTime(startTime(machine), () => Date.now());

@@ -97,6 +97,13 @@ function invalid(context: ParseContext, expected: string, value: unknown): South
   );
 }
 
+/** The same for numbers, switches and sizes, of which QEMU names the parameter alone. */
+const expected = (
+  context: ParseContext,
+  what: string,
+  code: `ERR_${string}` = 'ERR_PROPERTY_VALUE',
+): SouthbridgeError => new SouthbridgeError(code, `Parameter '${context.name}' expects ${what}`);
+
 function integer(type: string, min: bigint, max: bigint): Kind<number> {
   const wide = integer64(type, min, max);
   return { type, parse: (value, context) => Number(wide.parse(value, context)), format: value => value };
@@ -107,13 +114,8 @@ function integer64(type: string, min: bigint, max: bigint): Kind<bigint> {
     type,
     parse(value, context) {
       const number = toBigInt(value);
-      if (number === undefined) throw invalid(context, `a whole number (${type})`, value);
-      if (number < min || number > max) {
-        throw new SouthbridgeError(
-          'ERR_PROPERTY_RANGE',
-          `Property ${context.owner}.${context.name} doesn't take value ${number} (minimum: ${min}, maximum: ${max})`,
-        );
-      }
+      if (number === undefined) throw expected(context, 'integer');
+      if (number < min || number > max) throw expected(context, `${type}_t`, 'ERR_PROPERTY_RANGE');
       return number;
     },
     format: value => value,
@@ -146,8 +148,7 @@ const size: Kind<number> = {
   type: 'size',
   parse(value, context) {
     const bytes = typeof value === 'string' ? parseSize(value) : Number(toBigInt(value) ?? Number.NaN);
-    if (bytes === undefined || !Number.isSafeInteger(bytes) || bytes < 0)
-      throw invalid(context, 'a size such as 64K, 1.5G or a number of bytes', value);
+    if (bytes === undefined || !Number.isSafeInteger(bytes) || bytes < 0) throw expected(context, 'size');
     return bytes;
   },
   format: value => value,
@@ -159,7 +160,7 @@ const bool: Kind<boolean> = {
     if (typeof value === 'boolean') return value;
     if (value === 'on' || value === 'yes' || value === 'true' || value === 'y') return true;
     if (value === 'off' || value === 'no' || value === 'false' || value === 'n') return false;
-    throw invalid(context, "'on' or 'off'", value);
+    throw expected(context, "'on' or 'off'");
   },
   format: value => value,
 };
@@ -263,7 +264,13 @@ function choices<const C extends readonly string[]>(values: C, typeName: string)
     parse(value, context) {
       const text = typeof value === 'boolean' ? (value ? 'on' : 'off') : value;
       const found = values.find(candidate => candidate === text);
-      if (found === undefined) throw invalid(context, values.map(candidate => `'${candidate}'`).join(', '), value);
+      if (found === undefined) {
+        throw new SouthbridgeError(
+          'ERR_PROPERTY_VALUE',
+          `Parameter '${context.name}' does not accept value '${String(value)}'`,
+          `it takes ${values.map(candidate => `'${candidate}'`).join(', ')}`,
+        );
+      }
       return found;
     },
     format: value => value,

@@ -1,5 +1,6 @@
 import { close, open, write } from 'node:fs';
 import { promisify } from 'node:util';
+import { hostError, reason } from '../../block/io-error.ts';
 import { hostPath } from '../../host/fd-sets.ts';
 import { QmpError } from '../qapi/error.ts';
 
@@ -26,7 +27,7 @@ export class DumpOutput {
     try {
       return new DumpOutput(await promisify(open)(hostPath(path), 'w', 0o400));
     } catch (cause) {
-      throw new QmpError(`Could not open '${path}': ${cause instanceof Error ? cause.message : String(cause)}`);
+      throw new QmpError(`Could not open '${path}': ${reason(hostError(cause))}`);
     }
   }
 

@@ -164,6 +164,7 @@ export class Migration {
   /** `-incoming`, `migrate-incoming`. The machine starts once the state is there, unless `-S` was given. */
   async receive(uri: string): Promise<void> {
     const { machine, report } = this.#program;
+    if (!/^(tcp|unix|file|exec|fd|rdma):/.test(uri)) throw new QmpError(`unknown migration protocol: ${uri}`);
     const source = parseUri(uri, name => this.#program.takeNamedFd(name));
     this.#status = 'setup';
     // QEMU says so whether or not the capability is on.

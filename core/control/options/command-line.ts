@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { hostError, reason } from '../../block/io-error.ts';
 import { didYouMean, SouthbridgeError } from '../../errors.ts';
 import { parseJson } from '../json/stream.ts';
 import { isObject, type Json, type JsonObject } from '../json/value.ts';
@@ -276,7 +277,7 @@ function readConfig(line: CommandLine, path: string): void {
   try {
     text = readFileSync(path === '-' ? 0 : path, 'utf8');
   } catch (cause) {
-    throw new OptionError(`Could not open '${path}': ${cause instanceof Error ? cause.message : String(cause)}`);
+    throw new OptionError(`Could not open '${path}': ${reason(hostError(cause))}`);
   }
   let section: { group: string; id: string | undefined; values: [string, string][]; location: string } | undefined;
   const flush = (): void => {

@@ -15,6 +15,26 @@ const LOADERS: ReadonlyMap<string, () => Promise<Accelerator>> = new Map([
 ]);
 const SYNONYMS: ReadonlyMap<string, string> = new Map([['tcg', 'wasm']]);
 
+/** What each takes behind its name; those that only a translator of QEMU's has are known and mean nothing here. */
+const TRANSLATOR = ['thread', 'tb-size', 'split-wx'];
+const PROPERTIES: ReadonlyMap<string, readonly string[]> = new Map([
+  ['kvm', ['kernel-irqchip', 'kvm-shadow-mem', 'dirty-ring-size', 'notify-vmexit', 'notify-window']],
+  ['tcg', TRANSLATOR],
+  ['wasm', [...TRANSLATOR, 'kernel-irqchip']],
+  ['qtest', ['kernel-irqchip']],
+]);
+
+/** @throws OptionError with QEMU's words */
+function checkProperties(name: string, options: Opts): void {
+  const known = PROPERTIES.get(name);
+  if (known === undefined) return;
+  for (const { key, value } of options.values) {
+    if (key !== 'accel' && !known.includes(key)) throw new OptionError(`Property '${name}-accel.${key}' not found`);
+    if (key === 'thread' && value !== 'single' && value !== 'multi')
+      throw new OptionError(`Invalid 'thread' setting ${value}`);
+  }
+}
+
 export const ACCELERATOR_NAMES: readonly string[] = [...LOADERS.keys()];
 
 /** An accelerator of ours by name. @throws SouthbridgeError ERR_ACCELERATOR with the nearest name */
@@ -75,6 +95,7 @@ export async function chooseAccelerator(
       continue;
     }
     try {
+      if (options !== undefined) checkProperties(name, options);
       const accelerator = await load();
       accelerator.probe();
       // Without a CPU nobody minds which one it is.

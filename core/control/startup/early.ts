@@ -1,6 +1,7 @@
 import { rmSync, writeFileSync } from 'node:fs';
+import { hostError, reason } from '../../block/io-error.ts';
 import { fdSets } from '../../host/fd-sets.ts';
-import { type CommandLine, located } from '../options/command-line.ts';
+import type { CommandLine } from '../options/command-line.ts';
 import { OptionError } from '../options/opts.ts';
 import type { Program } from '../program.ts';
 import { at } from './at.ts';
@@ -34,7 +35,8 @@ export async function startEarly(program: Program): Promise<void> {
     await at(location, async () => {
       const mode = opts.string('mode') ?? 'readline';
       const id = opts.string('chardev');
-      if (mode !== 'readline' && mode !== 'control') throw new OptionError(`unknown monitor mode "${mode}"`);
+      if (mode !== 'readline' && mode !== 'control')
+        throw new OptionError(`Parameter 'mode' does not accept value '${mode}'`);
       if (id === undefined || program.chars.get(id) === undefined) throw new OptionError(`chardev "${id}" not found`);
       if (mode === 'control') await program.addQmp(id, opts.bool('pretty') ?? false);
       else await program.addHmp(id);
@@ -64,13 +66,12 @@ function surviveDefects(program: Program): void {
 function writePidfile(program: Program, line: CommandLine): void {
   const given = line.all('pidfile').at(-1);
   if (given === undefined) return;
-  located(given.location, () => {
-    try {
-      writeFileSync(given.value, `${process.pid}\n`, { mode: 0o600 });
-    } catch (cause) {
-      throw new OptionError(`cannot create PID file: ${cause instanceof Error ? cause.message : String(cause)}`);
-    }
-  });
+  try {
+    writeFileSync(given.value, `${process.pid}\n`, { mode: 0o600 });
+  } catch (cause) {
+    const why = reason(hostError(cause));
+    throw new OptionError(`cannot create PID file: Could not create '${given.value}': ${why}`);
+  }
   program.resources.push({ dispose: () => rmSync(given.value, { force: true }) });
 }
 

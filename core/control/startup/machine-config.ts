@@ -72,7 +72,7 @@ export function machineConfig(line: CommandLine, type: MachineType, parts: Backe
     ),
     cpuModel: line.last('cpu'),
     name: line.merged('name').string('guest'),
-    uuid: located('-uuid', () => uuid(line.last('uuid'))),
+    uuid: located(line.all('uuid').at(-1)?.location, () => uuid(line.last('uuid'))),
     bios: line.last('bios') ?? text('firmware'),
     kernel: line.last('kernel') ?? text('kernel'),
     initrd: line.last('initrd') ?? text('initrd'),
@@ -144,7 +144,7 @@ function memoryConfig(
     const slots = opts.number('slots') ?? 0;
     const maxRamSize = opts.size('maxmem');
     if (maxRamSize === undefined) {
-      if (slots > 0) throw new OptionError("invalid -m option value: missing 'maxmem' option");
+      if (slots > 0) throw new OptionError('slots specified but no max-size');
       return { ramSize, maxRamSize: ramSize, ramSlots: 0 };
     }
     if (maxRamSize < ramSize) {

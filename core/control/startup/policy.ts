@@ -40,7 +40,7 @@ export function applyPolicy(line: CommandLine, machine: Machine): void {
   const watchdog = line.all('watchdog-action').at(-1);
   if (watchdog !== undefined && !setAction(policy, 'watchdog', watchdog.value)) {
     located(watchdog.location, () => {
-      throw new OptionError('Unknown -watchdog-action parameter');
+      throw new OptionError(`Parameter 'watchdog' does not accept value '${watchdog.value}'`);
     });
   }
 }

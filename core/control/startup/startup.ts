@@ -16,11 +16,19 @@ import { checkDisplay, vgaAdapter } from './display-options.ts';
 import { instructionClock } from './icount.ts';
 import { type BackendParts, machineConfig, machineRequest } from './machine-config.ts';
 import { applyPolicy } from './policy.ts';
+import type { Reporter } from './report.ts';
 import { romImages } from './rom-images.ts';
 import { Tracing } from './tracing.ts';
 
 /** Bytes of system firmware in flash, unless `-machine max-fw-size` says otherwise. */
 const MAX_FIRMWARE = 8 * 2 ** 20;
+
+/** `-smp` with a part of 0 is taken as if the part were not given, and QEMU says so. */
+function warnOfZeroes(line: CommandLine, report: Reporter): void {
+  const given = line.object('smp')[0];
+  if (given === undefined || Object.values(given.value).every(part => part !== '0')) return;
+  report.warn('Deprecated CPU topology (considered invalid): CPU topology parameters must be greater than zero');
+}
 
 /** The order in which QEMU brings a machine up: backends, machine, devices, then the CPUs. */
 export class Startup {
@@ -38,6 +46,7 @@ export class Startup {
     const program = this.#program;
     const line = this.#line;
     checkDisplay(line);
+    warnOfZeroes(line, program.report);
     const type = await this.#machineType();
     await this.#objects(false);
     program.accelerator = await chooseAccelerator(line, program.report, program.plugins);

@@ -6,6 +6,8 @@ import { Reporter } from '../../../core/control/startup/report.ts';
 import { refuseUnsupported } from '../../../core/control/startup/run.ts';
 import { runToEnd } from './program.ts';
 
+t.setTimeout(300_000);
+
 /**
  * QEMU 7.2's options for x86_64, in the order of its `-help`, with an argument where they take one: those that have their effect
  * here, or as little as there; and those that are refused, with what stands in their place.
@@ -108,8 +110,30 @@ function parseError(option: string): string | undefined {
   }
 }
 
+t.test('and once the machine is made', async t => {
+  for (const [args, message] of [
+    [['-uuid', 'foo'], '-uuid foo: failed to parse UUID string: wrong format'],
+    [['-m', 'size=128,slots=2'], 'slots specified but no max-size'],
+    [['-watchdog-action', 'foo'], "-watchdog-action foo: Parameter 'watchdog' does not accept value 'foo'"],
+    [['-accel', 'tcg,foo=bar'], "-accel tcg,foo=bar: Property 'tcg-accel.foo' not found"],
+    [['-accel', 'tcg,thread=foo'], "-accel tcg,thread=foo: Invalid 'thread' setting foo"],
+    [
+      ['-pidfile', '/nowhere/pid'],
+      "cannot create PID file: Could not create '/nowhere/pid': No such file or directory",
+    ],
+    [['-device', 'e1000,rombar=x'], "Parameter 'rombar' expects integer"],
+    [['-device', 'e1000,rombar=99999999999'], "Parameter 'rombar' expects uint32_t"],
+    [['-device', 'e1000,multifunction=x'], "Parameter 'multifunction' expects 'on' or 'off'"],
+    [['-device', 'virtio-net-pci,disable-legacy=x'], "Parameter 'disable-legacy' does not accept value 'x'"],
+    [['-device', 'e1000,mac=x'], "Property 'e1000.mac' doesn't take value 'x'"],
+  ] as const) {
+    const { code, errors } = await runToEnd('-machine', 'pc', '-nodefaults', ...args);
+    t.equal(code, 1, args.join(' '));
+    t.match(errors, message);
+  }
+});
+
 t.test('-audio: a card with its backend', async t => {
-  t.setTimeout(100_000);
   for (const [value, message] of [
     ['none', "Parameter 'model' is missing"],
     ['none,model=foo', "Unknown sound card name `foo'"],
