@@ -2,7 +2,7 @@ import type { Accelerator } from '../../accel/accelerator.ts';
 import { didYouMean, SouthbridgeError } from '../../errors.ts';
 import type { PluginHost } from '../../plugin/host.ts';
 import type { CommandLine } from '../options/command-line.ts';
-import { LocatedError } from '../options/command-line.ts';
+import { LocatedError, located } from '../options/command-line.ts';
 import { OptionError, type Opts } from '../options/opts.ts';
 import { machineRequest } from './machine-config.ts';
 import type { Reporter } from './report.ts';
@@ -94,8 +94,8 @@ export async function chooseAccelerator(
       report.error(error);
       continue;
     }
+    located(location, () => options && checkProperties(name, options));
     try {
-      if (options !== undefined) checkProperties(name, options);
       const accelerator = await load();
       accelerator.probe();
       // Without a CPU nobody minds which one it is.
