@@ -7,7 +7,7 @@ export const MAGIC = 0x514649fb;
 export const incompatible = { DIRTY: 1, CORRUPT: 2, DATA_FILE: 4, COMPRESSION: 8, EXTENDED_L2: 16 } as const;
 export const compatible = { LAZY_REFCOUNTS: 1 } as const;
 /** A writer that does not know one of these clears it. */
-export const autoclear = { BITMAPS: 1, DATA_FILE_RAW: 2 } as const;
+export const autoclear = { BITMAPS: 1, DATA_FILE_RAW: 2, UNKNOWN: 1 << 30 } as const;
 
 const KNOWN_INCOMPATIBLE =
   incompatible.DIRTY |
@@ -211,7 +211,8 @@ export function parseHeader(head: Uint8Array): Qcow2Header {
     snapshotsOffset: fields.snapshotsOffset,
     incompatible: features,
     compatible: Number(v3.compatible & 0xffff_ffffn),
-    autoclear: Number(v3.autoclear & 0xffff_ffffn),
+    // Of those that nobody knows yet it is enough to know whether there are any: they go with the first write.
+    autoclear: Number(v3.autoclear & 0x3fff_ffffn) | (v3.autoclear >> 30n === 0n ? 0 : autoclear.UNKNOWN),
     refcountOrder: v3.refcountOrder,
     compression: compressionByte === 1 ? 'zstd' : 'zlib',
     encryption: extensions.encryption,

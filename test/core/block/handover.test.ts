@@ -95,3 +95,16 @@ t.test('what an export serves to a migration is taken over first, and kept', { s
   await graph.close();
   t.equal(qemuCheck(file).status, 0);
 });
+
+t.test('autoclear bits that nobody knows are gone once the image is written to', async t => {
+  const file = await quietGraph().graph.temporaryImage(SIZE);
+  t.teardown(() => fs.rmSync(file));
+  const fd = fs.openSync(file, 'r+');
+  // The highest byte of the field.
+  fs.writeSync(fd, Uint8Array.of(0xff), 0, 1, 88);
+  fs.closeSync(fd);
+  const { graph } = quietGraph();
+  await graph.released(await openQcow2(graph, file));
+  t.equal(fs.readFileSync(file)[88], 0);
+  await graph.close();
+});
