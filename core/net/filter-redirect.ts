@@ -76,7 +76,9 @@ export class RedirectorFilter extends NetFilter {
         if (!decoder.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength))) broken = true;
       },
       event: event => {
-        if (event === 'closed') decoder.reset();
+        if (event !== 'closed') return;
+        decoder.reset();
+        broken = false;
       },
     });
     this.#out?.attach(OUTPUT_ONLY);

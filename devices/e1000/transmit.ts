@@ -143,7 +143,9 @@ export class Transmitter {
     if (s.segmenting) this.#fillSegments(buffer, length);
     else this.#fill(buffer, Math.min(length, MAX_PACKET - s.size));
     if ((lower & CMD.EOP) === 0) return;
-    if (!(s.segmenting && s.size < s.segmentation.header)) this.#sendPacket();
+    // Of a packet that was cut without a rest only the header is left.
+    const header = s.segmenting ? s.segmentation.header + (s.frames > 0 ? 1 : 0) : 0;
+    if (s.size >= header) this.#sendPacket();
     s.frames = 0;
     s.sum = 0;
     s.vlan = false;

@@ -17,6 +17,8 @@ import { pcnet } from '../../devices/pcnet/pcnet.ts';
 import { rtl8139 } from '../../devices/rtl8139/rtl8139.ts';
 import { tulip } from '../../devices/tulip/tulip.ts';
 import { virtioNetPci } from '../../devices/virtio-net/virtio-net.ts';
+import { MAGIC, QUEUE, SHARED } from '../../devices/vmxnet3/layout.ts';
+import { vmxnet3 } from '../../devices/vmxnet3/vmxnet3.ts';
 
 t.setTimeout(300_000);
 
@@ -99,10 +101,12 @@ class Hostile {
 interface Card {
   readonly type: DeviceType;
   readonly bar: number;
+  /** Another window that it has. */
+  readonly other?: number;
   /** Points the card at the rings. */
-  start(port: DriverPort, hostile: Hostile, ram: DataView<ArrayBufferLike>): void;
+  start(port: DriverPort, hostile: Hostile, ram: DataView<ArrayBufferLike>, other: DriverPort): void;
   /** One thing that a driver does when it has frames, or room for some. */
-  poke(port: DriverPort, hostile: Hostile, ram: DataView<ArrayBufferLike>): void;
+  poke(port: DriverPort, hostile: Hostile, ram: DataView<ArrayBufferLike>, other: DriverPort): void;
 }
 
 const ring = (hostile: Hostile): number => RINGS + 16 * hostile.random.below(64);
@@ -263,6 +267,58 @@ const CARDS: readonly Card[] = [
     },
   },
   {
+    type: vmxnet3,
+    bar: 0,
+    other: 1,
+    start: (_port, hostile, ram, device) => {
+      const { random } = hostile;
+      for (let at = RINGS; at < RINGS + 0x2000; at += 16) {
+        ram.setUint32(at, random.below(4) === 0 ? hostile.word() : random.below(RAM), true);
+        ram.setUint32(at + 4, random.below(16) === 0 ? hostile.word() : 0, true);
+        ram.setUint32(at + 8, random.below(4) === 0 ? hostile.word() : random.word(), true);
+        ram.setUint32(at + 12, random.below(2) === 0 ? hostile.word() : 0x1000, true);
+      }
+      const shared = RINGS + 0x8000;
+      const queues = shared + 0x1000;
+      const odd = (usual: number): number => (random.below(128) === 0 ? hostile.word() : usual);
+      for (const [at, value] of [
+        [SHARED.MAGIC, odd(MAGIC)],
+        [SHARED.FEATURES, random.below(16)],
+        [SHARED.QUEUES, odd(queues)],
+        [SHARED.QUEUES + 4, 0],
+        [SHARED.MTU, odd(1500)],
+        [SHARED.RX_MODE, odd(0x1f)],
+        [SHARED.RSS_LENGTH, random.below(256)],
+      ] as const)
+        ram.setUint32(shared + at, value, true);
+      ram.setUint16(shared + SHARED.MAX_RX_FRAGMENTS, random.pick([0, 1, 2, 17, 0xffff]) ?? 0, true);
+      for (const at of [SHARED.TX_QUEUES, SHARED.RX_QUEUES]) ram.setUint8(shared + at, odd(1 + random.below(8)) & 0xff);
+      ram.setUint8(shared + SHARED.EVENT_VECTOR, odd(random.below(25)) & 0xff);
+      for (let queue = 0; queue < 16; queue++) {
+        const at = queues + queue * QUEUE.SIZE;
+        for (const place of [0, 8, 16]) {
+          ram.setUint32(at + QUEUE.RINGS + place, odd(RINGS + 16 * random.below(256)), true);
+          ram.setUint32(at + QUEUE.RINGS + place + 4, 0, true);
+        }
+        for (const place of [0, 4, 8])
+          ram.setUint32(at + QUEUE.RING_SIZES + place, random.pick([0, 1, 32, 512, 4096, 0xffff_ffff]) ?? 0, true);
+        ram.setUint8(at + QUEUE.VECTOR, odd(random.below(25)) & 0xff);
+      }
+      device.write(0x20, 4, 0xcafe_0001);
+      device.write(0x10, 4, shared);
+      device.write(0x18, 4, 0);
+      device.write(0x20, 4, 0xcafe_0000);
+    },
+    poke: (port, hostile, _ram, device) => {
+      const { random } = hostile;
+      port.write(0x600 + 8 * random.below(8), 4, random.below(64));
+      port.write(random.pick([0, 0x800, 0xa00]) ?? 0, 4, random.below(2));
+      if (random.below(8) === 0) device.write(0x20, 4, 0xcafe_0000 + random.below(10));
+      if (random.below(8) === 0) device.write(0x20, 4, 0xf00d_0000 + random.below(10));
+      device.read(0x38, 4);
+    },
+  },
+  {
     // Its legacy registers (virtio 1.2, section 4.1.4.10). Queues that make some sense, with descriptors that may not.
     type: virtioNetPci,
     bar: 0,
@@ -300,7 +356,7 @@ const CARDS: readonly Card[] = [
   },
 ];
 
-for (const { type, bar, start, poke } of CARDS) {
+for (const { type, bar, other = bar, start, poke } of CARDS) {
   t.test(`${type.type}: hostile rings and frames`, async t => {
     let sent = 0;
     let longest = 0;
@@ -321,6 +377,7 @@ for (const { type, bar, start, poke } of CARDS) {
       lab.machine.start();
       const probe = lab.pci(type, { netdev: 'net0', mac: '52:54:00:12:34:56' });
       const port = probe.port(bar);
+      const second = probe.port(other);
       let accesses = 0;
       const { device } = probe;
       if (!(device instanceof PciDevice)) throw new TypeError('not a PCI function');
@@ -338,9 +395,9 @@ for (const { type, bar, start, poke } of CARDS) {
       };
       for (let turn = 0; turn < 4; turn++) {
         fill();
-        bounded(() => start(port, hostile, lab.ram.view));
+        bounded(() => start(port, hostile, lab.ram.view, second));
         for (let step = 0; step < 24; step++) {
-          bounded(() => poke(port, hostile, lab.ram.view));
+          bounded(() => poke(port, hostile, lab.ram.view, second));
           bounded(() => client.send(hostile.frame()));
           if (random.below(4) === 0) bounded(() => lab.clock.advance(ms(1)));
         }

@@ -27,6 +27,16 @@ const CARD_KEYS: ReadonlySet<string> = new Set(['model', 'mac', 'macaddr', 'vect
 /** Parameters that may be given several times, as lists of strings. */
 const LISTS: ReadonlySet<string> = new Set(['hostfwd', 'guestfwd', 'dnssearch']);
 
+/** What QEMU has beside ours, and what a user may do instead. */
+const NOT_HERE: Readonly<Record<string, readonly [reason: string, hint: string]>> = {
+  l2tpv3: [
+    'tunnels of L2TPv3 are left to the kernel',
+    "make one with 'ip l2tp', bridge it, and use -netdev tap or bridge",
+  ],
+  vde: ['a VDE switch is not joined', 'use -netdev stream to a unix socket, or -netdev tap'],
+  'vhost-vdpa': ['guest RAM is not handed to vDPA devices of the host', 'use -netdev vhost-user, or -netdev tap'],
+};
+
 type Host = Pick<Program, 'backends' | 'objects' | 'machine' | 'events' | 'takeNamedFd' | 'chars' | 'report'>;
 
 /** The host's side of the network cards: what `-netdev` and `netdev_add` make, by id. */
@@ -124,6 +134,9 @@ export class Nets implements Resource {
 
   /** JSON, or with `keyval` strings that the schema converts. */
   addObject(object: JsonObject, keyval = false): Promise<NetBackend> {
+    const type = String(object['type']);
+    const [reason, hint] = NOT_HERE[type] ?? [];
+    if (reason !== undefined) throw new SouthbridgeError('ERR_NETDEV', `${type}: ${reason}`, hint);
     return this.add(Netdev.read(object, keyval ? KEYVAL_ROOT : ROOT));
   }
 

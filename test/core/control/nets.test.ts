@@ -46,6 +46,7 @@ t.test('backends in other processes, and of several queues: what keeps them from
       ...['vhost-user,id=v,chardev=nobody', 'vhost-user,id=v,chardev=c', 'bridge,id=b,helper=/bin/false'].map(
         netdev => `netdev_add ${netdev}`,
       ),
+      ...['vde,id=x', 'l2tpv3,id=x,src=a,dst=b,txsession=1', 'vhost-vdpa,id=x'].map(netdev => `netdev_add ${netdev}`),
       ...['vhost=on', 'queues=2,fd=3', 'fds=7:8,ifname=x'].map(options => `netdev_add tap,id=t,${options}`),
     ],
   );
@@ -53,6 +54,9 @@ t.test('backends in other processes, and of several queues: what keeps them from
     /Error: chardev "nobody" not found/,
     /Error: chardev "c" is not reconnectable/,
     /Error: bridge helper failed: \/bin\/false ended with status 1/,
+    /Error: vde: a VDE switch is not joined/,
+    /Error: l2tpv3: tunnels of L2TPv3 are left to the kernel/,
+    /Error: vhost-vdpa: guest RAM is not handed to vDPA devices/,
     /Error: tap: vhost=on: /,
     /Error: ifname=, .* and vhostfds= are invalid with fd=/,
     /Error: ifname=, .* and vhostfd= are invalid with fds=/,
