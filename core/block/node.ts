@@ -256,9 +256,8 @@ export abstract class BlockNode implements EdgeParent {
     if (bytes === 0) return undefined;
     const end = offset + bytes;
     if (!(offset >= 0 && end <= Number.MAX_SAFE_INTEGER)) throw new IoError(errno.EIO);
-    const { length } = this;
-    if (end > length) {
-      const inside = Math.max(0, length - offset);
+    const inside = Math.max(0, this.length - offset);
+    if (inside < bytes) {
       iov.fill(at + inside, bytes - inside, 0);
       if (inside === 0) return undefined;
       bytes = inside;
@@ -270,6 +269,10 @@ export abstract class BlockNode implements EdgeParent {
 
   async #slowRead(offset: number, bytes: number, iov: IoVector, at: number): Promise<void> {
     await this.tracked.wait(offset, bytes);
+    await this.tracked.note(offset, bytes, this.#readParts(offset, bytes, iov, at));
+  }
+
+  async #readParts(offset: number, bytes: number, iov: IoVector, at: number): Promise<void> {
     const align = this.requestAlignment;
     const start = offset - (offset % align);
     const end = Math.ceil((offset + bytes) / align) * align;

@@ -37,6 +37,12 @@ export class TrackedRequests {
     return this.#requests.size > 0;
   }
 
+  /** Waits for what is under way there now. */
+  async settled(offset: number, bytes: number): Promise<void> {
+    const inTheWay = [...this.#requests].filter(other => other.offset < offset + bytes && offset < other.end);
+    await Promise.all(inTheWay.map(other => other.done));
+  }
+
   /** Runs `request` with nothing that overlaps under way: at once where nothing is. */
   serialise(offset: number, bytes: number, request: () => Pending): Pending {
     const tracked = this.#add(offset, bytes, true);

@@ -4,7 +4,7 @@ import type { BlockGraph } from '../graph.ts';
 import { BlockError, errno, IoError } from '../io-error.ts';
 import type { IoVector } from '../io-vector.ts';
 import { allocatedAbove, CopyError, copyRange, zeroRange } from '../jobs/copy.ts';
-import { type BlockNode, type BlockStatus, type NodeSettings, writeFlag } from '../node.ts';
+import { type BlockNode, type BlockStatus, type NodeSettings, reaches, writeFlag } from '../node.ts';
 import type { Pending } from '../pending.ts';
 import { PERM_ALL, type Permissions, perm } from '../permissions.ts';
 import { TrackedRequests } from '../tracked-requests.ts';
@@ -31,6 +31,8 @@ export class CopyBeforeWriteNode extends FilterNode {
   readonly #accessible: DirtyBitmap;
   readonly target: BlockNode;
   readonly #options: CopyBeforeWriteOptions;
+  /** The node backs its target: who reads there finds here what has not been copied. */
+  readonly #fleecing: boolean;
   readonly #copying = new TrackedRequests();
   /** Reads of the snapshot from the node itself: what they read must not be replaced meanwhile. */
   readonly #frozen = new TrackedRequests();
@@ -47,6 +49,7 @@ export class CopyBeforeWriteNode extends FilterNode {
     super(graph, copyBeforeWriteDriver, settings);
     this.target = target;
     this.#options = options;
+    this.#fleecing = reaches(target, source);
     const granularity = Math.max(LEAST_GRANULARITY, target.clusterSize);
     this.todo = new DirtyBitmap(source.length, { granularity });
     this.#done = new DirtyBitmap(source.length, { granularity });
@@ -108,7 +111,7 @@ export class CopyBeforeWriteNode extends FilterNode {
     const from = offset - (offset % granularity);
     const size = Math.min(this.length, Math.ceil((offset + bytes) / granularity) * granularity) - from;
     const copying = this.copy(from, size);
-    if (copying === undefined && this.#frozen.busy === false) {
+    if (copying === undefined && !this.#frozen.busy && !(this.#fleecing && this.target.tracked.busy)) {
       this.#done.set(from, size);
       return write();
     }
@@ -124,6 +127,8 @@ export class CopyBeforeWriteNode extends FilterNode {
       if (this.#options.breakSnapshot !== true) throw cause;
       this.failure ??= cause;
     }
+    // Those who read the target and began before the copy was there may be about to read here.
+    if (this.#fleecing) await this.target.tracked.settled(from, size);
     await this.#frozen.serialise(from, size, () => undefined);
   }
 

@@ -257,6 +257,34 @@ t.test(
   },
 );
 
+t.test('a backup that others read: what has not changed is read in the disk itself', { skip: noQemuImg }, async t => {
+  const { graph } = quietGraph();
+  const source = await openQcow2(graph, create('f0.qcow2'));
+  source.monitorOwned = true;
+  const vm = await guest(graph, source);
+  for (let at = 0; at < SIZE; at += 131072) await vm.write(at, 65536, 1 + at / 131072);
+  const then = Buffer.from(vm.model);
+  const target = await openQcow2(graph, create('f1.qcow2'));
+  target.monitorOwned = true;
+  target.attach('backing', source);
+  const reader = new BlockBackend(graph);
+  reader.insert(target);
+  const jobs = new Jobs(graph);
+  const job = jobs.add(await new BackupJob(graph, { id: 'pull', source, target, sync: 'none' }).setup());
+  t.ok(target.backing === source, 'the backup stands on the disk, not on what copies from it');
+  for (let turn = 0; turn < 24; turn++) {
+    const offset = turn * 170_000;
+    const seen = Buffer.alloc(200_000);
+    const reading = reader.readv(offset, IoVector.of(seen.subarray(0, Math.min(200_000, SIZE - offset))));
+    await Promise.all([vm.write(offset, 90_000, 100 + turn), reading]);
+    t.ok(seen.subarray(0, SIZE - offset).equals(then.subarray(offset, offset + 200_000)), `round ${turn}`);
+  }
+  job.cancel(true);
+  await job.finished;
+  t.same(await vm.content(), vm.model);
+  await graph.close();
+});
+
 t.test('a job can be paused, slowed and cancelled, and an error ends it', async t => {
   const { graph } = quietGraph();
   const make = (name: string, more = {}): Promise<BlockNode> =>
