@@ -2,6 +2,7 @@ import { rmSync } from 'node:fs';
 import { connect, createServer, type ListenOptions, type NetConnectOpts, type Server, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { SouthbridgeError } from '../errors.ts';
+import { boundPath } from './bound-path.ts';
 import type { FdExchange } from './chardev.ts';
 import { StreamChardev } from './stream.ts';
 import { TELNET_GREETING, TelnetFilter } from './telnet.ts';
@@ -66,7 +67,8 @@ export class SocketChardev extends StreamChardev {
   }
 
   override get filename(): string {
-    const { address, server } = this.#options;
+    const { server } = this.#options;
+    const address = this.#address;
     const role = server ? ',server=on' : '';
     const socket = this.#socket;
     if (address.type === 'fd') return socket === undefined ? 'disconnected:socket' : `unix:${role}`;
@@ -82,6 +84,15 @@ export class SocketChardev extends StreamChardev {
     const here = `${bracketed(localAddress)}:${localPort}`;
     return `${protocol}:${here}${role} <-> ${bracketed(remoteAddress)}:${remotePort}`;
   }
+
+  /** Where it is; of a listening socket that was handed over, once it listens. */
+  get #address(): SocketAddress {
+    const { address } = this.#options;
+    if (address.type !== 'fd' || this.#server === undefined) return address;
+    this.#boundTo ??= boundPath(address.fd) ?? '';
+    return this.#boundTo === '' ? address : { type: 'unix', path: this.#boundTo };
+  }
+  #boundTo: string | undefined;
 
   override async open(): Promise<void> {
     if (!this.#options.server) {

@@ -3,6 +3,7 @@ import { hostError, reason } from '../../block/io-error.ts';
 import { writeFully } from '../../host/files.ts';
 import type { Machine } from '../../machine/machine.ts';
 import { type Balloon, findBalloon } from '../../virtio/balloon.ts';
+import { parseBool } from '../options/numbers.ts';
 import type { Program } from '../program.ts';
 import type { Value } from '../qapi/declare.ts';
 import { QmpError } from '../qapi/error.ts';
@@ -57,6 +58,7 @@ export function memoryCommands(program: Program): Handlers<QmpSession> {
       })),
     'query-memdev': async () => {
       const objects = await program.objects();
+      const dumped = parseBool(String(program.machine.config.options['dump-guest-core'] ?? true));
       return objects.all.flatMap((object): Value<typeof Memdev>[] => {
         const { spec } = object;
         if (
@@ -70,7 +72,7 @@ export function memoryCommands(program: Program): Handlers<QmpSession> {
             id: object.id,
             size: spec.size,
             merge: spec.merge ?? true,
-            dump: spec.dump ?? true,
+            dump: spec.dump ?? dumped ?? true,
             prealloc: spec.prealloc ?? false,
             share: spec.share ?? spec['qom-type'] === 'memory-backend-memfd',
             reserve: spec.reserve ?? true,

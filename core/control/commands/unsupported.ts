@@ -8,7 +8,15 @@ const refuse = (message: string) => (): never => {
 
 /** Commands that answer with QEMU's error for a host or machine without the feature. */
 export const unsupportedCommands: Handlers<QmpSession> = {
-  'query-sev': refuse('SEV is not enabled'),
+  'query-sev': () => ({
+    enabled: false,
+    'api-major': 0,
+    'api-minor': 0,
+    'build-id': 0,
+    policy: 0,
+    state: 'uninit',
+    handle: 0,
+  }),
   'query-sev-capabilities': refuse('SEV is not enabled in KVM'),
   'query-sev-launch-measure': refuse('SEV is not enabled'),
   'sev-inject-launch-secret': refuse('SEV not enabled for guest'),

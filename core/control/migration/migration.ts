@@ -43,6 +43,8 @@ export class Migration {
   #total = 0;
   #downtime = 0;
   #outgoing: Outgoing | undefined;
+  /** The machine stands still, and its state is on the way. */
+  #switching = false;
   #listening: SocketAddress | undefined;
   #continue: (() => void) | undefined;
   #unplugDeadline: (() => void) | undefined;
@@ -139,6 +141,7 @@ export class Migration {
       pass: number => {
         if (this.settings.has('events')) this.#program.emit('MIGRATION_PASS', { pass: number });
       },
+      begun: () => this.#begin(),
       stopped: () => this.#beforeSwitchover(),
       extras: () => pieces(this.#bitmaps),
     });
@@ -232,10 +235,6 @@ export class Migration {
     try {
       if (this.settings.has('dirty-bitmaps')) checkBitmapsCanLeave((await this.#program.blocks()).graph, this.#mapping);
       const sink = await openSink(target);
-      this.#setup = Math.round(performance.now() - this.#startedAt);
-      await this.#withdrawPrimaries();
-      // One that was cancelled meanwhile ends in there.
-      if (this.#status !== 'cancelling') this.#set('active');
       await outgoing.run(sink);
       const now = performance.now();
       this.#downtime = Math.round(now - (outgoing.stoppedAt ?? now));
@@ -252,6 +251,13 @@ export class Migration {
       for (const standby of machine.services.netCards.standbys.values()) await standby.giveBack();
       this.#set(cancelled ? 'cancelled' : 'failed');
     }
+  }
+
+  /** The memory has been looked through once: its rounds may begin. One that was cancelled meanwhile ends by itself. */
+  async #begin(): Promise<void> {
+    this.#setup = Math.round(performance.now() - this.#startedAt);
+    await this.#withdrawPrimaries();
+    if (this.#status !== 'cancelling') this.#set('active');
   }
 
   /** Cards with a standby stay here: the guest is asked to let them go, and the machine leaves once it has. */
@@ -287,8 +293,9 @@ export class Migration {
       await released;
       this.#continue = undefined;
       if (this.#status === 'cancelling') return;
+      this.#set('device');
     }
-    this.#set('device');
+    this.#switching = true;
     const { graph } = await this.#program.blocks();
     this.#bitmaps = this.settings.has('dirty-bitmaps') ? bitmapsToSend(graph, this.#mapping) : [];
     await handOver(graph);
@@ -296,12 +303,13 @@ export class Migration {
 
   /** {@link info}, but not of the middle of the switch-over: QEMU's monitor answers nobody then. */
   async settledInfo(): Promise<Migration['info']> {
-    while (this.#status === 'device') await new Promise<void>(resolve => this.#changes.push(resolve));
+    while (this.#switching) await new Promise<void>(resolve => this.#changes.push(resolve));
     return this.info;
   }
 
   #set(status: Status): void {
     this.#status = status;
+    this.#switching = false;
     for (const changed of this.#changes.splice(0)) changed();
     // Of the switch-over clients hear where they have asked to be waited for.
     const silent = status === 'device' && !this.settings.has('pause-before-switchover');

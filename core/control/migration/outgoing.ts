@@ -25,6 +25,8 @@ export interface OutgoingHost {
   readonly settings: MigrationSettings;
   /** A round over the changed pages begins. */
   pass(number: number): void;
+  /** The memory has been looked through for the first time; resolves when it may go. */
+  begun(): Promise<void>;
   /** The machine has stopped; resolves when the rest may go. */
   stopped(): Promise<void>;
   /** What goes with the machine: called once it has stopped. */
@@ -124,6 +126,7 @@ export class Outgoing {
     this.#tracker = new PageTracker(this.#machine);
     this.#nextWindow();
     await this.#sync();
+    await this.#host.begun();
     while (this.#machine.power.running && this.#tracker.remaining > this.#affordable()) {
       await this.#sendPages(true);
       await this.#sync();

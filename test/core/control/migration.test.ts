@@ -67,8 +67,22 @@ t.test('a machine that was paused stays so where it arrives', async t => {
   await source.execute('qmp_capabilities');
   await target.execute('qmp_capabilities');
   await source.execute('stop');
+  await source.execute('migrate-set-capabilities', { capabilities: [{ capability: 'events', state: true }] });
+  source.events.length = 0;
   await source.execute('migrate', { uri: `unix:${path}` });
   t.match(await settle(target), { status: 'completed' });
+  await settle(source);
+  t.same(
+    source.events.map(({ event, data }) => [event, ...Object.values(data as object)]),
+    [
+      ['MIGRATION', 'setup'],
+      ['MIGRATION_PASS', 1],
+      ['MIGRATION', 'active'],
+      ['MIGRATION_PASS', 2],
+      ['MIGRATION', 'completed'],
+    ],
+    "in QEMU's order, and without the switch-over that nobody asked to be told of",
+  );
   t.match(await target.execute('query-status'), { return: { running: false, status: 'paused' } });
   await source.stop();
   await target.stop();
@@ -214,4 +228,50 @@ t.test('a migration that is cancelled leaves the machine here', { timeout: 120_0
   t.match(await settle(source), { status: 'completed' }, 'the next one may succeed');
   await source.stop();
   t.same(await ended, [1, null], 'what was to take it in gives up');
+});
+
+t.test('an image goes along: it is filled over NBD before its machine arrives', { timeout: 180_000 }, async t => {
+  const [path, socket] = [join(folder, 'along.sock'), join(folder, 'nbd.sock')];
+  const [here, there] = [join(folder, 'here.raw'), join(folder, 'there.raw')];
+  const content = Buffer.alloc(2 ** 20, 'what the guest wrote');
+  writeFileSync(here, content);
+  writeFileSync(there, Buffer.alloc(2 ** 20));
+  const machine = (file: string): string[] => [
+    ...['-machine', 'pc', '-m', '16', '-blockdev', `driver=raw,node-name=disk,file.driver=file,file.filename=${file}`],
+    ...['-device', 'virtio-blk-pci,drive=disk'],
+  ];
+  const target = await RunningProgram.start(...machine(there), '-incoming', `unix:${path}`);
+  const source = await RunningProgram.start(...machine(here));
+  for (const program of [source, target]) await program.execute('qmp_capabilities');
+  const done = async (program: RunningProgram, name: string, args?: object): Promise<void> => {
+    t.same(await program.execute(name, args), { return: {} }, name);
+  };
+  await done(target, 'nbd-server-start', { addr: { type: 'unix', data: { path: socket } } });
+  await done(target, 'block-export-add', {
+    type: 'nbd',
+    id: 'along',
+    'node-name': 'disk',
+    name: 'disk',
+    writable: true,
+  });
+  const server = { type: 'unix', path: socket };
+  await done(source, 'blockdev-add', { driver: 'nbd', 'node-name': 'remote', server, export: 'disk' });
+  await done(source, 'blockdev-mirror', { 'job-id': 'along', device: 'disk', target: 'remote', sync: 'full' });
+  const jobs = async (): Promise<{ ready: boolean }[]> =>
+    (await source.execute('query-block-jobs'))['return'] as { ready: boolean }[];
+  while ((await jobs())[0]?.ready === false) await source.command('readl 0');
+  t.equal((await jobs()).length, 1);
+  await done(source, 'stop');
+  await done(source, 'block-job-cancel', { device: 'along' });
+  while ((await jobs()).length > 0) await source.command('readl 0');
+  await done(target, 'nbd-server-stop');
+  await done(source, 'migrate', { uri: `unix:${path}` });
+  t.match(await settle(target), { status: 'completed' });
+  await source.stop();
+  await done(target, 'cont');
+  t.match(await target.execute('block-export-add', { type: 'nbd', id: 'late', 'node-name': 'disk', writable: true }), {
+    error: { desc: /NBD server not running/ },
+  });
+  await target.stop();
+  t.ok(readFileSync(there).equals(content));
 });
