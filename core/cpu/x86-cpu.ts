@@ -109,6 +109,14 @@ const settings = {
   'x-hv-synic-kvm-only': off,
 } as const;
 
+/** What can only be read of a CPU. */
+export const CPU_VALUES = [
+  { name: 'feature-words', type: 'X86CPUFeatureWordInfo' },
+  { name: 'filtered-features', type: 'X86CPUFeatureWordInfo' },
+  { name: 'unavailable-features', type: 'strList' },
+  { name: 'crash-information', type: 'GuestPanicInformation' },
+] as const;
+
 const properties: PropSet = {
   ...settings,
   ...Object.fromEntries(HYPERV_FEATURES.map(name => [`hv-${name}`, off])),

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
+import { SOFTWARE_CPU } from '../../cpu/software-cpu.ts';
 import type { GuestRam } from '../../memory/guest-ram.ts';
 import { xorshift } from '../../rng/xorshift.ts';
 import type { DebugOptions, Vcpu, Vm, VmOptions, VmStop } from '../accelerator.ts';
@@ -45,6 +46,7 @@ interface Engine {
 
 /** A virtual machine with one CPU, which the thread that owns the devices runs in slices of a millisecond. */
 export class WasmVm implements Vm {
+  readonly cpuHost = SOFTWARE_CPU;
   readonly vcpus: readonly Vcpu[];
   readonly #options: VmOptions;
   readonly #bus: BusPort;

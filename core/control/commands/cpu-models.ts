@@ -7,12 +7,11 @@ import type { Program } from '../program.ts';
 import { QmpError } from '../qapi/error.ts';
 
 /** A CPU model with what the user set on it, resolved for this host. */
-function resolve(program: Program, name: string, props: Json | undefined): ResolvedCpu {
+function resolve(program: Program, name: string, props: Json | undefined): ResolvedCpu & { migratable?: boolean } {
   if (props !== undefined && !isObject(props))
     throw new QmpError("Invalid parameter type for 'model.props', expected: object");
   const { model } = cpuModelNamed(name);
   const host = program.machine.vm.cpuHost ?? ANY_CPU;
-  if (name === 'host' && !host.isHostCpu) throw new QmpError("CPU model 'host' requires KVM or HVF");
   const features = new Map<string, boolean>();
   let migratable = true;
   for (const [key, value] of Object.entries(props ?? {})) {
@@ -20,7 +19,9 @@ function resolve(program: Program, name: string, props: Json | undefined): Resol
     if (key === 'migratable') migratable = on ?? true;
     else if (on !== undefined && FEATURES.includes(key)) features.set(key, on);
   }
-  return resolveCpu({ model, features, migratable }, host);
+  if (model.everything) return { ...resolveCpu({ model, features, migratable }, host), migratable };
+  // An expansion says what the model asks for, not what is left of it here.
+  return resolveCpu({ model, features }, { ...host, supports: () => true });
 }
 
 /** `query-cpu-model-expansion`: every feature on or off; `full` with the levels and identity besides. */
@@ -41,6 +42,7 @@ export function expandModel(
     vendor: cpu.vendor,
     'min-level': cpu.minLevel,
     'min-xlevel': cpu.minXlevel,
+    lmce: false,
   });
   if (type === 'full') {
     Object.assign(result, {
@@ -50,7 +52,7 @@ export function expandModel(
       'min-xlevel2': cpu.minXlevel2,
       'phys-bits': 0,
       'host-phys-bits': false,
-      migratable: true,
+      ...(cpu.migratable !== undefined && { migratable: cpu.migratable }),
       'full-cpuid-auto-level': true,
     });
   }

@@ -1,4 +1,5 @@
-import { CPU_NAMES } from '../../cpu/model.ts';
+import { CPU_NAMES, CPU_TYPE_SUFFIX, type CpuModel } from '../../cpu/model.ts';
+import { ANY_CPU, type CpuHost, resolveCpu } from '../../cpu/resolve.ts';
 import type { Program } from '../program.ts';
 import { QmpError } from '../qapi/error.ts';
 import type { Handlers } from '../qmp/catalog.ts';
@@ -31,13 +32,20 @@ export function cpuCommands(program: Program): Handlers<QmpSession> {
       return expandModel(program, type, model.name, model.props);
     },
     'query-cpu-definitions': () =>
-      [...CPU_NAMES.keys()].map(name => ({
+      [...CPU_NAMES.values()].map(({ name, aliasOf, model }) => ({
         name,
-        typename: `${name}-x86_64-cpu`,
-        static: name === 'base',
-        'migration-safe': name !== 'max' && name !== 'host',
-        'unavailable-features': [],
+        typename: name + CPU_TYPE_SUFFIX,
+        static: model.static,
+        'migration-safe': model.migrationSafe,
+        'unavailable-features': unavailableFeatures(model, program.machine.vm.cpuHost ?? ANY_CPU),
         deprecated: false,
+        ...(aliasOf !== undefined && { 'alias-of': aliasOf }),
       })),
   };
+}
+
+/** What keeps a CPU of that model from being had as it is: `kvm`, or the features that are missing here. */
+function unavailableFeatures(model: CpuModel, host: CpuHost): string[] {
+  if (model.needsHost && !host.isHostCpu) return ['kvm'];
+  return [...resolveCpu({ model, features: new Map() }, host).filtered];
 }

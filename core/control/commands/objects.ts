@@ -1,4 +1,4 @@
-import { CPU_NAMES } from '../../cpu/model.ts';
+import { CPU_NAMES, CPU_TYPE_SUFFIX } from '../../cpu/model.ts';
 import type { Bus } from '../../device/bus.ts';
 import type { ObjectNode } from '../../device/object.ts';
 import type { Prop } from '../../device/property.ts';
@@ -66,6 +66,8 @@ export function objectCommands(program: Program): Handlers<QmpSession> {
       await program.registry.load(typename);
       const type = program.registry.device(typename);
       if (type !== undefined) return deviceProperties(type.properties);
+      const cpu = await cpuProperties(typename);
+      if (cpu !== undefined) return cpu;
       const node = (await typeTree(program)).get(typename);
       if (node === undefined) throw deviceNotFound(typename);
       throw new QmpError("Parameter 'typename' expects a non-abstract device type");
@@ -105,12 +107,24 @@ function deviceProperties(properties: Readonly<Record<string, Prop<unknown>>>): 
     }));
 }
 
+/** Those of a CPU type, with the values that can only be read; undefined where there is no such type. */
+async function cpuProperties(typename: string): Promise<PropertyInfo[] | undefined> {
+  const cpu = typename.endsWith(CPU_TYPE_SUFFIX)
+    ? CPU_NAMES.get(typename.slice(0, -CPU_TYPE_SUFFIX.length))
+    : undefined;
+  if (cpu === undefined) return undefined;
+  const { CPU_VALUES, x86CpuType } = await import('../../cpu/x86-cpu.ts');
+  return [...deviceProperties(x86CpuType(cpu).properties), ...CPU_VALUES];
+}
+
 async function typeProperties(program: Program, name: string): Promise<PropertyInfo[] | undefined> {
   await program.registry.loadAll();
   const device = program.registry.device(name);
   if (device !== undefined) return deviceProperties(device.properties);
   const machine = name.endsWith('-machine') ? program.registry.machine(name.slice(0, -'-machine'.length)) : undefined;
   if (machine !== undefined) return [...deviceProperties(machine.options), ...MACHINE_PROPERTIES];
+  const cpu = await cpuProperties(name);
+  if (cpu !== undefined) return cpu;
   const types = await typeTree(program);
   return types.has(name) ? [{ name: 'type', type: 'string' }] : undefined;
 }

@@ -2,6 +2,7 @@ import t from 'tap';
 import { featureNamed } from '../../../core/cpu/features.ts';
 import { parseCpuOption } from '../../../core/cpu/option.ts';
 import { ANY_CPU, resolveCpu } from '../../../core/cpu/resolve.ts';
+import { SOFTWARE_CPU } from '../../../core/cpu/software-cpu.ts';
 import { apicIdOf, placeOf, placeOfApicId } from '../../../core/cpu/topology.ts';
 import { CpuSlots } from '../../../core/machine/cpu-slots.ts';
 import { Numa } from '../../../core/machine/numa.ts';
@@ -30,6 +31,30 @@ t.test('a feature goes with what it depends on', async t => {
   const without = resolve('qemu64,svm=off,npt=on');
   t.notOk(without.features.has('npt'));
   t.ok(without.filtered.has('npt'), 'and whoever asked for it is told');
+});
+
+t.test('the software CPU offers what QEMU emulates, and tells what a model lacks on it', async t => {
+  const missing = (name: string): string[] => {
+    const { model } = parseCpuOption(name).cpu;
+    return [...resolveCpu({ model, features: new Map() }, SOFTWARE_CPU).filtered];
+  };
+  // QEMU's `unavailable-features` in its answer to query-cpu-definitions.
+  t.same(missing('qemu64'), []);
+  t.same(missing('Haswell'), ['pcid', 'x2apic', 'tsc-deadline', 'hle', 'invpcid', 'rtm']);
+  const epyc = [
+    'rdseed',
+    'sha-ni',
+    'fxsr-opt',
+    'misalignsse',
+    '3dnowprefetch',
+    'osvw',
+    'topoext',
+    'nrip-save',
+    'xsavec',
+  ];
+  t.same(missing('EPYC'), epyc);
+  const { features } = resolveCpu({ model: parseCpuOption('max').cpu.model, features: new Map() }, SOFTWARE_CPU);
+  t.ok(features.has('avx2') && features.has('la57') && !features.has('vmx') && !features.has('ia64'));
 });
 
 t.test("minus wins over plus, and mixing them with '=' is warned about", async t => {
