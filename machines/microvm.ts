@@ -25,6 +25,7 @@ import { isaSerial } from '../devices/isa-serial.ts';
 import { mc146818rtc } from '../devices/mc146818rtc.ts';
 import { sysbusXhci } from '../devices/usb/xhci/sysbus-xhci.ts';
 import { virtioMmio } from '../devices/virtio-mmio.ts';
+import { initrdFile, kernelFile } from './firmware/boot-files.ts';
 import { biosGeometries, bootDevices } from './firmware/boot-path.ts';
 import { describeMicrovm, type MicrovmAcpiParts } from './firmware/microvm-acpi.ts';
 import { startTime } from './pc-board.ts';
@@ -261,11 +262,11 @@ type AddRom = (file: string, bootIndex: number, image: Uint8Array) => void;
 function addKernel(machine: Machine, fwCfg: FwCfg, ram: readonly E820Entry[], addRom: AddRom): void {
   const { kernel, initrd, append } = machine.config;
   if (kernel === undefined) return;
-  const boot = firmwareKernel(readFileSync(kernel), {
+  const boot = firmwareKernel(kernelFile(kernel), {
     memory: ram.map(({ base, length }) => ({ address: base, size: length, type: E820.RAM })),
     kernelName: kernel,
     ...(append !== undefined && { commandLine: append }),
-    ...(initrd !== undefined && { initrd: readFileSync(initrd) }),
+    ...(initrd !== undefined && { initrd: initrdFile(initrd) }),
   });
   for (const item of boot.items) fwCfg.setItem(item.selector, item.bytes);
   if (boot.segments.length > 0) machine.onReset(() => placeSegments(machine.memory, boot.segments));

@@ -1,5 +1,6 @@
 import { Bus, type DeviceHome } from '../device/bus.ts';
 import type { Device } from '../device/device.ts';
+import type { DeviceInput, DeviceType } from '../device/device-type.ts';
 import type { DeviceServices } from '../device/services.ts';
 import { SouthbridgeError } from '../errors.ts';
 import type { SavedValue } from '../state/fields.ts';
@@ -76,6 +77,13 @@ export class ScsiBus extends Bus {
       other ??= unit;
     }
     return other;
+  }
+
+  /** Makes the logical unit that comes with its adapter, at QEMU's place for it in the object tree: below the bus. */
+  plugOwn<S extends DeviceType>(type: S, unit: number, props: DeviceInput<S>): void {
+    const device = type.make(this, this.services, undefined, { ...this.services.globals?.(type), ...props });
+    this.addChild(`legacy[${unit}]`, device);
+    this.insert(device);
   }
 
   setAttention(sense: Sense): void {

@@ -50,6 +50,7 @@ import {
   tpmFacts,
   window64,
 } from './acpi-description.ts';
+import { initrdFile, kernelFile } from './boot-files.ts';
 import { biosGeometries, bootDevices } from './boot-path.ts';
 
 const GIB = 2 ** 30;
@@ -265,11 +266,11 @@ export class PcFirmware {
     if (kernel === undefined) return;
     const memory = [{ address: 0, size: ram.low, type: E820.RAM }];
     if (ram.high > 0) memory.push({ address: 4 * GIB, size: ram.high, type: E820.RAM });
-    const boot = firmwareKernel(readFileSync(kernel), {
+    const boot = firmwareKernel(kernelFile(kernel), {
       memory,
       kernelName: kernel,
       ...(append !== undefined && { commandLine: append }),
-      ...(initrd !== undefined && { initrd: readFileSync(initrd) }),
+      ...(initrd !== undefined && { initrd: initrdFile(initrd) }),
     });
     for (const item of boot.items) fwCfg.setItem(item.selector, item.bytes);
     if (boot.segments.length > 0) machine.onReset(() => placeSegments(machine.memory, boot.segments));

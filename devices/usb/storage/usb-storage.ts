@@ -24,8 +24,8 @@ class UsbStorage extends BulkOnly<typeof properties> {
     if (drive === undefined) throw new SouthbridgeError('ERR_DRIVE', 'drive property not set');
     super.setUp();
     const common = { drive, serial, rerror, werror, bootindex, 'share-rw': this.props['share-rw'] };
-    if (isCd(drive)) this.scsiBus?.plug(scsiCd, {}, common);
-    else this.scsiBus?.plug(scsiHd, {}, { ...common, removable });
+    if (isCd(drive)) this.scsiBus?.plugOwn(scsiCd, 0, common);
+    else this.scsiBus?.plugOwn(scsiHd, 0, { ...common, removable });
   }
 }
 

@@ -4,11 +4,12 @@ export interface DomainFacts {
   readonly emulator: string;
   readonly disk: string;
   readonly rawDisk: string;
+  readonly stick: string;
 }
 
 export const MAC = '52:54:00:00:00:02';
 
-export function domainXml({ emulator, disk, rawDisk }: DomainFacts): string {
+export function domainXml({ emulator, disk, rawDisk, stick }: DomainFacts): string {
   return `<domain type='qemu'>
   <name>lab</name>
   <memory unit='MiB'>64</memory><maxMemory slots='2' unit='MiB'>256</maxMemory>
@@ -20,11 +21,13 @@ export function domainXml({ emulator, disk, rawDisk }: DomainFacts): string {
   <clock offset='utc'><timer name='rtc' tickpolicy='catchup'/><timer name='hpet' present='no'/></clock>
   <pm><suspend-to-mem enabled='no'/></pm>
   <devices>
-    <emulator>${emulator}</emulator>
+    <emulator>${emulator}</emulator><controller type='usb' model='qemu-xhci'/>
     <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='${rawDisk}'/>
       <target dev='hda' bus='ide'/><boot order='1'/></disk>
     <disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='${disk}'/>
       <target dev='vda' bus='virtio'/></disk>
+    <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='${stick}'/>
+      <target dev='sda' bus='usb'/></disk>
     <disk type='file' device='cdrom'><target dev='hdc' bus='ide'/><readonly/></disk>
     <interface type='user'><model type='e1000'/></interface>
     <interface type='user'><mac address='${MAC}'/><model type='virtio'/></interface>
@@ -46,3 +49,10 @@ export const mouseXml = `<input type='mouse' bus='usb'/>`;
 export const channelXml = `<channel type='unix'><target type='virtio' name='lab.0'/></channel>`;
 export const diskXml = (path: string): string =>
   `<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='${path}'/><target dev='vdb' bus='virtio'/></disk>`;
+
+/** The CPU model is one that software emulates in part. */
+export const cpuXml = `<cpu mode='custom' match='exact'><model fallback='forbid'>Haswell</model></cpu>`;
+/** A backup that a client reads over NBD while the guest goes on. */
+export const pullXml = (socket: string, scratch: string): string =>
+  `<domainbackup mode='pull'><server transport='unix' socket='${socket}'/><disks>
+    <disk name='vda' type='file' exportname='vda'><scratch file='${scratch}'/></disk></disks></domainbackup>`;

@@ -1,6 +1,17 @@
 import { readFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
-import { channelXml, dimmXml, diskXml, domainXml, MAC, mouseXml, networkXml, rngXml } from './domain.ts';
+import {
+  channelXml,
+  cpuXml,
+  dimmXml,
+  diskXml,
+  domainXml,
+  MAC,
+  mouseXml,
+  networkXml,
+  pullXml,
+  rngXml,
+} from './domain.ts';
 import { PrivateLibvirtd, whatIsMissing } from './private-libvirtd.ts';
 
 const missing = whatIsMissing();
@@ -14,7 +25,8 @@ t.test('libvirt manages a machine', { skip: missing ?? false }, async t => {
   if (made.code !== 0) return t.comment(`no qemu-img here: ${made.output}`);
   const rawDisk = libvirt.write('raw.img', new Uint8Array(2 ** 20));
   const second = libvirt.write('second.img', new Uint8Array(2 ** 20));
-  const xml = libvirt.write('lab.xml', domainXml({ emulator: libvirt.emulator, disk, rawDisk }));
+  const stick = libvirt.write('stick.img', new Uint8Array(2 ** 20));
+  const xml = libvirt.write('lab.xml', domainXml({ emulator: libvirt.emulator, disk, rawDisk, stick }));
 
   /** One command, which has to succeed; and what it has to say. */
   const step = async (t: Test, command: readonly string[], says?: RegExp): Promise<string> => {
@@ -31,6 +43,10 @@ t.test('libvirt manages a machine', { skip: missing ?? false }, async t => {
 
   t.comment((await libvirt.virsh('version')).output.split('\n').at(-1) ?? '');
   await step(t, ['capabilities'], /<arch name='x86_64'>/);
+  const compared = await libvirt.virsh(
+    ...['hypervisor-cpu-compare', libvirt.write('cpu.xml', cpuXml), '--virttype', 'qemu', '--error'],
+  );
+  t.match(compared.output, /required features: pcid, x2apic, tsc-deadline, hle, invpcid, rtm$/);
   await step(t, ['define', xml]);
   await step(t, ['start', 'lab']);
 
@@ -41,6 +57,7 @@ t.test('libvirt manages a machine', { skip: missing ?? false }, async t => {
     await step(t, ['vcpupin', 'lab', '0', '0']);
     await step(t, ['domblkinfo', 'lab', 'vda'], /Capacity: +16777216/);
     await step(t, ['domblkstat', 'lab', 'hda'], /hda rd_req \d+/);
+    await step(t, ['domblkstat', 'lab', 'sda'], /sda rd_req \d+/);
     await step(t, ['dommemstat', 'lab'], /actual 65536\nlast_update 0/);
     await step(t, ['ttyconsole', 'lab'], /^\/dev\/pts\/\d+$/);
     await step(t, ['vncdisplay', 'lab'], /^127\.0\.0\.1:\d+$/);
@@ -107,6 +124,11 @@ t.test('libvirt manages a machine', { skip: missing ?? false }, async t => {
     await step(t, ['domblklist', 'lab'], /disk\.qcow2/);
     await step(t, ['blockcopy', 'lab', 'vda', libvirt.path('copy.qcow2'), '--wait', '--finish', '--transient-job']);
     await step(t, ['snapshot-delete', 'lab', 'outside', '--metadata']);
+    const [socket, scratch] = [libvirt.path('nbd'), libvirt.path('scratch')];
+    await step(t, ['backup-begin', 'lab', libvirt.write('pull.xml', pullXml(socket, scratch))]);
+    const read = await libvirt.run('qemu-img', 'info', `nbd+unix:///vda?socket=${socket}`);
+    t.match(read.output, /virtual size: 16 MiB/);
+    await step(t, ['domjobabort', 'lab']);
   });
 
   await t.test('its state', async t => {
