@@ -43,8 +43,6 @@ export class Migration {
   #total = 0;
   #downtime = 0;
   #outgoing: Outgoing | undefined;
-  /** The machine stands still, and its state is on the way. */
-  #switching = false;
   #listening: SocketAddress | undefined;
   #continue: (() => void) | undefined;
   #unplugDeadline: (() => void) | undefined;
@@ -293,9 +291,8 @@ export class Migration {
       await released;
       this.#continue = undefined;
       if (this.#status === 'cancelling') return;
-      this.#set('device');
     }
-    this.#switching = true;
+    this.#set('device');
     const { graph } = await this.#program.blocks();
     this.#bitmaps = this.settings.has('dirty-bitmaps') ? bitmapsToSend(graph, this.#mapping) : [];
     await handOver(graph);
@@ -303,13 +300,12 @@ export class Migration {
 
   /** {@link info}, but not of the middle of the switch-over: QEMU's monitor answers nobody then. */
   async settledInfo(): Promise<Migration['info']> {
-    while (this.#switching) await new Promise<void>(resolve => this.#changes.push(resolve));
+    while (this.#status === 'device') await new Promise<void>(resolve => this.#changes.push(resolve));
     return this.info;
   }
 
   #set(status: Status): void {
     this.#status = status;
-    this.#switching = false;
     for (const changed of this.#changes.splice(0)) changed();
     // Of the switch-over clients hear where they have asked to be waited for.
     const silent = status === 'device' && !this.settings.has('pause-before-switchover');
