@@ -65,6 +65,7 @@ export class PcInterrupts {
   #plugChip(base: number, firstInput: number): IoApic {
     const chip = this.#machine.system.plug(ioapic);
     this.#machine.memoryRoot.add(chip.region, base);
+    if (!this.#machine.acceleratorIrqchip) this.#machine.onEndOfInterrupt(vector => chip.endOfInterrupt(vector));
     chip.pins.forEach((pin, index) => this.#sinks[firstInput + index]?.push(level => pin.set(level)));
     return chip;
   }

@@ -10,6 +10,7 @@ const LAYERS = ['machines', 'devices', 'core', 'native'] as const;
 const LONGEST = 600;
 /** Longer with a reason. */
 const LONG: Readonly<Record<string, string>> = {
+  'core/accel/wasm/vm.ts': 'one run loop: slices, turns, checks and sleep depend on each other',
   'core/cpu/model-data.ts': 'a table: the CPU models',
   'devices/floppy/fdc.ts': 'one state machine: the 82077AA commands and their phases',
   'devices/ide/unit.ts': 'one state machine: the ATA command set',

@@ -4,12 +4,17 @@ import type { CpuState } from './cpu-state.ts';
 
 /** What an accelerator can do, so that machines and the command line can refuse early and by name. */
 export interface AcceleratorCaps {
-  /** Whether the interrupt controllers are the accelerator's own: always (wasm), by choice (kvm), never (qtest). */
-  readonly irqchip: 'always' | 'optional' | 'never';
+  /**
+   * Whether the interrupt controllers are the accelerator's own: by choice (kvm), never (qtest), or as long as there is one CPU
+   * (wasm). An accelerator without them may yet have local APICs.
+   */
+  readonly irqchip: 'optional' | 'never' | 'one-cpu';
   /** Whether the i8254 comes with the irqchip; where it does not, the machine has its own. */
   readonly pit: boolean;
   /** CPUs that it can run. A machine may have more, which then stay off. */
   readonly maxCpus: number;
+  /** Whether CPUs that are plugged in later stay off, too. */
+  readonly fixedCpus?: boolean;
   /** Largest guest-physical address that RAM may reach, in bytes. */
   readonly maxRam: number;
   readonly longMode: boolean;
@@ -164,6 +169,8 @@ export interface VmOptions {
   readonly pit?: boolean;
   /** Needed where `irqchip` is false. */
   readonly interrupts?: InterruptSource;
+  /** Where `irqchip` is false and the local APICs are the accelerator's all the same: a CPU has served a level-triggered interrupt. */
+  endOfInterrupt?(vector: number): void;
   /** What the CPUs are until `setIdentity` says it. */
   readonly cpuModel?: string;
   /** The APIC ID of each CPU; by default its number. */

@@ -29,7 +29,16 @@ export function placeOf(index: number, shape: TopologyShape): CpuPlace {
   };
 }
 
-/** APIC IDs give each level as many bits as it needs (Intel SDM volume 3, section 9.9.1). */
+/** How many bits of an APIC ID each level has: as many as it needs (Intel SDM volume 3, section 9.9.1). */
+export function apicIdWidths({ dies, cores, threads }: Omit<TopologyShape, 'maxCpus'>): {
+  readonly thread: number;
+  readonly core: number;
+  readonly die: number;
+} {
+  return { thread: widthOf(threads), core: widthOf(cores), die: widthOf(dies) };
+}
+
+/** The APIC ID of the CPU in that place. */
 export function apicIdOf(place: CpuPlace, shape: TopologyShape): number {
   const coreShift = widthOf(shape.threads);
   const dieShift = coreShift + widthOf(shape.cores);

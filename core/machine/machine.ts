@@ -95,6 +95,7 @@ export class Machine {
   readonly #icount: InstructionClock | undefined;
   #vm: Vm | undefined;
   readonly #interrupts = new InterruptRelay();
+  readonly #endOfInterrupt: ((vector: number) => void)[] = [];
   #disposed = false;
 
   constructor(parts: MachineParts) {
@@ -102,9 +103,7 @@ export class Machine {
     this.config = parts.config;
     this.accelerator = parts.accelerator;
     this.#icount = parts.icount;
-    this.acceleratorIrqchip =
-      parts.accelerator.caps.irqchip === 'always' ||
-      (parts.accelerator.caps.irqchip === 'optional' && (parts.kernelIrqchip ?? true));
+    this.acceleratorIrqchip = ownsIrqchip(parts);
     this.trace = parts.trace ?? new TraceHub();
     const hostClock = new HostClock();
     this.clocks = new MachineClocks(new VirtualClock(), hostClock, new RealtimeClock());
@@ -174,7 +173,8 @@ export class Machine {
 
   /** Whether the guest is to see a CPU in that slot. One that the accelerator cannot run is there for management tools only. */
   runsCpu(slot: CpuSlot): boolean {
-    return slot.cpu !== undefined && slot.index < this.accelerator.caps.maxCpus;
+    const { fixedCpus, maxCpus } = this.accelerator.caps;
+    return slot.cpu !== undefined && slot.index < (fixedCpus === true ? this.cpuCount : maxCpus);
   }
 
   get runState(): RunState {
@@ -199,6 +199,9 @@ export class Machine {
         cpus: this.cpuCount,
         irqchip: this.acceleratorIrqchip,
         interrupts: this.#interrupts,
+        endOfInterrupt: vector => {
+          for (const listener of this.#endOfInterrupt) listener(vector);
+        },
         cpuModel: this.cpus.option.cpu.name,
         apicIds: this.cpus.apicIds.slice(0, this.cpuCount),
         lowRam: this.type.lowRam(this.config),
@@ -228,6 +231,11 @@ export class Machine {
   /** Where the accelerator fetches interrupts if the interrupt controllers are ours: the i8259 pair. */
   setInterruptSource(source: InterruptSource): void {
     this.#interrupts.connect(source);
+  }
+
+  /** `listener` hears of level-triggered interrupts that CPUs have served, unless the interrupt controllers are the accelerator's. */
+  onEndOfInterrupt(listener: (vector: number) => void): void {
+    this.#endOfInterrupt.push(listener);
   }
 
   /** Guest RAM of `size` bytes, not yet mapped; the accelerator's own where it insists, which then has no files. */
@@ -460,6 +468,12 @@ class InterruptRelay implements InterruptSource {
     this.#source = source;
     source.onPending(() => this.#changed());
   }
+}
+
+function ownsIrqchip({ accelerator, config, kernelIrqchip }: MachineParts): boolean {
+  const { irqchip } = accelerator.caps;
+  if (irqchip === 'one-cpu') return config.cpus.maxCpus === 1;
+  return irqchip === 'optional' && (kernelIrqchip ?? true);
 }
 
 class MachineObject extends ObjectNode {

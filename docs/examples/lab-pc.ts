@@ -14,6 +14,8 @@ import { PcInterrupts } from '../../machines/pc-interrupts.ts';
 import { mapPcRam } from '../../machines/pc-memory.ts';
 
 const SCI_IRQ = 9;
+/** Out of the way of everything else: no firmware moves it. */
+const SMBUS_BASE = 0x700;
 
 /** A machine as a parts list: a small PC for one card on the bench, with one serial port and no firmware. */
 export const labPc = machineType({
@@ -45,7 +47,7 @@ export const labPc = machineType({
     isa.plug(isaSerial, { iobase: 0x3f8, irq: 4 }, { chardev: options.console });
     isa.plug(isaDebugExit, { iobase: 0xf4 });
     const sci = isa.irq(SCI_IRQ, 'sci');
-    pci.plug(piix4Pm, { addr: '01.3' }).sci.connect(level => sci.set(level));
+    pci.plug(piix4Pm, { addr: '01.3' }, { smb_io_base: SMBUS_BASE }).sci.connect(level => sci.set(level));
 
     pci.plug(edu, { addr: '04.0' }, { dma_mask: 0xffff_ffffn });
   },

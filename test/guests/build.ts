@@ -42,6 +42,7 @@ export const GUESTS = {
   demo32: { summary: 'the demo in 32-bit mode', sources: [...KERNEL, 'demo.c'], flags: BITS_32 },
   demo64: { summary: 'the demo in 64-bit mode', sources: [...KERNEL, 'demo.c'], flags: BITS_64 },
   smp64: { summary: 'wakes and interrupts every other CPU', sources: [...KERNEL, 'ap.S', 'smp.c'], flags: BITS_64 },
+  smp32: { summary: 'the same in 32-bit mode', sources: [...KERNEL, 'ap.S', 'smp.c'], flags: BITS_32 },
   bench32: { summary: 'times exits in 32-bit ring 0', sources: [...KERNEL, 'bench.c'], flags: BITS_32 },
   bench64: { summary: 'times exits in 64-bit ring 0', sources: [...KERNEL, 'bench.c'], flags: BITS_64 },
   'bench64-ring3': {

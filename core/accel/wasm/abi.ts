@@ -2,6 +2,9 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { SouthbridgeError } from '../../errors.ts';
 import { correct } from './corrections.ts';
+import { INTERRUPT_PENDING, withoutChips } from './own-chips.ts';
+
+export { ASK_CPUID, ASK_INTERRUPT, ASK_RDMSR, INTERRUPT_PENDING } from './own-chips.ts';
 
 /**
  * The undocumented interface of `v86.wasm`, all of it: what the module imports and exports, where its CPU keeps which
@@ -80,6 +83,9 @@ export const FPU_ST_STRIDE = 16;
 /** All of the above, as one stretch. */
 export const STATE_START = 64;
 export const STATE_END = 1280;
+
+/** What the TSC has over it: outside of that stretch, 64 bits. */
+export const TSC_OFFSET = 37352;
 
 /** The order of the segment arrays. */
 export const ES = 0;
@@ -217,6 +223,8 @@ const EXPORTED = [
   'jit_clear_cache_js',
   'codegen_finalize_finished',
   'set_jit_config',
+  'instr_0FA2',
+  'instr_0F32',
   'safe_read8_slow_jit',
   'safe_read16_slow_jit',
   'safe_read_write8_slow_jit',
@@ -243,15 +251,18 @@ export interface Instance {
   readonly forCompiledCode: Record<string, WebAssembly.ImportValue>;
 }
 
-let compiled: WebAssembly.Module | undefined;
+/** The module with and without its interrupt controllers. */
+const compiled = new Map<boolean, WebAssembly.Module>();
 
 /**
  * Compiles the module, once for the process.
+ * @param chips whether it is to have interrupt controllers
  * @throws SouthbridgeError ERR_WASM_MISSING where the package is not installed, ERR_WASM_VERSION where it is not the version
  *   that this file describes, ERR_WASM_ABI where it imports or exports something else
  */
-export function load(): WebAssembly.Module {
-  if (compiled !== undefined) return compiled;
+export function load(chips = true): WebAssembly.Module {
+  const known = compiled.get(chips);
+  if (known !== undefined) return known;
   const require = createRequire(import.meta.url);
   let path: string;
   let version: string;
@@ -278,9 +289,11 @@ export function load(): WebAssembly.Module {
   const bytes = readFileSync(path);
   const wrong = correct(bytes);
   if (wrong !== undefined) throw shapeError(wrong);
-  const module = new WebAssembly.Module(bytes);
+  const changed = chips ? bytes : withoutChips(bytes);
+  if (typeof changed === 'string') throw shapeError(changed);
+  const module = new WebAssembly.Module(changed);
   checkShape(module);
-  compiled = module;
+  compiled.set(chips, module);
   return module;
 }
 
@@ -322,6 +335,7 @@ export function checkLayout({ core, memory }: Instance): void {
     ['the code page', CODE_PAGE, 0xffff_ffff],
     ['the IOAPIC', core.get_ioapic_addr() + IOAPIC_REDIRECTION, 0x1_0000],
   ];
+  if (core.get_pic_addr_master() + PIC_IRR !== INTERRUPT_PENDING) throw shapeError('its 8259A is somewhere else');
   for (const [name, offset, value] of expected) {
     const found = view.getUint32(offset, true);
     if (found !== value)

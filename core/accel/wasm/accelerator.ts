@@ -6,10 +6,11 @@ import { WasmVm } from './vm.ts';
 /** A software CPU: runs anywhere, at a fraction of the hardware's speed, and can be repeated bit for bit. */
 export const wasm: Accelerator = {
   name: 'wasm',
-  summary: 'v86.wasm: a software CPU with a JIT, 32 bits, one CPU; needs nothing from the host',
+  summary: 'v86.wasm: a software CPU with a JIT, 32 bits; needs nothing from the host',
   caps: {
-    irqchip: 'always',
-    maxCpus: 1,
+    irqchip: 'one-cpu',
+    maxCpus: 255,
+    fixedCpus: true,
     maxRam: abi.MAX_RAM,
     longMode: false,
     readonlyMemory: false,
@@ -27,9 +28,6 @@ export const wasm: Accelerator = {
   },
 
   createVm(options: VmOptions): Vm {
-    if (options.cpus !== 1) {
-      throw new SouthbridgeError('ERR_VM_CPUS', `the wasm accelerator has one CPU, not ${options.cpus}`, 'use -smp 1');
-    }
     if (options.lowRam > abi.MAX_RAM) {
       throw new SouthbridgeError(
         'ERR_RAM_SIZE',
@@ -37,8 +35,11 @@ export const wasm: Accelerator = {
         'ask for less with -m',
       );
     }
-    if (!options.irqchip) {
-      throw new SouthbridgeError('ERR_VM_IRQCHIP', 'the wasm accelerator brings its own interrupt controllers');
+    if (options.irqchip && options.cpus !== 1) {
+      throw new SouthbridgeError(
+        'ERR_VM_IRQCHIP',
+        `the wasm accelerator's own interrupt controllers are for one CPU, not ${options.cpus}`,
+      );
     }
     return new WasmVm(options);
   },

@@ -8,7 +8,7 @@ export type BusImports = Pick<Imports, Extract<keyof Imports, `io_port_${string}
  * one is kept in `failure`, and the guest goes on with a floating bus until the slice ends.
  */
 export class BusPort implements BusImports {
-  readonly #bus: GuestBus;
+  #bus: GuestBus;
   /** Takes memory accesses instead of the bus, while set. */
   memory: Pick<GuestBus, 'memoryRead' | 'memoryWrite'>;
   readonly #failed: (error: unknown) => void;
@@ -24,6 +24,12 @@ export class BusPort implements BusImports {
     this.#bus = bus;
     this.memory = bus;
     this.#failed = failed;
+  }
+
+  /** Accesses go to `bus` from now on. */
+  connect(bus: GuestBus): void {
+    this.#bus = bus;
+    this.memory = bus;
   }
 
   io_port_read8(port: number): number {

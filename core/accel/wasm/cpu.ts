@@ -26,6 +26,11 @@ const ATTRIBUTE_G = 1 << 15;
 const LIMIT_WITHOUT_G = 0xf_ffff;
 /** Present, code, readable: what the module makes of CS with each write of CR0. */
 const CODE_ACCESS = 0x9a;
+const DATA_16 = 0x93;
+const CODE_16 = 0x9b;
+const CR0_CACHE = 0x6000_0000;
+const DR6_AT_RESET = 0xffff_0ff0n;
+const DR7_AT_RESET = 0x400n;
 const SYSTEM_TYPE_TSS = 0x8b;
 const SYSTEM_TYPE_LDT = 0x82;
 
@@ -49,8 +54,10 @@ const MXCSR_MASK = 0xffff;
 const FSW_TOP_SHIFT = 11;
 const FSW_TOP = 7 << FSW_TOP_SHIFT;
 
-/** The architectural state of the module's one CPU. */
+/** The architectural state of the CPU that the module executes. */
 export class WasmCpu {
+  /** Whether it is the first of the machine's CPUs. */
+  bootstrap = true;
   #core: abi.Core;
   #memory: CoreMemory;
   #ramBase: () => number;
@@ -96,19 +103,20 @@ export class WasmCpu {
       cr4: this.#unsigned(abi.CR + 16),
       cr8: 0n,
       efer: 0n,
-      apicBase: BigInt(APIC_BASE | APIC_BASE_BSP | (apicEnabled ? APIC_BASE_EN : 0)) & 0xffff_ffffn,
+      apicBase:
+        BigInt(APIC_BASE | (this.bootstrap ? APIC_BASE_BSP : 0) | (apicEnabled ? APIC_BASE_EN : 0)) & 0xffff_ffffn,
       fxsave: this.#readFpu(),
       debug,
       halted: this.halted,
     };
   }
 
-  /** What the module cannot hold (the upper halves, r8 to r15, EFER, TF) is dropped. */
   /** The linear address of the instruction under way. */
   get programCounter(): number {
     return this.#memory.word(abi.PREVIOUS_IP) >>> 0;
   }
 
+  /** What the module cannot hold (the upper halves, r8 to r15, EFER, TF) is dropped. */
   write(state: CpuState): void {
     const memory = this.#memory;
     for (let index = 0; index < GPRS; index++) memory.setWord(abi.GPR + 4 * index, low(state.gpr[index] ?? 0n));
@@ -267,6 +275,54 @@ export class WasmCpu {
     }
     bytes.set(image.subarray(FX_XMM, FX_XMM + 16 * XMMS), abi.XMM);
   }
+}
+
+const RESET_CS_BASE = 0xffff_0000n;
+const RESET_IP = 0xfff0n;
+const RESET_SELECTOR = 0xf000;
+
+/** `state` as a reset leaves it (Intel SDM volume 3, table 9-1): the first instruction is 16 bytes below 4 GiB. */
+export function afterReset(state: CpuState): CpuState {
+  const data = { ...state.ds, selector: 0, base: 0n, limit: 0xffff, unusable: false };
+  return {
+    ...state,
+    gpr: new BigUint64Array(GPR_SLOTS),
+    rip: RESET_IP,
+    cs: { ...state.cs, selector: RESET_SELECTOR, base: RESET_CS_BASE, limit: 0xffff },
+    ds: data,
+    es: data,
+    fs: data,
+    gs: data,
+    ss: data,
+    gdtr: { base: 0n, limit: 0xffff },
+    idtr: { base: 0n, limit: 0xffff },
+    halted: false,
+  };
+}
+
+/** `state` as an INIT leaves it: as a reset does but for the x87 FPU, SSE, and what only power-on changes. */
+export function afterInit(state: CpuState): CpuState {
+  const segment = { selector: 0, base: 0n, limit: 0xffff, attributes: DATA_16, unusable: false };
+  const debug = new BigUint64Array([0n, 0n, 0n, 0n, DR6_AT_RESET, DR7_AT_RESET]);
+  return afterReset({
+    ...state,
+    rflags: BigInt(FLAGS_FIXED),
+    cs: { ...segment, attributes: CODE_16 },
+    ds: segment,
+    tr: { ...segment, attributes: SYSTEM_TYPE_TSS },
+    ldtr: { ...segment, attributes: SYSTEM_TYPE_LDT },
+    // CD and NW stay as they are.
+    cr0: BigInt((low(state.cr0) & CR0_CACHE) | CR0_ET) & 0xffff_ffffn,
+    cr2: 0n,
+    cr3: 0n,
+    cr4: 0n,
+    debug,
+  });
+}
+
+/** `state` as a start-up message to that page leaves a CPU after an INIT (Intel SDM volume 3, section 9.4.4). */
+export function afterStartUp(state: CpuState, page: number): CpuState {
+  return { ...state, rip: 0n, cs: { ...state.cs, selector: page << 8, base: BigInt(page) << 12n } };
 }
 
 function low(value: bigint): number {

@@ -1,6 +1,8 @@
 import * as abi from './abi.ts';
 import type { CoreMemory } from './core-memory.ts';
+import type { InterruptChips, InterruptTargets } from './interrupt-chips.ts';
 
+const NS_PER_MS = 1e6;
 const ISA_PINS = 16;
 const PIC_PINS = 8;
 /** ISA interrupt 0 is the IOAPIC's input 2, as the firmware's tables say (ACPI 6.4, section 5.2.12.5). */
@@ -16,9 +18,10 @@ const REMOTE_IRR = 1 << 14;
 const LAPIC_PAGE = 0xfee0_0000 | 0;
 const LAPIC_WORDS = 64;
 
+const DELIVERY_SHIFT = 8;
 const DELIVERY_FIXED = 0;
 const DELIVERY_LOWEST_PRIORITY = 1;
-export const DELIVERY_NMI = 4;
+const DELIVERY_NMI = 4;
 const FIRST_VECTOR = 0x10;
 const LAST_VECTOR = 0xfe;
 
@@ -27,7 +30,8 @@ const LAST_VECTOR = 0xfe;
  * instruction that caused it, unless EFLAGS.IF is clear: so all of this happens with IF held at 0, and the run loop lets
  * the interrupt in at the next boundary.
  */
-export class Irqchip {
+export class Irqchip implements InterruptChips {
+  readonly #targets: InterruptTargets;
   #core: abi.Core;
   #memory: CoreMemory;
   #master = 0;
@@ -38,7 +42,8 @@ export class Irqchip {
   #levels = 0;
   #powerOn: Uint8Array = new Uint8Array(0);
 
-  constructor(core: abi.Core, memory: CoreMemory) {
+  constructor(core: abi.Core, memory: CoreMemory, targets: InterruptTargets) {
+    this.#targets = targets;
     this.#core = core;
     this.#memory = memory;
     this.attach(core, memory);
@@ -65,10 +70,26 @@ export class Irqchip {
     if (gsi < ISA_PINS && gsi !== CASCADE) this.#setPic(gsi, level);
     this.#setIoapic(gsi === 0 ? TIMER_PIN : gsi, level);
     this.#memory.setWord(abi.FLAGS, flags);
+    if (level) this.#targets.interrupted(0);
   }
 
-  /** A message to the local APIC (Intel SDM volume 3, section 11.11). Returns false where it is not for a vector. */
-  message(vector: number, delivery: number, levelTriggered: boolean): boolean {
+  message(_address: number, data: number): void {
+    const delivery = (data >> DELIVERY_SHIFT) & 7;
+    if (delivery === DELIVERY_NMI) this.#targets.nonMaskable(0);
+    else if (this.#deliver(data & 0xff, delivery, (data & LEVEL_TRIGGERED) !== 0)) this.#targets.interrupted(0);
+  }
+
+  nonMaskableLine(): void {
+    this.#targets.nonMaskable(0);
+  }
+
+  runTimers(nowNs: number): number {
+    this.#refreshLevels();
+    return nowNs + this.#core.apic_timer(nowNs / NS_PER_MS) * NS_PER_MS;
+  }
+
+  /** To the local APIC. Returns false where it is not for a vector. */
+  #deliver(vector: number, delivery: number, levelTriggered: boolean): boolean {
     if (delivery !== DELIVERY_FIXED && delivery !== DELIVERY_LOWEST_PRIORITY) return false;
     if (vector < FIRST_VECTOR || vector > LAST_VECTOR) return true;
     const at = 4 * (vector >> 5);
@@ -83,7 +104,7 @@ export class Irqchip {
   }
 
   /** Initialization command word 1 forgets the levels of the 8259A's inputs; level-triggered ones are still there. */
-  refreshLevels(): void {
+  #refreshLevels(): void {
     const memory = this.#memory;
     const master =
       memory.byte(this.#master + abi.PIC_ELCR) & this.#levels & ~memory.byte(this.#master + abi.PIC_LEVELS);
@@ -94,7 +115,7 @@ export class Irqchip {
     for (let pin = 0; pin < ISA_PINS; pin++) if ((lost & (1 << pin)) !== 0) this.setIrq(pin, true);
   }
 
-  /** Makes `action` see an 8259A that answers the next acknowledge cycle with `vector`, which must be even and below 8. */
+  /** Makes `action` see an 8259A that answers the next acknowledge cycle with `vector`. */
   asVector(vector: number, action: () => void): void {
     const { bytes } = this.#memory;
     const saved = bytes.slice(this.#master, this.#master + abi.PIC_SIZE);
@@ -114,7 +135,7 @@ export class Irqchip {
   }
 
   reset(): void {
-    this.restore(this.#powerOn, this.#levels);
+    this.restore(this.#powerOn, this.#levels, 0);
     this.#restoreLevels();
   }
 
@@ -130,13 +151,14 @@ export class Irqchip {
     return state;
   }
 
-  restore(state: Uint8Array, levels: number): void {
+  restore(state: Uint8Array, levels: number, deltaMs: number): void {
     this.#levels = levels;
     let at = 0;
     for (const [start, size] of this.#parts()) {
       this.#memory.bytes.set(state.subarray(at, at + size), start);
       at += size;
     }
+    this.#shiftTimer(deltaMs);
   }
 
   get levels(): number {
@@ -144,7 +166,7 @@ export class Irqchip {
   }
 
   /** Moves the local APIC's timer by `deltaMs`: its clock is not the one that it was saved with. */
-  shiftTimer(deltaMs: number): void {
+  #shiftTimer(deltaMs: number): void {
     const at = this.#lapic + abi.LAPIC_TIMER_LAST_TICK;
     const { view } = this.#memory;
     view.setFloat64(at, view.getFloat64(at, true) + deltaMs, true);
@@ -200,6 +222,6 @@ export class Irqchip {
       if ((entry & REMOTE_IRR) !== 0) return;
       memory.setWord(entryAt, entry | REMOTE_IRR);
     }
-    this.message(entry & 0xff, (entry >> 8) & 7, levelTriggered);
+    this.#deliver(entry & 0xff, (entry >> DELIVERY_SHIFT) & 7, levelTriggered);
   }
 }

@@ -1,35 +1,39 @@
 import { SouthbridgeError } from '../../errors.ts';
-import type { DebugOptions, Vcpu } from '../accelerator.ts';
+import type { CpuIdentity, DebugOptions, Vcpu } from '../accelerator.ts';
 import type { CpuState } from '../cpu-state.ts';
 import type { WasmCpu } from './cpu.ts';
+import type { CpuPosition } from './cpu-identity.ts';
 
-/** The VM behind the CPU; what it is made of may be replaced. */
+/** The VM behind the CPUs; what it is made of may be replaced. */
 interface VcpuHost {
-  readonly cpu: WasmCpu;
-  setDebug(options: DebugOptions | undefined): void;
+  readCpu<T>(index: number, action: (cpu: WasmCpu) => T): T;
+  changeCpu(index: number, action: (cpu: WasmCpu) => void): void;
+  setPosition(index: number, position: CpuPosition): void;
+  setDebug(index: number, options: DebugOptions | undefined): void;
   translate(linear: number): number | undefined;
-  readLapic(): Uint32Array;
+  readLapic(cpu: number): Uint32Array;
 }
 
-/** The VM's one CPU. */
+/** One of the VM's CPUs. */
 export class WasmVcpu implements Vcpu {
-  readonly index = 0;
+  readonly index: number;
   readonly #vm: VcpuHost;
 
-  constructor(vm: VcpuHost) {
+  constructor(vm: VcpuHost, index: number) {
     this.#vm = vm;
+    this.index = index;
   }
 
   get halted(): boolean {
-    return this.#vm.cpu.halted;
+    return this.#vm.readCpu(this.index, cpu => cpu.halted);
   }
 
   get programCounter(): number {
-    return this.#vm.cpu.programCounter;
+    return this.#vm.readCpu(this.index, cpu => cpu.programCounter);
   }
 
   readState(): CpuState {
-    return this.#vm.cpu.read();
+    return this.#vm.readCpu(this.index, cpu => cpu.read());
   }
 
   writeState(state: CpuState): void {
@@ -40,18 +44,22 @@ export class WasmVcpu implements Vcpu {
         'choose another accelerator with -accel',
       );
     }
-    this.#vm.cpu.write(state);
+    this.#vm.changeCpu(this.index, cpu => cpu.write(state));
+  }
+
+  setIdentity(identity: CpuIdentity): void {
+    this.#vm.setPosition(this.index, identity);
   }
 
   readLapic(): Uint32Array {
-    return this.#vm.readLapic();
+    return this.#vm.readLapic(this.index);
   }
 
   setDebug(options: DebugOptions | undefined): void {
-    this.#vm.setDebug(options);
+    this.#vm.setDebug(this.index, options);
   }
 
   translate(linear: bigint): number | undefined {
-    return this.#vm.translate(Number(BigInt.asUintN(32, linear)));
+    return this.#vm.readCpu(this.index, () => this.#vm.translate(Number(BigInt.asUintN(32, linear))));
   }
 }

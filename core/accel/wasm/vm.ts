@@ -3,55 +3,55 @@ import { performance } from 'node:perf_hooks';
 import { SOFTWARE_CPU } from '../../cpu/software-cpu.ts';
 import type { GuestRam } from '../../memory/guest-ram.ts';
 import { xorshift } from '../../rng/xorshift.ts';
-import type { DebugOptions, Vcpu, Vm, VmOptions, VmStop } from '../accelerator.ts';
-import { codeReport, registersReport } from '../registers-report.ts';
+import type { DebugOptions, GuestBus, Vcpu, Vm, VmOptions, VmStop } from '../accelerator.ts';
 import * as abi from './abi.ts';
 import { BusPort } from './bus-port.ts';
-import { CompiledCode } from './compiled-code.ts';
-import { CoreMemory } from './core-memory.ts';
-import { WasmCpu } from './cpu.ts';
+import { afterReset, type WasmCpu } from './cpu.ts';
+import { answer, type CpuPosition } from './cpu-identity.ts';
+import { type CpuContext, CpuSet } from './cpu-set.ts';
+import { Debuggers } from './debuggers.ts';
+import { type Engine, makeEngine } from './engine.ts';
+import { Failures } from './failures.ts';
 import { GuestDebug } from './guest-debug.ts';
 import { GuestMemory } from './guest-memory.ts';
-import { DELIVERY_NMI, Irqchip } from './irqchip.ts';
+import type { InterruptChips } from './interrupt-chips.ts';
+import { Irqchip } from './irqchip.ts';
+import { LocalApics } from './local-apics.ts';
 import { deliverNmi } from './nmi.ts';
 import { translate } from './paging.ts';
-import { ReadWidth } from './read-width.ts';
+import { Suspension } from './suspension.ts';
 import { WasmVcpu } from './vcpu.ts';
 import { decodeState, encodeState } from './vm-state.ts';
 import { VmTime } from './vm-time.ts';
 
-const FLAG_IF = 0x200;
 const NS_PER_MS = 1e6;
 /** The longest that the event loop waits for the guest, whatever the guest's clock says. */
 const SLICE_LIMIT_MS = 10;
 /** An event loop turn that took longer had work to do; more may come of it, so the next one is soon. */
 const BUSY_TURN_MS = 0.05;
+/** How long several CPUs take turns before the event loop has its own. */
+const TURNS_MS = 1;
 /** Node's timers count whole milliseconds; less than this is waited for by polling. */
 const SHORTEST_SLEEP_MS = 0.5;
 const LONGEST_SLEEP_MS = 2 ** 31 - 1;
-const RESET_CS_BASE = 0xffff_0000n;
-const RESET_IP = 0xfff0n;
-const RESET_SELECTOR = 0xf000;
-/** The module's messages when it panics where hardware would raise a double fault, and then shut down. */
-const UNHANDLED_FAULT = /handler|VME/;
 
-/** One instance of the module and what hangs on it; replaced when the module breaks. */
-interface Engine {
-  readonly instance: abi.Instance;
-  readonly core: abi.Core;
-  readonly memory: CoreMemory;
-  readonly code: CompiledCode;
-  readonly cpu: WasmCpu;
-}
+const ALONE: CpuPosition = { apicId: 0, topology: { dies: 1, cores: 1, threads: 1 } };
 
-/** A virtual machine with one CPU, which the thread that owns the devices runs in slices of a millisecond. */
+/** A virtual machine, whose CPUs the thread that owns the devices runs in turn, in slices of a millisecond. */
 export class WasmVm implements Vm {
   readonly cpuHost = SOFTWARE_CPU;
   readonly vcpus: readonly Vcpu[];
   readonly #options: VmOptions;
+  /** The buses as the CPUs see them. */
+  readonly #guestBus: GuestBus;
   readonly #bus: BusPort;
   readonly #ram: GuestMemory;
-  readonly #irqchip: Irqchip;
+  readonly #chips: InterruptChips;
+  /** The chips, where they are ours. */
+  readonly #apics: LocalApics | undefined;
+  readonly #cpus: CpuSet;
+  /** What CPUID says of each CPU. */
+  readonly #positions: CpuPosition[];
   readonly #time: VmTime;
   #engine: Engine;
   #running = false;
@@ -60,21 +60,23 @@ export class WasmVm implements Vm {
   #executing = false;
   #checkPending = false;
   #sliceEndWanted = false;
-  /** What a slice that was ended early hides from the module. */
-  #suspended: { readonly flags: number; readonly halted: number } | undefined;
+  readonly #suspension = new Suspension();
   /** The slice was ended early, so that a halted CPU may yet have an interrupt to take. */
   #cutShort = false;
   #resetWanted = false;
-  #nmiWanted = false;
   #disposed = false;
   #broken = false;
-  #failure: unknown;
-  #panic = '';
-  #debugOptions: DebugOptions | undefined;
-  #debug: GuestDebug | undefined;
+  readonly #failures = new Failures(
+    () => this.#engine.cpu,
+    linear => this.#byteAt(linear),
+  );
+  readonly #debuggers = new Debuggers();
+  /** The module's own answer to a question is wanted. */
+  #asking = false;
   /** The run under way is of a single instruction: timers wait. */
   #stepping = false;
-  #apicDueMs = Number.POSITIVE_INFINITY;
+  /** When the next local timer is due, in nanoseconds of virtual time. */
+  #apicDueNs = Number.POSITIVE_INFINITY;
   #sliceStartedMs = 0;
   #sliceEndedMs = 0;
   /** The slice ends at its first check. */
@@ -85,16 +87,34 @@ export class WasmVm implements Vm {
 
   constructor(options: VmOptions) {
     this.#options = options;
-    this.#bus = new BusPort(options.bus, error => this.#failed(error));
     this.#random = options.icount === undefined ? randomBytes(4).readInt32LE() | 1 : 1;
     this.#time = new VmTime(options.clock, options.icount);
+    const ids = options.apicIds ?? Array.from({ length: options.cpus }, (_, index) => index);
+    this.#positions = ids.map(apicId => ({ ...ALONE, apicId }));
+    this.#bus = new BusPort(options.bus, error => this.#failed(error));
     this.#engine = this.#newEngine();
-    const { instance, core, memory } = this.#engine;
+    const { instance, core, memory, cpu } = this.#engine;
     this.#ram = new GuestMemory(instance, memory, options.lowRam);
-    this.#irqchip = new Irqchip(core, memory);
-    this.vcpus = [new WasmVcpu(this)];
+    this.#cpus = new CpuSet(options.cpus, memory, cpu);
+    this.#apics = options.irqchip ? undefined : this.#newApics(ids);
+    this.#chips = this.#apics ?? new Irqchip(core, memory, this.#targets);
+    this.#guestBus = this.#apics?.busOf(options.bus) ?? options.bus;
+    this.#bus.connect(this.#guestBus);
+    this.vcpus = this.#cpus.contexts.map(({ index }) => new WasmVcpu(this, index));
     this.#powerOn();
     options.clock.onDeadline(() => this.#deadlineMoved());
+  }
+
+  #newApics(apicIds: readonly number[]): LocalApics {
+    const { memory } = this.#engine;
+    const { interrupts, endOfInterrupt } = this.#options;
+    return new LocalApics(memory, {
+      apicIds,
+      external: interrupts,
+      nowNs: () => this.#time.nowNs(),
+      endOfInterrupt: vector => endOfInterrupt?.(vector),
+      targets: this.#targets,
+    });
   }
 
   // --- memory
@@ -120,23 +140,35 @@ export class WasmVm implements Vm {
   // --- interrupts
 
   setIrq(gsi: number, level: boolean): void {
-    if (this.#disposed || this.#broken) return;
-    this.#irqchip.setIrq(gsi, level);
-    if (level) this.#interruptPending();
+    if (!this.#disposed && !this.#broken) this.#chips.setIrq(gsi, level);
   }
 
-  injectMsi(_address: number, data: number): void {
-    const delivery = (data >> 8) & 7;
-    if (delivery === DELIVERY_NMI) this.injectNmi();
-    else if (this.#irqchip.message(data & 0xff, delivery, (data & 0x8000) !== 0)) this.#interruptPending();
+  injectMsi(address: number, data: number): void {
+    if (!this.#disposed && !this.#broken) this.#chips.message(address, data);
   }
 
-  readLapic(): Uint32Array {
-    return this.#irqchip.readLapic();
+  readLapic(cpu: number): Uint32Array {
+    return this.#chips.readLapic(cpu);
   }
 
   injectNmi(): void {
-    this.#nmiWanted = true;
+    this.#chips.nonMaskableLine();
+  }
+
+  /** What interrupts do to the CPUs. */
+  readonly #targets = {
+    interrupted: (cpu: number): void => this.#interruptPending(cpu),
+    nonMaskable: (cpu: number): void => this.#between(cpu, context => context.nonMaskable()),
+    init: (cpu: number): void => this.#between(cpu, context => context.init()),
+    startUp: (cpu: number, page: number): void => this.#between(cpu, context => context.startMessage(page)),
+    apicEnabled: (cpu: number): boolean => this.#cpus.apicEnabled(cpu),
+  };
+
+  /** Something waits for a CPU that it takes between two of its turns. */
+  #between(cpu: number, note: (context: CpuContext) => void): void {
+    const context = this.#cpus.contexts[cpu];
+    if (context === undefined) return;
+    note(context);
     this.kick();
   }
 
@@ -145,7 +177,7 @@ export class WasmVm implements Vm {
   start(): void {
     if (this.#running || this.#disposed) return;
     this.#running = true;
-    this.#debug = undefined;
+    this.#debuggers.forget();
     this.#runSoon();
   }
 
@@ -178,115 +210,120 @@ export class WasmVm implements Vm {
 
   // --- state
 
-  get cpu(): WasmCpu {
-    return this.#engine.cpu;
+  /** The result of `action`, which only reads, and sees that CPU's state. */
+  readCpu<T>(index: number, action: (cpu: WasmCpu) => T): T {
+    return this.#cpus.peek(index, () => action(this.#engine.cpu));
+  }
+
+  /** `action` changes that CPU's state. */
+  changeCpu(index: number, action: (cpu: WasmCpu) => void): void {
+    const { current } = this.#cpus;
+    this.#switchTo(index);
+    action(this.#engine.cpu);
+    this.#switchTo(current);
+  }
+
+  /** See {@link Vcpu.setIdentity}. */
+  setPosition(index: number, position: CpuPosition): void {
+    this.#positions[index] = position;
   }
 
   saveState(): Uint8Array {
-    const { core, memory, code } = this.#engine;
+    const { code } = this.#engine;
     code.announce();
-    core.store_current_tsc();
+    this.#cpus.save();
     return encodeState({
       nowMs: this.#nowMs(),
-      levels: this.#irqchip.levels,
+      levels: this.#chips.levels,
       random: this.#random,
-      cpu: memory.bytes.slice(abi.STATE_START, abi.STATE_END),
-      irqchip: this.#irqchip.save(),
+      current: this.#cpus.current,
+      cpus: this.#cpus.contexts,
+      irqchip: this.#chips.save(),
       shadowed: this.#ram.saveShadowed(),
     });
   }
 
   restoreState(bytes: Uint8Array): void {
-    const state = decodeState(bytes, this.#ram.size, this.#irqchip.save().length);
+    const { contexts } = this.#cpus;
+    const state = decodeState(bytes, this.#ram.size, contexts.length, this.#chips.save().length);
     if (this.#broken) this.#replaceEngine();
     const { core, memory, code, cpu } = this.#engine;
     code.announce();
     core.reset_cpu();
-    memory.bytes.set(state.cpu, abi.STATE_START);
-    this.#irqchip.restore(state.irqchip, state.levels);
-    this.#irqchip.shiftTimer(this.#nowMs() - state.nowMs);
+    const deltaMs = this.#nowMs() - state.nowMs;
+    for (const context of contexts) Object.assign(context, state.cpus[context.index]);
+    this.#cpus.restore(state.current, BigInt(Math.round(deltaMs * abi.TICKS_PER_MS)));
+    this.#chips.restore(state.irqchip, state.levels, deltaMs);
+    this.#apics?.switchTo(state.current);
     this.#ram.restoreShadowed(state.shadowed);
     this.#random = state.random;
     cpu.forgetTranslations();
-    core.set_tsc(memory.word(abi.TSC), memory.word(abi.TSC + 4));
     this.#time.restart(memory);
   }
 
   // --- the engine
 
   #newEngine(): Engine {
-    const instance = abi.instantiate(abi.load(), {
-      ...this.#bus.imports(),
-      microtick: () => this.#nowMs(),
-      run_hardware_timers: () => this.#check(),
-      cpu_event_halt: () => {},
-      stop_idling: () => {},
-      get_rand_int: () => this.#nextRandom(),
-      codegen_finalize: (index, start, stateFlags, pointer, length) => {
-        const from = pointer >>> 0;
-        engine.code.compile(index, start, stateFlags, memory.bytes.subarray(from, from + (length >>> 0)));
-        this.#checkSoon();
+    const hooks = {
+      bus: this.#bus.imports(),
+      ramBase: () => this.#ram.base,
+      nowMs: () => this.#nowMs(),
+      check: () => this.#check(),
+      random: () => this.#nextRandom(),
+      codeReady: () => this.#checkSoon(),
+      panicked: (text: string) => {
+        this.#failures.panic += text;
       },
-      jit_clear_func: index => engine.code.drop(index),
-      console_log_from_wasm: (pointer, length) => {
-        const from = pointer >>> 0;
-        this.#panic += Buffer.from(memory.bytes.subarray(from, from + (length >>> 0))).toString('utf8');
-      },
-    });
-    const memory = new CoreMemory(instance.memory);
-    const reads = new ReadWidth(memory, () => this.#ram.base);
-    reads.watch(instance);
-    this.#bus.isWord = () => reads.isWord;
-    const cpu = new WasmCpu(instance.core, memory, () => this.#ram.base);
-    const engine: Engine = { instance, core: instance.core, memory, code: new CompiledCode(instance), cpu };
-    abi.checkLayout(instance);
-    memory.setByte(abi.APIC_PRESENT, 1);
-    memory.setByte(abi.APIC_ENABLED, 1);
+      ask: (question: number) => this.#answer(question),
+    };
+    const engine = makeEngine(hooks, this.#options.irqchip);
+    this.#bus.isWord = () => engine.reads.isWord;
     return engine;
+  }
+
+  #answer(question: number): number {
+    if (question === abi.ASK_INTERRUPT) {
+      const vector = this.#apics?.acknowledge() ?? -1;
+      return vector < 0 ? 0 : 1 | (vector << 8);
+    }
+    if (this.#asking) return 0;
+    const { memory, core } = this.#engine;
+    const { current } = this.#cpus;
+    this.#asking = true;
+    answer(question, memory, core, this.#positions[current] ?? ALONE, current === 0);
+    this.#asking = false;
+    return 1;
   }
 
   /** The module trapped, and nothing says what state its locks and its stack are in: RAM moves to a new one. */
   #replaceEngine(): void {
     this.#engine = this.#newEngine();
     this.#broken = false;
-    const { instance, core, memory } = this.#engine;
+    const { instance, core, memory, cpu } = this.#engine;
     this.#ram.moveTo(instance, memory);
-    this.#irqchip.attach(core, memory);
+    this.#cpus.attach(memory, cpu);
+    this.#chips.attach(core, memory);
     this.#time.restart(memory);
-    this.#debug = undefined;
+    this.#debuggers.forget();
   }
 
   #resetNow(): void {
     this.#resetWanted = false;
-    this.#nmiWanted = false;
     if (this.#broken) this.#replaceEngine();
     this.#engine.code.announce();
+    this.#switchTo(0);
     this.#powerOn();
-    this.#irqchip.reset();
+    this.#chips.reset();
     this.#ram.restoreRoms();
   }
 
-  /** Intel SDM volume 3, table 9-1: the first instruction is 16 bytes below 4 GiB. */
+  /** All CPUs, of which the first is the current one. */
   #powerOn(): void {
     const { core, cpu, memory } = this.#engine;
     core.reset_cpu();
     memory.setByte(abi.APIC_ENABLED, 1);
-    const state = cpu.read();
-    state.gpr.fill(0n);
-    const data = { ...state.ds, selector: 0, base: 0n, limit: 0xffff, unusable: false };
-    cpu.write({
-      ...state,
-      rip: RESET_IP,
-      cs: { ...state.cs, selector: RESET_SELECTOR, base: RESET_CS_BASE, limit: 0xffff },
-      ds: data,
-      es: data,
-      fs: data,
-      gs: data,
-      ss: data,
-      gdtr: { base: 0n, limit: 0xffff },
-      idtr: { base: 0n, limit: 0xffff },
-      halted: false,
-    });
+    cpu.write(afterReset(cpu.read()));
+    this.#cpus.reset();
     this.#time.restart(memory);
   }
 
@@ -312,27 +349,65 @@ export class WasmVm implements Vm {
     this.#cutShort = false;
     this.#sliceStartedMs = performance.now();
     this.#shortSlice = this.#sliceStartedMs - this.#sliceEndedMs > BUSY_TURN_MS && !this.#time.counting;
-    const { cpu, code } = this.#engine;
     let stop: VmStop | undefined;
     try {
       this.#runTimers();
-      if (this.#debugOptions !== undefined) stop = this.#runDebugged(this.#debugOptions);
-      else {
-        this.#letInterruptsIn();
-        if (!cpu.halted && this.#running && !this.#sliceEndWanted) this.#runModule();
-      }
-      code.announce();
+      stop = this.#apics !== undefined ? this.#takeTurns() : this.#takeTurn();
     } catch (error) {
       this.#executing = false;
       this.#broken = true;
       this.#resume();
-      this.#crashed(error);
+      this.#stop(this.#failures.trapped(error, this.#cpus.current));
     } finally {
       this.#inSlice = false;
     }
     if (stop !== undefined) this.#stop(stop);
     this.#endSlice();
     this.#sliceEndedMs = performance.now();
+  }
+
+  /** Runs the CPUs that have something to do one after the other, each until its next check. */
+  #takeTurns(): VmStop | undefined {
+    do {
+      const next = this.#cpus.next(this.#isReady);
+      if (next < 0) return undefined;
+      this.#switchTo(next);
+      const context = this.#cpus.contexts[next];
+      if (context?.startUp(this.#engine.cpu) === true) this.#apics?.initialize(next);
+      const stop = context?.waiting === true ? undefined : this.#takeTurn();
+      this.#debug?.withdraw();
+      if (stop !== undefined) return stop;
+      this.#runTimers();
+    } while (this.#running && !this.#sliceEndWanted && performance.now() - this.#sliceStartedMs < TURNS_MS);
+    return undefined;
+  }
+
+  #takeTurn(): VmStop | undefined {
+    const { cpu, code } = this.#engine;
+    let stop: VmStop | undefined;
+    const options = this.#debuggers.optionsOf(this.#cpus.current);
+    if (options !== undefined) stop = this.#runDebugged(options);
+    else {
+      this.#letInterruptsIn();
+      if (!cpu.halted && this.#running && !this.#sliceEndWanted) this.#runModule();
+    }
+    code.announce();
+    return stop;
+  }
+
+  /** Whether a CPU has something to do. */
+  readonly #isReady = ({ index, initWanted, startPage, waiting, nmiWanted }: CpuContext): boolean => {
+    if (initWanted || startPage >= 0) return true;
+    const { stepped } = this.#debuggers;
+    if (waiting || (stepped ?? index) !== index) return false;
+    if (index === stepped || nmiWanted || !this.#cpus.halted(index)) return true;
+    return this.#cpus.interruptsEnabled(index) && (this.#apics?.pendingFor(index) ?? false);
+  };
+
+  #switchTo(index: number): void {
+    if (index === this.#cpus.current) return;
+    this.#cpus.select(index);
+    this.#apics?.switchTo(index);
   }
 
   #runModule(): void {
@@ -343,11 +418,12 @@ export class WasmVm implements Vm {
   }
 
   #runDebugged(options: DebugOptions): VmStop | undefined {
-    this.#debug ??= this.#newDebug(options);
+    const { current } = this.#cpus;
+    const debug = this.#debuggers.of(current, () => this.#newDebug(options));
     if (this.#engine.cpu.halted && !options.singleStep) this.#letInterruptsIn();
     if (!this.#running || this.#sliceEndWanted || (this.#engine.cpu.halted && !options.singleStep)) return undefined;
-    const event = this.#debug.run();
-    return event === undefined ? undefined : { reason: 'debug', cpu: 0, ...event };
+    const event = debug.run();
+    return event === undefined ? undefined : { reason: 'debug', cpu: current, ...event };
   }
 
   #newDebug(options: DebugOptions): GuestDebug {
@@ -357,16 +433,16 @@ export class WasmVm implements Vm {
       memory,
       cpu,
       ram: this.#ram,
-      bus: this.#options.bus,
+      bus: this.#guestBus,
       translate: (linear: number) => this.translate(linear),
       run: (access?: BusPort['memory']) => {
         this.#stepping = access !== undefined;
-        this.#bus.memory = access ?? this.#options.bus;
+        this.#bus.memory = access ?? this.#guestBus;
         const sliceEndWanted = this.#sliceEndWanted;
         try {
           this.#runModule();
         } finally {
-          this.#bus.memory = this.#options.bus;
+          this.#bus.memory = this.#guestBus;
           if (this.#stepping) this.#sliceEndWanted = sliceEndWanted;
           this.#stepping = false;
         }
@@ -378,51 +454,46 @@ export class WasmVm implements Vm {
   }
 
   /** See {@link Vcpu.setDebug}. */
-  setDebug(options: DebugOptions | undefined): void {
-    this.#debug?.withdraw();
-    this.#debug = undefined;
-    this.#debugOptions = options;
-    this.#bus.portAccessed = options === undefined ? undefined : () => this.#debug?.codeMayChange();
+  setDebug(index: number, options: DebugOptions | undefined): void {
+    this.#debuggers.set(index, options);
+    this.#bus.portAccessed = this.#debuggers.present ? () => this.#debug?.codeMayChange() : undefined;
+  }
+
+  /** The debugger's hand on the current CPU. */
+  get #debug(): GuestDebug | undefined {
+    return this.#debuggers.at(this.#cpus.current);
   }
 
   #endSlice(): void {
     if (this.#disposed) return;
-    if (this.#failure !== undefined && this.#running) {
-      this.#stop({
-        reason: 'internal-error',
-        cpu: 0,
-        report: this.#report(`a device failed: ${String(this.#failure)}`),
-      });
-      this.#failure = undefined;
-    }
+    const failure = this.#running ? this.#failures.deviceFailed(this.#cpus.current) : undefined;
+    if (failure !== undefined) this.#stop(failure);
     if (this.#resetWanted) this.#resetNow();
     if (!this.#running) this.#debug?.withdraw();
     if (!this.#running) return;
-    if (this.#engine.cpu.halted && !this.#cutShort) this.#sleep();
+    if (this.#idle) this.#sleep();
     else this.#runSoon();
+  }
+
+  get #idle(): boolean {
+    if (this.#apics !== undefined) return this.#cpus.next(this.#isReady) < 0;
+    return this.#engine.cpu.halted && !this.#cutShort;
   }
 
   /** A halted guest costs nothing until its next timer, or until somebody kicks. */
   #sleep(): void {
     this.#cancel();
-    const deviceNs = this.#time.untilDeadlineNs();
-    const ms = Math.min(deviceNs / NS_PER_MS, this.#apicDueMs);
-    if (this.#time.counting && ms !== Number.POSITIVE_INFINITY) {
-      if (this.#options.icount?.sleep !== true || ms < SHORTEST_SLEEP_MS) {
-        this.#time.warp(ms * NS_PER_MS);
+    const apicNs = Math.max(0, this.#apicDueNs - this.#time.nowNs());
+    const ns = Math.min(this.#time.untilDeadlineNs(), apicNs);
+    const ms = ns / NS_PER_MS;
+    if (this.#time.counting && ns !== Number.POSITIVE_INFINITY) {
+      const wake = (): void => {
+        this.#time.warp(Math.ceil(ns));
         this.#runSoon();
-        return;
-      }
-      this.#timer = setTimeout(
-        () => {
-          this.#time.warp(ms * NS_PER_MS);
-          this.#slice();
-        },
-        Math.min(LONGEST_SLEEP_MS, ms),
-      );
-      return;
-    }
-    if (ms < SHORTEST_SLEEP_MS) this.#runSoon();
+      };
+      if (this.#options.icount?.sleep !== true || ms < SHORTEST_SLEEP_MS) wake();
+      else this.#timer = setTimeout(wake, Math.min(LONGEST_SLEEP_MS, ms));
+    } else if (ms < SHORTEST_SLEEP_MS) this.#runSoon();
     else this.#timer = setTimeout(() => this.#slice(), Math.min(LONGEST_SLEEP_MS, Math.max(1, Math.floor(ms))));
   }
 
@@ -437,13 +508,13 @@ export class WasmVm implements Vm {
     this.#executing = false;
     this.#checkPending = false;
     if (this.#stepping || this.#debug?.check() === true) {
-      this.#suspend();
+      this.#suspension.impose(memory);
       this.#executing = executing;
       return 0;
     }
     if (memory.byte(abi.HALTED) === 0) code.announce();
     this.#runTimers();
-    if (this.#sliceIsOver()) this.#suspend();
+    if (this.#sliceIsOver() || (this.#apics !== undefined && this.#anotherIsReady)) this.#suspension.impose(memory);
     this.#executing = executing;
     return 0;
   }
@@ -453,37 +524,27 @@ export class WasmVm implements Vm {
     return performance.now() - this.#sliceStartedMs > SLICE_LIMIT_MS;
   }
 
+  get #anotherIsReady(): boolean {
+    const next = this.#cpus.next(this.#isReady);
+    return next >= 0 && next !== this.#cpus.current;
+  }
+
   #runTimers(): void {
     if (this.#time.untilDeadlineNs() <= 0) this.#options.clock.expire();
-    this.#irqchip.refreshLevels();
-    this.#apicDueMs = this.#engine.core.apic_timer(this.#nowMs());
+    this.#apicDueNs = this.#chips.runTimers(this.#time.nowNs());
   }
 
   #letInterruptsIn(): void {
-    if (this.#nmiWanted) {
-      this.#nmiWanted = false;
-      deliverNmi(this.#engine.core, this.#engine.memory, this.#irqchip, this.#ram, linear => this.translate(linear));
+    const context = this.#cpus.contexts[this.#cpus.current];
+    if (context?.nmiWanted === true) {
+      context.nmiWanted = false;
+      deliverNmi(this.#engine.core, this.#engine.memory, this.#chips, this.#ram, linear => this.translate(linear));
     }
     this.#engine.core.handle_irqs();
   }
 
-  /** Takes the CPU back from the module: it returns at once from a CPU that is halted with interrupts off. */
-  #suspend(): void {
-    if (this.#suspended !== undefined) return;
-    const { memory } = this.#engine;
-    const flags = memory.word(abi.FLAGS);
-    this.#suspended = { flags, halted: memory.byte(abi.HALTED) };
-    memory.setWord(abi.FLAGS, flags & ~FLAG_IF);
-    memory.setByte(abi.HALTED, 1);
-  }
-
   #resume(): void {
-    if (this.#suspended === undefined) return;
-    const { memory } = this.#engine;
-    memory.setWord(abi.FLAGS, (memory.word(abi.FLAGS) & ~FLAG_IF) | (this.#suspended.flags & FLAG_IF));
-    memory.setByte(abi.HALTED, this.#suspended.halted);
-    this.#suspended = undefined;
-    this.#cutShort = true;
+    if (this.#suspension.lift(this.#engine.memory)) this.#cutShort = true;
   }
 
   #endSliceSoon(): void {
@@ -491,9 +552,9 @@ export class WasmVm implements Vm {
     this.#checkSoon();
   }
 
-  #interruptPending(): void {
+  #interruptPending(cpu: number): void {
     if (this.#executing) {
-      if (this.#engine.cpu.interruptsEnabled) this.#checkSoon();
+      if (cpu !== this.#cpus.current || this.#engine.cpu.interruptsEnabled) this.#checkSoon();
     } else if (!this.#inSlice && this.#running) {
       this.#runSoon();
     }
@@ -531,21 +592,8 @@ export class WasmVm implements Vm {
   // --- failures
 
   #failed(error: unknown): void {
-    this.#failure ??= error;
+    this.#failures.ofDevice ??= error;
     this.#endSliceSoon();
-  }
-
-  #crashed(error: unknown): void {
-    const panic = this.#panic;
-    this.#panic = '';
-    const shutdown = error instanceof RangeError || UNHANDLED_FAULT.test(panic);
-    if (shutdown) this.#stop({ reason: 'shutdown', cpu: 0, report: this.#report('the CPU shut down: a triple fault') });
-    else
-      this.#stop({
-        reason: 'internal-error',
-        cpu: 0,
-        report: this.#report(`v86.wasm: ${panic === '' ? String(error) : panic}`),
-      });
   }
 
   #stop(stop: VmStop): void {
@@ -553,11 +601,6 @@ export class WasmVm implements Vm {
     this.#cancel();
     this.#debug?.withdraw();
     this.#options.stopped(stop);
-  }
-
-  #report(headline: string): string {
-    const state = this.#engine.cpu.read();
-    return `${headline}\n${registersReport(state)}${codeReport(state, linear => this.#byteAt(linear))}`;
   }
 
   #byteAt(linear: bigint): number | undefined {

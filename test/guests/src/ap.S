@@ -1,4 +1,4 @@
-/* Where the other CPUs begin: copied to a page below 1 MiB, entered there in real mode by a start-up IPI, left in 64-bit mode. */
+/* Where the other CPUs begin: copied to a page below 1 MiB, entered there in real mode by a start-up IPI, left in the guest's mode. */
         .text
         .globl ap_trampoline, ap_trampoline_end
         .code16
@@ -8,6 +8,7 @@ ap_trampoline:
         mov %cs, %ax
         mov %ax, %ds
         lgdtl ap_gdt_pointer - ap_trampoline
+#ifdef __x86_64__
         mov $page_pml4, %eax
         mov %eax, %cr3
         mov %cr4, %eax
@@ -20,16 +21,23 @@ ap_trampoline:
         mov %cr0, %eax
         and $0x9fffffff, %eax           /* caches on */
         or $0x80000001, %eax            /* paging and protection at once: straight into long mode */
+#else
+        mov %cr0, %eax
+        and $0x9fffffff, %eax
+        or $0x00000001, %eax
+#endif
         mov %eax, %cr0
-        ljmpl $0x08, $ap_64
+        ljmpl $0x08, $ap_begin
         .balign 8
 ap_gdt_pointer:
         .word 0x1f
         .long gdt
 ap_trampoline_end:
 
+#ifdef __x86_64__
         .code64
-ap_64:  mov $0x10, %eax
+ap_begin:
+        mov $0x10, %eax
         mov %eax, %ds
         mov %eax, %es
         mov %eax, %ss
@@ -57,6 +65,35 @@ ipi_entry:
         pop %rdx
         pop %rax
         iretq
+#else
+        .code32
+ap_begin:
+        mov $0x10, %eax
+        mov %eax, %ds
+        mov %eax, %es
+        mov %eax, %ss
+        mov $1, %eax
+        lock xadd %eax, ap_count
+        inc %eax
+        mov %eax, %edx
+        shl $12, %eax
+        lea ap_stacks(%eax), %esp
+        push %edx
+        call ap_main
+1:      cli
+        hlt
+        jmp 1b
+
+        .globl ipi_entry
+        .balign 16
+ipi_entry:
+        push %edx
+        lock incl ipi_count
+        mov $0xfee000b0, %edx
+        movl $0, (%edx)
+        pop %edx
+        iretl
+#endif
 
         .section .bss
         .balign 4096
