@@ -2,7 +2,7 @@ import type { BlockBackend, IoResult } from '../core/block/backend.ts';
 import { type BlockSizes, blockProperties, blockSizes } from '../core/block/device-properties.ts';
 import { type Geometry, guessGeometry } from '../core/block/geometry.ts';
 import { IoVector } from '../core/block/io-vector.ts';
-import { writeFlag } from '../core/block/node.ts';
+import { writeFlag } from '../core/block/requests.ts';
 import { deviceType } from '../core/device/device-type.ts';
 import { prop } from '../core/device/property.ts';
 import { SouthbridgeError } from '../core/errors.ts';

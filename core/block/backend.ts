@@ -5,9 +5,10 @@ import type { BlockGraph, Drainable } from './graph.ts';
 import { plugTransfers, unplugTransfers } from './host-transfer.ts';
 import { BlockError, errno, errnoOf, errnoText } from './io-error.ts';
 import type { IoVector } from './io-vector.ts';
-import { type BlockNode, writeFlag } from './node.ts';
+import type { BlockNode } from './node.ts';
 import { type Pending, WaitQueue } from './pending.ts';
 import { Edge, type EdgeParent, PERM_ALL, type Permissions, perm, settlePermissions } from './permissions.ts';
+import { writeFlag } from './requests.ts';
 import type { ThrottleGroup } from './throttle.ts';
 
 /**

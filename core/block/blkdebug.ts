@@ -3,10 +3,11 @@ import type { BlockDriver, OpenContext } from './driver.ts';
 import type { BlockGraph } from './graph.ts';
 import { BlockError, errno, IoError, reason } from './io-error.ts';
 import type { IoVector } from './io-vector.ts';
-import { BlockNode, type BlockStatus, type NodeSettings } from './node.ts';
+import { BlockNode } from './node.ts';
 import type { BlockOptions } from './options.ts';
 import { type Maybe, type Pending, start, type Task } from './pending.ts';
 import { type Permissions, permNamed } from './permissions.ts';
+import type { BlockStatus, NodeSettings } from './requests.ts';
 
 /** What the nodes above tell a blkdebug node of, in the order of QEMU's enumeration. */
 const EVENTS = new Set(

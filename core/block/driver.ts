@@ -1,7 +1,8 @@
 import type { BlockGraph } from './graph.ts';
 import { BlockError } from './io-error.ts';
-import type { BlockNode, NodeSettings } from './node.ts';
+import type { BlockNode } from './node.ts';
 import type { BlockOptions } from './options.ts';
+import type { NodeSettings } from './requests.ts';
 
 /** A kind of node: how to recognise it, open it and make one. */
 export interface BlockDriver {

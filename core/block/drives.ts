@@ -1,9 +1,9 @@
 import { BlockBackend, type OnError } from './backend.ts';
 import type { BlockGraph } from './graph.ts';
 import { BlockError } from './io-error.ts';
-import type { DetectZeroes } from './node.ts';
 import { BlockOptions, type OptionScalar } from './options.ts';
 import { PERM_ALL } from './permissions.ts';
+import type { DetectZeroes } from './requests.ts';
 import { limitsAnything } from './throttle.ts';
 import { takeLimits } from './throttle-options.ts';
 

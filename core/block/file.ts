@@ -5,10 +5,11 @@ import { hostCalls } from './host-calls.ts';
 import { HostFile } from './host-file.ts';
 import { BlockError, errno, errnoOf, hostError, IoError, reason } from './io-error.ts';
 import type { IoVector } from './io-vector.ts';
-import { BlockNode, type BlockStatus, type NodeSettings, type TruncateOptions, writeFlag } from './node.ts';
+import { BlockNode } from './node.ts';
 import type { BlockOptions } from './options.ts';
 import type { Pending } from './pending.ts';
 import { PERM_ALL, type Permissions, permNames } from './permissions.ts';
+import { type BlockStatus, type NodeSettings, type TruncateOptions, writeFlag } from './requests.ts';
 
 /** Where QEMU's file locks lie: a byte for each permission that is used, and one for each that is not shared. */
 const LOCK_PERM_BASE = 100;

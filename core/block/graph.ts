@@ -6,9 +6,10 @@ import type { BlockEvent } from './events.ts';
 import { BlockError, IoError, reason } from './io-error.ts';
 import { IoVector } from './io-vector.ts';
 import { parseJson } from './json-filename.ts';
-import { type BlockNode, type DetectZeroes, type NodeSettings, reaches } from './node.ts';
+import { type BlockNode, reaches } from './node.ts';
 import { BlockOptions } from './options.ts';
 import { type EdgeParent, settlePermissions } from './permissions.ts';
+import type { DetectZeroes, NodeSettings } from './requests.ts';
 import { type ThrottleClock, type ThrottleConfig, ThrottleGroup } from './throttle.ts';
 
 /** How much of an image a driver sees to recognise it. */

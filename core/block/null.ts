@@ -2,9 +2,10 @@ import type { BlockDriver, OpenContext } from './driver.ts';
 import type { BlockGraph } from './graph.ts';
 import { BlockError } from './io-error.ts';
 import type { IoVector } from './io-vector.ts';
-import { BlockNode, type BlockStatus, type NodeSettings } from './node.ts';
+import { BlockNode } from './node.ts';
 import type { BlockOptions } from './options.ts';
 import type { Pending } from './pending.ts';
+import type { BlockStatus, NodeSettings } from './requests.ts';
 
 /** A disk that forgets all that is written to it: for measuring what is above. */
 class NullNode extends BlockNode {

@@ -3,9 +3,10 @@ import type { BlockDriver, OpenContext } from './driver.ts';
 import type { BlockGraph } from './graph.ts';
 import { BlockError, errno, errnoOf, errnoText, IoError } from './io-error.ts';
 import { IoVector } from './io-vector.ts';
-import { BlockNode, type BlockStatus, type NodeSettings } from './node.ts';
+import { BlockNode } from './node.ts';
 import type { Maybe, Pending } from './pending.ts';
 import { type Permissions, perm } from './permissions.ts';
+import type { BlockStatus, NodeSettings } from './requests.ts';
 
 type Operation = 'read' | 'write' | 'flush';
 

@@ -2,10 +2,11 @@ import type { BlockDriver, OpenContext } from './driver.ts';
 import type { BlockGraph } from './graph.ts';
 import { BlockError, errno, IoError } from './io-error.ts';
 import type { IoVector } from './io-vector.ts';
-import { BlockNode, type BlockStatus, type NodeSettings, type TruncateOptions } from './node.ts';
+import { BlockNode } from './node.ts';
 import type { BlockOptions } from './options.ts';
 import { type Maybe, type Pending, settle, start, startFor, type Task } from './pending.ts';
 import type { Permissions } from './permissions.ts';
+import type { BlockStatus, NodeSettings, TruncateOptions } from './requests.ts';
 
 const SECTOR = 512;
 

@@ -1,9 +1,10 @@
 import { FileNode } from './file.ts';
-import type { BlockNode, NodeSettings } from './node.ts';
+import type { BlockNode } from './node.ts';
 import { start } from './pending.ts';
 import { settlePermissions } from './permissions.ts';
 import { prepareForWriting } from './qcow2/driver.ts';
 import { Qcow2Node } from './qcow2/node.ts';
+import type { NodeSettings } from './requests.ts';
 
 /** Opens a node and the file under it anew, with other settings. Nothing of it is under way. */
 export async function reopen(node: BlockNode, changes: Partial<NodeSettings>): Promise<void> {

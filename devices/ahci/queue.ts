@@ -1,6 +1,6 @@
 import { whenDone } from '../../core/block/backend.ts';
 import type { IoVector } from '../../core/block/io-vector.ts';
-import { writeFlag } from '../../core/block/node.ts';
+import { writeFlag } from '../../core/block/requests.ts';
 import type { Dma } from '../../core/memory/dma.ts';
 import { field, type StateValues } from '../../core/state/fields.ts';
 import { ScatterList } from '../ide/scatter-list.ts';

@@ -1,6 +1,6 @@
 import type { BlockBackend, IoResult } from '../../core/block/backend.ts';
 import { IoVector } from '../../core/block/io-vector.ts';
-import { MAX_REQUEST, writeFlag } from '../../core/block/node.ts';
+import { MAX_REQUEST, writeFlag } from '../../core/block/requests.ts';
 import type { Namespace } from './namespace.ts';
 import type { Request } from './queues.ts';
 import { COMMAND, DNR, FUSE, IO, MAX_NAMESPACES, NSID_BROADCAST, STATUS } from './registers.ts';

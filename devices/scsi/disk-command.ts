@@ -1,6 +1,6 @@
 import { UNMAP as UNMAPPING } from '../../core/block/accounting.ts';
 import { IoVector } from '../../core/block/io-vector.ts';
-import { writeFlag } from '../../core/block/node.ts';
+import { writeFlag } from '../../core/block/requests.ts';
 import { isZero } from '../../core/memory/zero.ts';
 import { OP, STATUS } from '../../core/scsi/command.ts';
 import { CHUNK } from '../../core/scsi/scsi-request.ts';

@@ -1,6 +1,6 @@
 import type { BlockBackend } from '../../core/block/backend.ts';
 import { IoVector } from '../../core/block/io-vector.ts';
-import { writeFlag } from '../../core/block/node.ts';
+import { writeFlag } from '../../core/block/requests.ts';
 import { BLOCK, GROUP, TUNING_BLOCK } from './card-registers.ts';
 import { type CardValues, CSR, type KeptValues, NO_ADDRESS, OCR, PASSWORD_MAX, STATE } from './card-state.ts';
 

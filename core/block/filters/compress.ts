@@ -1,9 +1,9 @@
 import type { BlockDriver, OpenContext } from '../driver.ts';
 import { BlockError } from '../io-error.ts';
 import type { IoVector } from '../io-vector.ts';
-import { writeFlag } from '../node.ts';
 import type { Pending } from '../pending.ts';
 import { Qcow2Node } from '../qcow2/node.ts';
+import { writeFlag } from '../requests.ts';
 import { FilterNode } from './filter-node.ts';
 
 /** Has all that is written to it compressed. */

@@ -4,9 +4,10 @@ import type { BlockGraph } from '../graph.ts';
 import { BlockError, errno, IoError } from '../io-error.ts';
 import type { IoVector } from '../io-vector.ts';
 import { allocatedAbove, CopyError, copyRange, zeroRange } from '../jobs/copy.ts';
-import { type BlockNode, type BlockStatus, type NodeSettings, reaches, writeFlag } from '../node.ts';
+import { type BlockNode, reaches } from '../node.ts';
 import type { Pending } from '../pending.ts';
 import { PERM_ALL, type Permissions, perm } from '../permissions.ts';
+import { type BlockStatus, type NodeSettings, writeFlag } from '../requests.ts';
 import { TrackedRequests } from '../tracked-requests.ts';
 import { FilterNode } from './filter-node.ts';
 

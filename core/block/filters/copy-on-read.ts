@@ -1,9 +1,9 @@
 import type { BlockDriver, OpenContext } from '../driver.ts';
 import type { BlockGraph } from '../graph.ts';
 import { IoVector } from '../io-vector.ts';
-import { type NodeSettings, writeFlag } from '../node.ts';
 import { all, type Pending, settle, start, type Task } from '../pending.ts';
 import { type Permissions, perm } from '../permissions.ts';
+import { type NodeSettings, writeFlag } from '../requests.ts';
 import { TrackedRequests } from '../tracked-requests.ts';
 import { FilterNode } from './filter-node.ts';
 

@@ -1,7 +1,8 @@
 import { errno, IoError } from '../io-error.ts';
 import type { IoVector } from '../io-vector.ts';
-import { BlockNode, type TruncateOptions } from '../node.ts';
+import { BlockNode } from '../node.ts';
 import type { Pending } from '../pending.ts';
+import type { TruncateOptions } from '../requests.ts';
 
 /** A node that passes all requests on, and does something about some of them. */
 export abstract class FilterNode extends BlockNode {

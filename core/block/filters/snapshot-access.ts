@@ -1,9 +1,10 @@
 import type { BlockDriver, OpenContext } from '../driver.ts';
 import { errno, IoError } from '../io-error.ts';
 import type { IoVector } from '../io-vector.ts';
-import { BlockNode, type BlockStatus } from '../node.ts';
+import { BlockNode } from '../node.ts';
 import type { Maybe, Pending } from '../pending.ts';
 import { PERM_ALL, type Permissions } from '../permissions.ts';
+import type { BlockStatus } from '../requests.ts';
 import { CopyBeforeWriteNode } from './copy-before-write.ts';
 
 /** Shows a node as it was when the `copy-before-write` filter under this one came. */

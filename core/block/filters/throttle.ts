@@ -2,8 +2,8 @@ import type { BlockDriver, OpenContext } from '../driver.ts';
 import type { BlockGraph } from '../graph.ts';
 import { BlockError } from '../io-error.ts';
 import type { IoVector } from '../io-vector.ts';
-import type { NodeSettings } from '../node.ts';
 import type { Pending } from '../pending.ts';
+import type { NodeSettings } from '../requests.ts';
 import type { ThrottleGroup } from '../throttle.ts';
 import { FilterNode } from './filter-node.ts';
 

@@ -1,5 +1,6 @@
 import { IoVector } from '../io-vector.ts';
-import { type BlockNode, writeFlag } from '../node.ts';
+import type { BlockNode } from '../node.ts';
+import { writeFlag } from '../requests.ts';
 
 /** Bytes that are copied at once. */
 export const CHUNK = 1 << 20;

@@ -3,9 +3,10 @@ import type { BlockDriver, OpenContext } from '../driver.ts';
 import type { BlockGraph } from '../graph.ts';
 import { BlockError, errno, IoError, reason } from '../io-error.ts';
 import type { IoVector } from '../io-vector.ts';
-import { BlockNode, type BlockStatus, type NodeSettings, writeFlag } from '../node.ts';
+import { BlockNode } from '../node.ts';
 import type { BlockOptions } from '../options.ts';
 import type { Maybe, Pending } from '../pending.ts';
+import { type BlockStatus, type NodeSettings, writeFlag } from '../requests.ts';
 import {
   CHUNK_DONE,
   chunk,

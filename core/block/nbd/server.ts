@@ -4,8 +4,9 @@ import type { DirtyBitmap } from '../dirty-bitmap.ts';
 import type { BlockGraph } from '../graph.ts';
 import { BlockError, errno, errnoOf, errnoText, reason } from '../io-error.ts';
 import { IoVector } from '../io-vector.ts';
-import { type BlockNode, writeFlag } from '../node.ts';
+import type { BlockNode } from '../node.ts';
 import { PERM_ALL, perm } from '../permissions.ts';
+import { writeFlag } from '../requests.ts';
 import { allocationDepth, baseAllocation, describe, dirtyBitmap, type MetaContext } from './meta-context.ts';
 import {
   CHUNK_DONE,

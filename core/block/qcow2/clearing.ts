@@ -1,7 +1,7 @@
 import { errno, IoError } from '../io-error.ts';
 import { IoVector } from '../io-vector.ts';
-import { writeFlag } from '../node.ts';
 import type { Task } from '../pending.ts';
+import { writeFlag } from '../requests.ts';
 import { type ClusterMap, isEmpty, kind } from './cluster-map.ts';
 import type { Qcow2Node } from './node.ts';
 import type { FreeReason } from './refcounts.ts';

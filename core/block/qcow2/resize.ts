@@ -1,6 +1,6 @@
 import { errno, IoError } from '../io-error.ts';
-import type { Preallocation, TruncateOptions } from '../node.ts';
 import type { Task } from '../pending.ts';
+import type { Preallocation, TruncateOptions } from '../requests.ts';
 import type { Qcow2Node } from './node.ts';
 
 /** Gives an image another length. */

@@ -7,10 +7,11 @@ import { BlockError, errno, errnoOf, errnoText, IoError, reason } from '../io-er
 import { IoVector } from '../io-vector.ts';
 import { allocatedAbove } from '../jobs/copy.ts';
 import { findBackend } from '../media.ts';
-import { type BlockNode, MAX_REQUEST, type NodeSettings, writeFlag } from '../node.ts';
+import type { BlockNode } from '../node.ts';
 import { parseSize } from '../options.ts';
 import { perm } from '../permissions.ts';
 import { reopen } from '../reopen.ts';
+import { MAX_REQUEST, type NodeSettings, writeFlag } from '../requests.ts';
 import { amount, hexDump, transferReport } from './report.ts';
 
 /** What a command is given: its words, taken apart. */

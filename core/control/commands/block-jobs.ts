@@ -9,10 +9,9 @@ import type { Job } from '../../block/jobs/job.ts';
 import { MirrorJob } from '../../block/jobs/mirror.ts';
 import type { BlockNode } from '../../block/node.ts';
 import { BlockOptions } from '../../block/options.ts';
-import { start, startFor } from '../../block/pending.ts';
+import { start } from '../../block/pending.ts';
 import { cumulative, perm } from '../../block/permissions.ts';
-import { Qcow2Node } from '../../block/qcow2/node.ts';
-import { createImage, installOverlay, openOverlay } from '../../block/snapshot-overlay.ts';
+import { createImage } from '../../block/snapshot-overlay.ts';
 import type { Program } from '../program.ts';
 import type { Args, Value } from '../qapi/declare.ts';
 import { deviceNotFound, QmpError } from '../qapi/error.ts';
@@ -34,6 +33,7 @@ import {
   type Undo,
 } from './block-bitmaps.ts';
 import { blockErrors } from './block-errors.ts';
+import { imageWithSnapshots, internalSnapshot, snapshot, snapshotSync } from './block-snapshots.ts';
 
 type Action = Args<(typeof transactionCommands)['transaction']>['actions'][number];
 
@@ -535,73 +535,4 @@ async function driveBackup(blocks: Blocks, args: Value<typeof schema.DriveBackup
     await graph.released(target);
     throw error;
   }
-}
-
-// Snapshots
-
-async function snapshot(graph: BlockGraph, { node, overlay }: Value<typeof schema.BlockdevSnapshot>): Promise<Undo> {
-  const base = rootNode(graph, node);
-  base.checkNotBusy();
-  base.checkNotBacking();
-  return installOverlay(graph, base, graph.lookupPair(overlay, overlay));
-}
-
-async function snapshotSync(graph: BlockGraph, args: Value<typeof schema.BlockdevSnapshotSync>): Promise<Undo> {
-  const node = graph.lookupPair(args.device, args['node-name']);
-  node.checkNotBusy();
-  node.checkNotBacking();
-  const name = args['snapshot-node-name'];
-  if (args['node-name'] !== undefined && name === undefined) throw new QmpError('New overlay node-name missing');
-  if (name !== undefined && graph.node(name) !== undefined) throw new QmpError('New overlay node-name already in use');
-  const overlay = await openOverlay(graph, node, {
-    filename: args['snapshot-file'],
-    format: args.format ?? 'qcow2',
-    mode: args.mode ?? 'absolute-paths',
-    nodeName: name,
-  });
-  try {
-    const undo = await installOverlay(graph, node, overlay);
-    // Of a node that nobody uses the overlay has no user either.
-    await graph.released(overlay);
-    return undo;
-  } catch (error) {
-    await graph.released(overlay);
-    throw error;
-  }
-}
-
-function imageWithSnapshots(graph: BlockGraph, device: string): Qcow2Node {
-  const node = rootNode(graph, device).withoutFilters;
-  if (node instanceof Qcow2Node) return node;
-  throw new QmpError(
-    `Block format '${node.driver.name}' used by device '${device}' does not support internal snapshots`,
-  );
-}
-
-async function internalSnapshot(
-  graph: BlockGraph,
-  { device, name }: Value<typeof schema.BlockdevSnapshotInternal>,
-): Promise<Undo> {
-  const node = imageWithSnapshots(graph, device);
-  node.checkNotBusy();
-  if (node.readOnly) throw new QmpError(`Device '${device}' is read only`);
-  if (name === '') throw new QmpError('Name is empty');
-  if (node.snapshots.list.some(one => one.name === name)) {
-    throw new QmpError(`Snapshot with name '${name}' already exists on device '${device}'`);
-  }
-  const now = Date.now();
-  const made = await graph.drained(() =>
-    startFor(
-      node.exclusively(
-        node.snapshots.create({
-          name,
-          vmStateSize: 0,
-          vmClockNs: 0,
-          dateSeconds: Math.floor(now / 1000),
-          dateNanoseconds: (now % 1000) * 1e6,
-        }),
-      ),
-    ),
-  );
-  return () => graph.drained(() => start(node.exclusively(node.snapshots.remove(made))));
 }

@@ -1,8 +1,9 @@
 import type { BlockDriver } from '../../../core/block/driver.ts';
 import type { BlockGraph } from '../../../core/block/graph.ts';
 import type { IoVector } from '../../../core/block/io-vector.ts';
-import { BlockNode, type NodeSettings } from '../../../core/block/node.ts';
+import { BlockNode } from '../../../core/block/node.ts';
 import type { Pending } from '../../../core/block/pending.ts';
+import type { NodeSettings } from '../../../core/block/requests.ts';
 
 type Operation =
   | { readonly kind: 'write'; readonly offset: number; readonly data: Buffer }

@@ -1,11 +1,11 @@
 import fs from 'node:fs';
 import t from 'tap';
 import { IoVector } from '../../../core/block/io-vector.ts';
-import { writeFlag } from '../../../core/block/node.ts';
 import { BlockOptions } from '../../../core/block/options.ts';
 import { start, startFor } from '../../../core/block/pending.ts';
 import { checkImage } from '../../../core/block/qcow2/driver.ts';
 import { Qcow2Node } from '../../../core/block/qcow2/node.ts';
+import { writeFlag } from '../../../core/block/requests.ts';
 import { CrashDisk } from './crash-disk.ts';
 import { imageFolder, noQemuImg, noZstd, openQcow2, qemuCheck, qemuImg, quietGraph, randomNumbers } from './images.ts';
 

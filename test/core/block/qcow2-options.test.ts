@@ -3,9 +3,10 @@ import fs from 'node:fs';
 import t from 'tap';
 import type { BlockGraph } from '../../../core/block/graph.ts';
 import { IoVector } from '../../../core/block/io-vector.ts';
-import { type BlockNode, writeFlag } from '../../../core/block/node.ts';
+import type { BlockNode } from '../../../core/block/node.ts';
 import { checkImage } from '../../../core/block/qcow2/driver.ts';
 import type { Qcow2Node } from '../../../core/block/qcow2/node.ts';
+import { writeFlag } from '../../../core/block/requests.ts';
 import { imageFolder, noQemuImg, noZstd, openQcow2, qemuCheck, qemuImg, quietGraph, randomNumbers } from './images.ts';
 
 const folder = imageFolder();

@@ -1,10 +1,10 @@
 import fs from 'node:fs';
 import t from 'tap';
 import { IoVector } from '../../../core/block/io-vector.ts';
-import { writeFlag } from '../../../core/block/node.ts';
 import { BlockOptions } from '../../../core/block/options.ts';
 import { start, startFor } from '../../../core/block/pending.ts';
 import { checkImage } from '../../../core/block/qcow2/driver.ts';
+import { writeFlag } from '../../../core/block/requests.ts';
 import { imageFolder, noQemuImg, openQcow2, qemuCheck, qemuImg, quietGraph, randomNumbers } from './images.ts';
 
 const folder = imageFolder();

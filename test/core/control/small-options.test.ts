@@ -62,5 +62,5 @@ t.test('-seed', async t => {
   t.ok(drawn(0).every(value => value > 0 && value < 1));
   const { status, stderr } = spawnSync(process.execPath, [PROGRAM, ...MACHINE, '-seed', 'x'], { encoding: 'utf8' });
   t.equal(status, 1);
-  t.match(stderr, "-seed x: Invalid seed number: x");
+  t.match(stderr, '-seed x: Invalid seed number: x');
 });
