@@ -50,3 +50,10 @@ export function bottomOf(top: BlockNode): BlockNode {
   for (const next of chainOf(top)) node = next;
   return node;
 }
+
+/** Whether `target` is `from` or lies under it. */
+export function reaches(from: BlockNode, target: BlockNode): boolean {
+  if (from === target) return true;
+  for (const edge of from.children.values()) if (reaches(edge.node, target)) return true;
+  return false;
+}

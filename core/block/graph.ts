@@ -1,12 +1,13 @@
 import fs from 'node:fs';
 import { didYouMean } from '../errors.ts';
 import type { BlockBackend } from './backend.ts';
+import { reaches } from './chain.ts';
 import { type BlockDriver, OpenContext } from './driver.ts';
 import type { BlockEvent } from './events.ts';
 import { BlockError, IoError, reason } from './io-error.ts';
 import { IoVector } from './io-vector.ts';
 import { parseJson } from './json-filename.ts';
-import { type BlockNode, reaches } from './node.ts';
+import type { BlockNode } from './node.ts';
 import { BlockOptions } from './options.ts';
 import { type EdgeParent, settlePermissions } from './permissions.ts';
 import type { DetectZeroes, NodeSettings } from './requests.ts';

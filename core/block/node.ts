@@ -1,3 +1,4 @@
+import { reaches } from './chain.ts';
 import type { DirtyBitmap } from './dirty-bitmap.ts';
 import type { BlockDriver } from './driver.ts';
 import type { BlockGraph } from './graph.ts';
@@ -592,11 +593,4 @@ export abstract class BlockNode implements EdgeParent {
       }
     }
   }
-}
-
-/** Whether `target` is `from` or lies under it. */
-export function reaches(from: BlockNode, target: BlockNode): boolean {
-  if (from === target) return true;
-  for (const edge of from.children.values()) if (reaches(edge.node, target)) return true;
-  return false;
 }

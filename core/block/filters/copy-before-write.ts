@@ -1,10 +1,11 @@
+import { reaches } from '../chain.ts';
 import { DirtyBitmap } from '../dirty-bitmap.ts';
 import type { BlockDriver, OpenContext } from '../driver.ts';
 import type { BlockGraph } from '../graph.ts';
 import { BlockError, errno, IoError } from '../io-error.ts';
 import type { IoVector } from '../io-vector.ts';
 import { allocatedAbove, CopyError, copyRange, zeroRange } from '../jobs/copy.ts';
-import { type BlockNode, reaches } from '../node.ts';
+import type { BlockNode } from '../node.ts';
 import type { Pending } from '../pending.ts';
 import { PERM_ALL, type Permissions, perm } from '../permissions.ts';
 import { type BlockStatus, type NodeSettings, writeFlag } from '../requests.ts';
