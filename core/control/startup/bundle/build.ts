@@ -96,7 +96,7 @@ function linked(chunk?: string): Plugin {
 
 /**
  * The text of a bundle with Node's own modules required when they are first used: `node:crypto` alone takes as long to load as
- * all that the greeting needs of ours.
+ * all that the greeting needs of ours. In parentheses, as `new f().Socket()` would be `new f()`.
  */
 function builtInsLater(text: string): string {
   const names = new Set<string>();
@@ -106,10 +106,10 @@ function builtInsLater(text: string): string {
       (_, name: string, whole: string | undefined, required: string) => {
         names.add(name);
         const value = whole === undefined ? required : `(all=>({__proto__:all,default:all}))(${required})`;
-        return `var ${name}$;function ${name}(){return ${name}$??=${value}}`;
+        return `var ${name}$;function ${name}$use(){return ${name}$??=${value}}`;
       },
     )
-    .replace(/\b(import_\w+)\./g, (use, name: string) => (names.has(name) ? `${name}().` : use));
+    .replace(/\b(import_\w+)\b(?!\$)/g, (use, name: string) => (names.has(name) ? `(${name}$use())` : use));
 }
 
 async function buildChunk({ name, modules }: Chunk): Promise<void> {
