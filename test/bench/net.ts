@@ -88,7 +88,7 @@ class Source {
 async function measure(program: Program, load: Load, count: number, kernel: string, folder: string): Promise<number> {
   const { card, send, size, mss } = load;
   // The first frames pass through compilers, ours more than QEMU's.
-  const words = `card=${card} do=${send ? 'send' : 'receive'} size=${size} count=${count} warm=${count >> 2}${mss ? ` mss=${mss}` : ''}`;
+  const words = `card=${card} do=${send ? 'send' : 'receive'} size=${size} count=${count} warm=${count}${mss ? ` mss=${mss}` : ''}`;
   const machine = '-M pc -m 64 -nodefaults -display none -no-reboot -serial stdio'.split(' ');
   const path = join(folder, `source-${process.hrtime.bigint()}`);
   const source = send ? undefined : new Source(path);
