@@ -3,7 +3,8 @@ import type { GuestRam } from '../../memory/guest-ram.ts';
 import * as abi from './abi.ts';
 import type { CoreMemory } from './core-memory.ts';
 
-const PAGE = 4096;
+const PAGE_SHIFT = 12;
+const PAGE = 1 << PAGE_SHIFT;
 const SHADOW_PAGES = (abi.SHADOW_END - abi.VIDEO_WINDOW_END) / PAGE;
 /** Bytes of RAM that something else may be shown over. */
 export const SHADOW_SIZE = SHADOW_PAGES * PAGE;
@@ -88,10 +89,13 @@ export class GuestMemory {
   /** What RAM holds under the shadow pages that show something else. */
   readonly #underneath = new Uint8Array(SHADOW_SIZE);
   readonly #covered = new Uint8Array(SHADOW_PAGES);
+  /** Pages that the module has been told of and has compiled nothing since: telling it takes longer than writing a short frame. */
+  readonly #codeless: Uint8Array;
 
   /** @throws SouthbridgeError ERR_RAM_ALLOCATION where the host has too little memory */
   constructor(instance: abi.Instance, memory: CoreMemory, size: number) {
     this.size = size;
+    this.#codeless = new Uint8Array(Math.ceil(size / PAGE));
     this.#core = instance.core;
     this.#memory = memory;
     this.#base = this.#reserve();
@@ -149,7 +153,20 @@ export class GuestMemory {
 
   /** Translated code of the stretch is stale. */
   dirty(gpa: number, length: number): void {
-    if (gpa < this.size && length > 0) this.#core.jit_dirty_cache(gpa, Math.min(this.size, gpa + length));
+    if (gpa >= this.size || length <= 0) return;
+    const end = Math.min(this.size, gpa + length);
+    const last = (end - 1) >>> PAGE_SHIFT;
+    for (let page = gpa >>> PAGE_SHIFT; page <= last; page++) {
+      if (this.#codeless[page] !== 0) continue;
+      this.#core.jit_dirty_cache(gpa, end);
+      this.#codeless.fill(1, gpa >>> PAGE_SHIFT, last + 1);
+      return;
+    }
+  }
+
+  /** The module has compiled code: of what pages, it does not say. */
+  codeCompiled(): void {
+    this.#codeless.fill(0);
   }
 
   /** The byte at `gpa`, or undefined above RAM. */
@@ -182,6 +199,7 @@ export class GuestMemory {
     this.#core = instance.core;
     this.#memory = memory;
     this.#base = this.#reserve();
+    this.#codeless.fill(0);
     memory.bytes.set(old.subarray(0, TOP_WINDOW - ALLOCATOR_WORDS), this.#base - TOP_WINDOW);
     memory.bytes.set(old.subarray(TOP_WINDOW), this.#base);
     this.#ram?.move(memory, this.#base);

@@ -270,7 +270,10 @@ export class WasmVm implements Vm {
       nowMs: () => this.#nowMs(),
       check: () => this.#check(),
       random: () => this.#nextRandom(),
-      codeReady: () => this.#checkSoon(),
+      codeReady: () => {
+        this.#ram.codeCompiled();
+        this.#checkSoon();
+      },
       panicked: (text: string) => {
         this.#failures.panic += text;
       },
