@@ -170,12 +170,13 @@ export class Migration {
     this.#status = 'setup';
     // QEMU says so whether or not the capability is on.
     this.#program.emit('MIGRATION', { status: 'setup' });
+    const { graph } = await this.#program.blocks();
     const stream = await openSource(source, address => {
       this.#listening = address;
     });
+    // Nothing may be waited for from here on: what a command has written is lost once it has ended and nobody reads.
     this.#set('active');
     const loader = new MachineLoader(machine);
-    const { graph } = await this.#program.blocks();
     const incoming = new IncomingBitmaps(bitmap => takeBitmap(graph, this.#mapping, bitmap));
     loader.onExtra = extra => incoming.feed(extra);
     try {
@@ -290,8 +291,9 @@ export class Migration {
       this.#set('pre-switchover');
       await released;
       this.#continue = undefined;
-      if (this.#status === 'cancelling') return;
     }
+    // What is cancelled stays so: the sender ends by itself.
+    if (this.#status === 'cancelling') return;
     this.#set('device');
     const { graph } = await this.#program.blocks();
     this.#bitmaps = this.settings.has('dirty-bitmaps') ? bitmapsToSend(graph, this.#mapping) : [];

@@ -105,8 +105,6 @@ export class Outgoing {
     this.#failure.catch(() => undefined);
     if (this.#cancelled) stream.destroy();
     try {
-      for (const piece of saveHeader(this.#machine, { uuid: this.#host.settings.has('validate-uuid') }))
-        await this.#write(piece);
       await this.#precopy();
       this.#throttle.stop();
       this.#runState = this.#machine.runState;
@@ -127,6 +125,9 @@ export class Outgoing {
     this.#nextWindow();
     await this.#sync();
     await this.#host.begun();
+    // Names the devices that go along: those that stay have gone by now.
+    for (const piece of saveHeader(this.#machine, { uuid: this.#host.settings.has('validate-uuid') }))
+      await this.#write(piece);
     while (this.#machine.power.running && this.#tracker.remaining > this.#affordable()) {
       await this.#sendPages(true);
       await this.#sync();
