@@ -61,9 +61,9 @@ export class MirrorJob extends Job {
     const asked = options.granularity ?? Math.min(65536, Math.max(512, target.clusterSize));
     // Until the target has its backing file, only whole clusters of it show what they should.
     const granularity = Math.max(asked, target.clusterSize);
-    if (granularity < 512 || granularity > 64 << 20)
+    if (asked < 512 || asked > 64 << 20)
       throw new BlockError("Parameter 'granularity' expects a value in range [512B, 64MB]");
-    if ((granularity & (granularity - 1)) !== 0) throw new BlockError("Parameter 'granularity' expects a power of 2");
+    if ((asked & (asked - 1)) !== 0) throw new BlockError("Parameter 'granularity' expects a power of 2");
     this.#bitmap = new DirtyBitmap(source.length, { granularity });
     this.#holds = new Holds(graph, this);
   }
