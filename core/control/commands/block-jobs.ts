@@ -520,16 +520,15 @@ async function driveBackup(blocks: Blocks, args: Value<typeof schema.DriveBackup
     source,
     {
       target: file,
-      withBacking: mode === 'existing',
+      withBacking: args.sync !== 'none',
       ...(format !== undefined && { format }),
       ...(mode !== undefined && { mode }),
     },
     backing,
   );
   try {
-    // What is not copied is read from where it comes from.
-    if (backing !== undefined && mode !== 'existing' && target.driver.supportsBacking === true)
-      target.attach('backing', backing);
+    // With nothing copied but what is overwritten, the rest is read from the source itself.
+    if (args.sync === 'none' && target.driver.supportsBacking === true) target.attach('backing', source);
     return await backup(blocks, rest, target);
   } catch (error) {
     await graph.released(target);
