@@ -9,15 +9,22 @@ export const DISCONNECT = 4;
 /** Watches a descriptor of any pollable kind in the event loop. It does not own the descriptor. */
 export class FdWatcher {
   readonly #poll: NativeFdPoll;
+  #watched = 0;
 
   /** @param ready gets READABLE, WRITABLE and DISCONNECT bits, or a negative errno */
   constructor(fd: number, ready: (events: number) => void) {
-    this.#poll = new (hostCalls().FdPoll)(fd, ready);
+    this.#poll = new (hostCalls().FdPoll)(fd, events => {
+      // An error ends the watch: uv_poll_start(3).
+      if (events < 0) this.#watched = 0;
+      ready(events);
+    });
   }
 
-  /** 0 stops watching. */
+  /** 0 stops watching. What is watched for already costs no call. */
   watch(events: number): void {
+    if (events === this.#watched) return;
     this.#poll.watch(events);
+    this.#watched = events;
   }
 
   /** Whether watching keeps the process alive; it does until told otherwise. */

@@ -50,7 +50,7 @@ export class FrameChannel {
 
   /** The client's other end has room: see {@link NetReceiver.peerReady}. */
   pull(): void {
-    if (!this.#held) this.#wire.pull();
+    this.#wire.pull();
   }
 
   close(): void {

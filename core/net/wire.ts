@@ -28,7 +28,7 @@ export interface Wire {
   /** Reads no more, until {@link release}. */
   hold(): void;
   release(): void;
-  /** Brings what has come already, without the event loop, where that is possible. */
+  /** Brings what has come already, without the event loop, where that is possible; not while it is held. */
   pull(): void;
   /** What comes makes no sense: ends the connection, and says so. */
   fail(): void;
@@ -88,8 +88,9 @@ class DescriptorWire implements Wire {
 
   release(): void {
     this.#held = false;
-    this.#watch();
+    // What has come may fill the reader again: then nothing was ever watched for.
     this.pull();
+    this.#watch();
   }
 
   pull(): void {

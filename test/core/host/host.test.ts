@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import t from 'tap';
-import { EventFd, FdWatcher, READABLE } from '../../../core/host/event-fd.ts';
+import { EventFd, FdWatcher, READABLE, WRITABLE } from '../../../core/host/event-fd.ts';
 import {
   alignedBuffer,
   allocate,
@@ -116,6 +116,40 @@ t.test('descriptors travel over a unix socket', t => {
   t.equal(recvFds(b, bytes).length, 0, 'the end of the stream');
   closeAll([b, fd, ...received.fds]);
   t.end();
+});
+
+t.test('what is watched again after an error is told of again', async t => {
+  const [a, b] = socketPair();
+  const events: number[] = [];
+  let told = (): void => {};
+  const watcher = new FdWatcher(a, event => {
+    events.push(event);
+    told();
+  });
+  t.teardown(() => {
+    watcher.close();
+    closeSync(a);
+  });
+  const next = (watched: number): Promise<void> => {
+    const done = new Promise<void>(resolve => {
+      told = resolve;
+    });
+    watcher.watch(watched);
+    return done;
+  };
+  await next(WRITABLE);
+  await next(WRITABLE);
+  t.same(events.splice(0), [WRITABLE, WRITABLE], 'a watch goes on');
+  // What the peer has not read makes its end a reset: POLLERR.
+  sendFds(a, Buffer.from('unread'), []);
+  closeSync(b);
+  await next(READABLE);
+  await next(READABLE);
+  t.equal(events.length, 2);
+  t.ok(
+    events.every(event => event < 0),
+    `errors: ${events}`,
+  );
 });
 
 t.test('a pseudo-terminal is raw and carries bytes both ways', async t => {
