@@ -98,7 +98,7 @@ function leaving(graph: BlockGraph, mapping: readonly NodeAlias[] | undefined): 
       );
     }
     for (const bitmap of bitmaps) {
-      checkUsable(bitmap);
+      bitmap.checkUsable();
       const { name: own = '', persistent } = bitmap;
       const as = mapped?.bitmaps.find(one => one.name === own);
       if (mapped !== undefined && as === undefined) continue;
@@ -112,12 +112,6 @@ function leaving(graph: BlockGraph, mapping: readonly NodeAlias[] | undefined): 
     }
   }
   return found;
-}
-
-function checkUsable({ name = '', busy, readonly, inconsistent }: DirtyBitmap): void {
-  if (busy) throw new BlockError(`Bitmap '${name}' is currently in use by another operation and cannot be used`);
-  if (readonly) throw new BlockError(`Bitmap '${name}' is readonly and cannot be modified`);
-  if (inconsistent) throw new BlockError(`Bitmap '${name}' is inconsistent and cannot be used`);
 }
 
 /** @throws BlockError where a bitmap that is to go along cannot */

@@ -11,6 +11,12 @@ export interface BitmapOptions {
   readonly disabled?: boolean;
 }
 
+/** What is borne with in a bitmap. */
+export interface BitmapTolerance {
+  readonly readonly?: boolean;
+  readonly inconsistent?: boolean;
+}
+
 /** Which parts of a node were written since some moment. */
 export class DirtyBitmap {
   readonly name: string | undefined;
@@ -53,6 +59,17 @@ export class DirtyBitmap {
 
   get empty(): boolean {
     return this.#count === 0;
+  }
+
+  /** @throws BlockError where the bitmap is in use, or in a state that is not borne with */
+  checkUsable(tolerated: BitmapTolerance = {}): this {
+    const { name = '' } = this;
+    if (this.busy) throw new BlockError(`Bitmap '${name}' is currently in use by another operation and cannot be used`);
+    if (this.readonly && tolerated.readonly !== true)
+      throw new BlockError(`Bitmap '${name}' is readonly and cannot be modified`);
+    if (this.inconsistent && tolerated.inconsistent !== true)
+      throw new BlockError(`Bitmap '${name}' is inconsistent and cannot be used`);
+    return this;
   }
 
   /** One bit a granule, the lowest first: as in image files and in NBD. */

@@ -35,8 +35,7 @@ export class BackupJob extends Job {
     if (target.length < source.length) throw new BlockError(`Source and target image have different sizes`);
     if ((sync === 'incremental' || sync === 'bitmap') && bitmap === undefined)
       throw new BlockError(`must provide a valid bitmap name for '${sync}' sync mode`);
-    if (bitmap?.busy === true)
-      throw new BlockError(`Bitmap '${bitmap.name}' is currently in use by another operation and cannot be used`);
+    bitmap?.checkUsable({ readonly: true, inconsistent: true });
     this.#filter = new CopyBeforeWriteNode(graph, { ...source.settings }, source, target, {
       compress: options.compress === true,
       breakSnapshot: true,

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { DirtyBitmap } from '../../block/dirty-bitmap.ts';
+import { type BitmapTolerance, DirtyBitmap } from '../../block/dirty-bitmap.ts';
 import type { BlockGraph } from '../../block/graph.ts';
 import type { BlockNode } from '../../block/node.ts';
 import type { Value } from '../qapi/declare.ts';
@@ -25,23 +25,6 @@ export function findBitmap(node: BlockNode, name: string): DirtyBitmap {
   return bitmap;
 }
 
-/** What a command bears with in a bitmap. */
-interface Tolerance {
-  readonly readonly?: boolean;
-  readonly inconsistent?: boolean;
-}
-
-/** @throws QmpError where the bitmap is in use or in a state that the command does not bear with */
-export function checkBitmap(bitmap: DirtyBitmap, tolerated: Tolerance = {}): DirtyBitmap {
-  const { name = '' } = bitmap;
-  if (bitmap.busy) throw new QmpError(`Bitmap '${name}' is currently in use by another operation and cannot be used`);
-  if (bitmap.readonly && tolerated.readonly !== true)
-    throw new QmpError(`Bitmap '${name}' is readonly and cannot be modified`);
-  if (bitmap.inconsistent && tolerated.inconsistent !== true)
-    throw new QmpError(`Bitmap '${name}' is inconsistent and cannot be used`);
-  return bitmap;
-}
-
 function bitmapNode(graph: BlockGraph, name: string): BlockNode {
   try {
     return rootNode(graph, name);
@@ -53,9 +36,9 @@ function bitmapNode(graph: BlockGraph, name: string): BlockNode {
 function usableBitmap(
   graph: BlockGraph,
   { node, name }: { readonly node: string; readonly name: string },
-  tolerated?: Tolerance,
+  tolerated?: BitmapTolerance,
 ): DirtyBitmap {
-  return checkBitmap(findBitmap(bitmapNode(graph, node), name), tolerated);
+  return findBitmap(bitmapNode(graph, node), name).checkUsable(tolerated);
 }
 
 export function addBitmap(graph: BlockGraph, args: Value<typeof schema.BlockDirtyBitmapAdd>): Undo {
@@ -121,8 +104,8 @@ export function mergeBitmaps(graph: BlockGraph, args: Value<typeof schema.BlockD
     ),
   );
   for (const source of sources) {
-    checkBitmap(target);
-    checkBitmap(source, { readonly: true });
+    target.checkUsable();
+    source.checkUsable({ readonly: true });
     if (source.length === target.length) continue;
     throw new QmpError(
       `Bitmaps are of different sizes (destination size is ${target.length}, source size is ${source.length}) and can't be merged`,

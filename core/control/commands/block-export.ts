@@ -9,7 +9,7 @@ import { QmpError } from '../qapi/error.ts';
 import type { commands } from '../qapi/schema/block-export.ts';
 import type { Handlers } from '../qmp/catalog.ts';
 import type { QmpSession } from '../qmp/monitor.ts';
-import { checkBitmap, findBitmap, rootNode } from './block-bitmaps.ts';
+import { findBitmap, rootNode } from './block-bitmaps.ts';
 import { blockErrors } from './block-errors.ts';
 
 function listenOptions({ addr }: Args<(typeof commands)['nbd-server-start']>): ListenOptions {
@@ -22,7 +22,7 @@ function listenOptions({ addr }: Args<(typeof commands)['nbd-server-start']>): L
 function exportedBitmap(top: BlockNode, name: string): DirtyBitmap {
   for (let node: BlockNode | undefined = top; node !== undefined; node = node.filtered ?? node.backing) {
     const found = node.dirtyBitmaps.find(one => one.name === name);
-    if (found !== undefined) return checkBitmap(found, { readonly: true });
+    if (found !== undefined) return found.checkUsable({ readonly: true });
   }
   throw new QmpError(`Bitmap '${name}' is not found`);
 }
@@ -78,7 +78,7 @@ export function blockExportCommands(program: Program): Handlers<QmpSession> {
       const bitmaps = (options.bitmaps ?? []).map(bitmap =>
         typeof bitmap === 'string'
           ? exportedBitmap(node, bitmap)
-          : checkBitmap(findBitmap(graph.lookupPair(undefined, bitmap.node), bitmap.name), { readonly: true }),
+          : findBitmap(graph.lookupPair(undefined, bitmap.node), bitmap.name).checkUsable({ readonly: true }),
       );
       const allocationDepth = options['allocation-depth'];
       running().add(node, { id, name, description, writable, bitmaps, allocationDepth });

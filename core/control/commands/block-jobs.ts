@@ -24,7 +24,6 @@ import type { Blocks } from '../startup/blocks.ts';
 import {
   addBitmap,
   bitmapHash,
-  checkBitmap,
   clearBitmap,
   enableBitmap,
   mergeBitmaps,
@@ -481,7 +480,7 @@ function backupBitmap(source: BlockNode, args: BackupArgs): DirtyBitmap | undefi
   if (bitmap === undefined) throw new QmpError(`Bitmap '${name}' could not be found`);
   if (mode === undefined && sync !== 'incremental')
     throw new QmpError('Bitmap sync mode must be given when providing a bitmap');
-  checkBitmap(bitmap, { readonly: true });
+  bitmap.checkUsable({ readonly: true });
   if (sync === 'none') throw new QmpError(`sync mode '${sync}' does not produce meaningful bitmap outputs`);
   if (mode === 'never' && sync !== 'bitmap') {
     throw new QmpError(`Bitmap sync mode '${mode}' has no meaningful effect when combined with sync mode '${sync}'`);
