@@ -9,7 +9,7 @@ import { BlockNode } from './node.ts';
 import type { BlockOptions } from './options.ts';
 import type { Pending } from './pending.ts';
 import { PERM_ALL, type Permissions, permNames } from './permissions.ts';
-import { type BlockStatus, type NodeSettings, type TruncateOptions, writeFlag } from './requests.ts';
+import { type BlockStatus, type NodeSettings, PREALLOCATIONS, type TruncateOptions, writeFlag } from './requests.ts';
 
 /** Where QEMU's file locks lie: a byte for each permission that is used, and one for each that is not shared. */
 const LOCK_PERM_BASE = 100;
@@ -222,7 +222,7 @@ async function create(_graph: BlockGraph, options: BlockOptions): Promise<void> 
   const filename = options.string('filename');
   if (filename === undefined) throw new BlockError("Parameter 'filename' is missing");
   const size = options.bytes('size') ?? 0;
-  const preallocation = options.choice('preallocation', ['off', 'metadata', 'falloc', 'full']) ?? 'off';
+  const preallocation = options.choice('preallocation', PREALLOCATIONS) ?? 'off';
   if (preallocation === 'metadata') throw new BlockError(`Unsupported preallocation mode: ${preallocation}`);
   options.bool('nocow');
   options.bytes('extent-size-hint');

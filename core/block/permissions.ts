@@ -20,21 +20,21 @@ const names: readonly (readonly [number, string])[] = [
   [perm.RESIZE, 'resize'],
 ];
 
+const namesOf = (bits: number): string[] => names.filter(([bit]) => (bits & bit) !== 0).map(([, name]) => name);
+const qmpName = (name: string): string => name.replace(' ', '-');
+
 /** The bits as QMP's BlockPermission names them. */
 export function permBits(bits: number): string[] {
-  return names.filter(([bit]) => (bits & bit) !== 0).map(([, name]) => name.replace(' ', '-'));
+  return namesOf(bits).map(qmpName);
 }
 
 /** The bit of a permission by QMP's name; 0 where there is none. */
 export function permNamed(name: string): number {
-  return names.find(([, known]) => known.replace(' ', '-') === name)?.[0] ?? 0;
+  return names.find(([, known]) => qmpName(known) === name)?.[0] ?? 0;
 }
 
 export function permNames(bits: number): string {
-  return names
-    .filter(([bit]) => (bits & bit) !== 0)
-    .map(([, name]) => name)
-    .join(', ');
+  return namesOf(bits).join(', ');
 }
 
 /** What a filter or an image format needs of its child `name` when its own users need and share this. */

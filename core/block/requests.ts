@@ -28,7 +28,8 @@ export interface BlockStatus {
   readonly file?: BlockNode;
 }
 
-export type Preallocation = 'off' | 'metadata' | 'falloc' | 'full';
+export const PREALLOCATIONS = ['off', 'metadata', 'falloc', 'full'] as const;
+export type Preallocation = (typeof PREALLOCATIONS)[number];
 
 export interface TruncateOptions {
   readonly preallocation?: Preallocation;

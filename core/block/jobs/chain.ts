@@ -126,9 +126,7 @@ export class CommitJob extends Job {
   }
 
   protected override async clean(): Promise<void> {
-    this.#holds.thaw();
-    await this.#filter?.remove(this);
-    await this.#holds.release();
+    await this.#holds.release(this.#filter);
     if (this.#reopened && !this.#options.base.closed) await reopen(this.#options.base, { readOnly: true });
   }
 }
@@ -245,9 +243,7 @@ export class StreamJob extends Job {
   }
 
   protected override async clean(): Promise<void> {
-    this.#holds.thaw();
-    await this.#filter?.remove(this);
-    await this.#holds.release();
+    await this.#holds.release(this.#filter);
     if (this.#reopened && !this.#options.top.closed) await reopen(this.#options.top, { readOnly: true });
   }
 }

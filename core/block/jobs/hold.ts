@@ -3,6 +3,7 @@ import type { BlockGraph } from '../graph.ts';
 import type { BlockNode } from '../node.ts';
 import { Edge, PERM_ALL, perm, settlePermissions } from '../permissions.ts';
 import type { Job } from './job.ts';
+import type { JobFilterNode } from './job-filter.ts';
 
 /** The nodes that a job works on: they stay open, and where they are, until it lets go. */
 export class Holds {
@@ -53,8 +54,10 @@ export class Holds {
     }
   }
 
-  async release(): Promise<void> {
+  /** Lets everything go, the filter that the job has put over it first. */
+  async release(filter?: JobFilterNode): Promise<void> {
     this.thaw();
+    await filter?.remove(this.#parent);
     for (const edge of this.#edges.splice(0)) {
       edge.node.parents.delete(edge);
       if (edge.node.closed) continue;

@@ -30,9 +30,9 @@ export interface MirrorOptions extends JobOptions {
   readonly writeBlocking?: boolean | undefined;
   readonly onSourceError?: OnError | undefined;
   readonly onTargetError?: OnError | undefined;
-  /** The image is merged into one that backs it. */
   /** The target was made for this, and reads as zeroes. */
   readonly emptyTarget?: boolean;
+  /** The image is merged into one that backs it. */
   readonly activeCommit?: boolean | undefined;
   /** Backs the target once it stands by itself: a node, or what the target says. */
   readonly targetBacking?: BlockNode | 'its own' | undefined;
@@ -274,9 +274,7 @@ export class MirrorJob extends Job {
     this.#forgetBitmap();
     const { source, target } = this.#options;
     await this.#copying.serialise(0, source.length, () => undefined);
-    this.#holds.thaw();
-    await this.#filter?.remove(this);
-    await this.#holds.release();
+    await this.#holds.release(this.#filter);
     if (this.#reopened && !target.closed && ![...target.parents].some(({ name }) => name === 'root')) {
       await reopen(target, { readOnly: true });
     }

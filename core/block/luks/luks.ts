@@ -6,7 +6,7 @@ import { IoVector } from '../io-vector.ts';
 import { BlockNode } from '../node.ts';
 import type { BlockOptions } from '../options.ts';
 import { type Pending, start, type Task } from '../pending.ts';
-import type { BlockStatus, NodeSettings, TruncateOptions } from '../requests.ts';
+import { type BlockStatus, type NodeSettings, PREALLOCATIONS, type TruncateOptions } from '../requests.ts';
 import { cipherAlgorithms, cipherModes, hashAlgorithms, ivGenerators, SECTOR, type SectorCipher } from './cipher.ts';
 import { HEADER_BYTES, isLuks, type LuksHeader, parseHeader } from './header.ts';
 import { format, type NewVolume, unlock } from './keys.ts';
@@ -176,7 +176,7 @@ async function open(context: OpenContext): Promise<BlockNode> {
 async function create(graph: BlockGraph, options: BlockOptions): Promise<void> {
   const file = graph.lookup(options.string('file') ?? '');
   const size = options.bytes('size') ?? 0;
-  const preallocation = options.choice('preallocation', ['off', 'metadata', 'falloc', 'full']) ?? 'off';
+  const preallocation = options.choice('preallocation', PREALLOCATIONS) ?? 'off';
   const { area } = await createVolume(graph, options, '');
   await file.truncate(0);
   await file.truncate(area.length + size, { preallocation });

@@ -5,6 +5,7 @@ import { createVolume } from '../luks/luks.ts';
 import type { BlockNode } from '../node.ts';
 import { BlockOptions } from '../options.ts';
 import { start, type Task } from '../pending.ts';
+import { PREALLOCATIONS, type Preallocation } from '../requests.ts';
 import { compressionOf } from './compression.ts';
 import { incompatible, MIN_EXTENDED_CLUSTER, type Qcow2Header, serializeHeader } from './header.ts';
 import { Qcow2Image } from './image.ts';
@@ -18,7 +19,7 @@ interface CreateOptions {
   readonly refcountOrder: number;
   readonly lazy: boolean;
   readonly extended: boolean;
-  readonly preallocation: 'off' | 'metadata' | 'falloc' | 'full';
+  readonly preallocation: Preallocation;
   readonly compression: 'zlib' | 'zstd';
   readonly backingFile: string | undefined;
   readonly backingFormat: string | undefined;
@@ -83,7 +84,7 @@ function takeCreateOptions(options: BlockOptions): CreateOptions {
   const backingFormat = text('backing-fmt', 'backing_fmt');
   if (backingFormat !== undefined && backingFile === undefined)
     throw new BlockError('Backing format cannot be used without backing file');
-  const preallocationName = options.choice('preallocation', ['off', 'metadata', 'falloc', 'full']) ?? 'off';
+  const preallocationName = options.choice('preallocation', PREALLOCATIONS) ?? 'off';
   if (preallocationName !== 'off' && backingFile !== undefined && !extended) {
     throw new BlockError('Backing file and preallocation can only be used at the same time if extended_l2 is on');
   }

@@ -11,7 +11,7 @@ import type { BlockNode } from '../node.ts';
 import { parseSize } from '../options.ts';
 import { perm } from '../permissions.ts';
 import { reopen } from '../reopen.ts';
-import { MAX_REQUEST, type NodeSettings, writeFlag } from '../requests.ts';
+import { MAX_REQUEST, type NodeSettings, PREALLOCATIONS, writeFlag } from '../requests.ts';
 import { amount, hexDump, transferReport } from './report.ts';
 
 /** What a command is given: its words, taken apart. */
@@ -279,8 +279,6 @@ async function map({ node, print }: Target): Promise<void> {
     at += bytes;
   }
 }
-
-const PREALLOCATIONS = ['off', 'metadata', 'falloc', 'full'] as const;
 
 async function truncate({ graph, node, print }: Target, words: Words): Promise<void> {
   const preallocation = PREALLOCATIONS.find(name => name === (words.value('m') ?? 'off'));

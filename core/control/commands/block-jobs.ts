@@ -6,7 +6,7 @@ import { BlockError } from '../../block/io-error.ts';
 import { BackupJob } from '../../block/jobs/backup.ts';
 import { CommitJob, StreamJob, writeBackingName } from '../../block/jobs/chain.ts';
 import type { Job } from '../../block/jobs/job.ts';
-import { MirrorJob } from '../../block/jobs/mirror.ts';
+import { MirrorJob, type MirrorOptions } from '../../block/jobs/mirror.ts';
 import type { BlockNode } from '../../block/node.ts';
 import { BlockOptions } from '../../block/options.ts';
 import { start } from '../../block/pending.ts';
@@ -133,7 +133,7 @@ export function blockJobCommands(program: Program): Handlers<QmpSession> {
     'block-stream': async args => blockStream(await program.blocks(), args),
     'blockdev-mirror': async args => {
       const blocks = await program.blocks();
-      await mirror(blocks, args, rootNode(blocks.graph, args.target), false);
+      await mirror(blocks, args, rootNode(blocks.graph, args.target));
     },
     'drive-mirror': async args => driveMirror(await program.blocks(), args),
     'blockdev-backup': async args => {
@@ -343,14 +343,10 @@ async function blockStream(blocks: Blocks, args: Args<(typeof schema.commands)['
 
 type MirrorArgs = Omit<Args<(typeof schema.commands)['blockdev-mirror']>, 'target'>;
 
-async function mirror(
-  blocks: Blocks,
-  args: MirrorArgs,
-  target: BlockNode,
-  isNew: boolean,
-  backing?: BlockNode,
-  opensBacking = false,
-): Promise<void> {
+/** A target that was opened for the mirror, without what backs it. */
+type OpenedTarget = Pick<MirrorOptions, 'emptyTarget' | 'targetBacking'>;
+
+async function mirror(blocks: Blocks, args: MirrorArgs, target: BlockNode, opened: OpenedTarget = {}): Promise<void> {
   const { graph, jobs } = blocks;
   const source = usedDirectly(graph, args.device);
   const { sync } = args;
@@ -378,8 +374,7 @@ async function mirror(
     source,
     target,
     sync,
-    emptyTarget: isNew,
-    targetBacking: backing ?? (opensBacking ? 'its own' : undefined),
+    ...opened,
     replaces: replaces ?? (source.withoutImplicit === source ? undefined : source.withoutImplicit),
     filterNodeName: args['filter-node-name'],
     granularity: args.granularity,
@@ -449,14 +444,9 @@ async function driveMirror(blocks: Blocks, args: Args<(typeof schema.commands)['
     backing,
   );
   try {
-    await mirror(
-      blocks,
-      rest,
-      target,
-      mode !== 'existing',
-      mode === 'existing' ? undefined : backing,
-      mode === 'existing',
-    );
+    const opened: OpenedTarget =
+      mode === 'existing' ? { targetBacking: 'its own' } : { emptyTarget: true, targetBacking: backing };
+    await mirror(blocks, rest, target, opened);
   } catch (error) {
     await graph.released(target);
     throw error;
