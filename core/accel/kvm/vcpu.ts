@@ -1,6 +1,7 @@
 import { SouthbridgeError } from '../../errors.ts';
 import type { CpuIdentity, DebugOptions, Vcpu } from '../accelerator.ts';
 import type { CpuState } from '../cpu-state.ts';
+import * as lapic from '../lapic-registers.ts';
 import * as abi from './abi.ts';
 import type { Addon, NativeVcpu, NativeVm } from './addon.ts';
 import { type CpuidEntry, cpuidOf, encodeCpuid, signatureOf } from './cpuid.ts';
@@ -49,7 +50,7 @@ export const RAW_SIZES = {
   debugregs: 128,
   events: 64,
   mpState: 4,
-  lapic: 1024,
+  lapic: lapic.REGISTERS_END,
   msrs: { unit: 16 },
 } as const;
 
@@ -162,7 +163,7 @@ export class KvmVcpu implements Vcpu {
       mpState: irqchip
         ? this.#get(abi.KVM_GET_MP_STATE, 4)
         : Uint8Array.of(this.waiting ? abi.MP_STATE_HALTED : 0, 0, 0, 0),
-      lapic: irqchip ? this.#get(abi.KVM_GET_LAPIC, 1024) : new Uint8Array(0),
+      lapic: irqchip ? this.#get(abi.KVM_GET_LAPIC, RAW_SIZES.lapic) : new Uint8Array(0),
       msrs: this.#readMsrs(),
     };
   }
@@ -188,9 +189,9 @@ export class KvmVcpu implements Vcpu {
 
   readLapic(): Uint32Array | undefined {
     if (!this.#host.irqchip) return undefined;
-    const page = this.#host.settled(this, () => this.#get(abi.KVM_GET_LAPIC, 1024));
-    const view = new DataView(page.buffer, page.byteOffset);
-    return Uint32Array.from({ length: 64 }, (_, index) => view.getUint32(16 * index, true));
+    const page = this.#host.settled(this, () => this.#get(abi.KVM_GET_LAPIC, RAW_SIZES.lapic));
+    const registers = view(page);
+    return lapic.registersOf(offset => registers.getUint32(offset, true));
   }
 
   setDebug(options: DebugOptions | undefined): void {

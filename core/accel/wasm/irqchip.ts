@@ -1,3 +1,4 @@
+import * as lapic from '../lapic-registers.ts';
 import * as abi from './abi.ts';
 import type { CoreMemory } from './core-memory.ts';
 import type { InterruptChips, InterruptTargets } from './interrupt-chips.ts';
@@ -15,14 +16,6 @@ const LEVEL_TRIGGERED = 1 << 15;
 const MASKED = 1 << 16;
 const REMOTE_IRR = 1 << 14;
 
-const LAPIC_PAGE = 0xfee0_0000 | 0;
-const LAPIC_WORDS = 64;
-
-const DELIVERY_SHIFT = 8;
-const DELIVERY_FIXED = 0;
-const DELIVERY_LOWEST_PRIORITY = 1;
-const DELIVERY_NMI = 4;
-const FIRST_VECTOR = 0x10;
 const LAST_VECTOR = 0xfe;
 
 /**
@@ -74,8 +67,8 @@ export class Irqchip implements InterruptChips {
   }
 
   message(_address: number, data: number): void {
-    const delivery = (data >> DELIVERY_SHIFT) & 7;
-    if (delivery === DELIVERY_NMI) this.#targets.nonMaskable(0);
+    const delivery = lapic.deliveryOf(data);
+    if (delivery === lapic.DELIVERY.NMI) this.#targets.nonMaskable(0);
     else if (this.#deliver(data & 0xff, delivery, (data & LEVEL_TRIGGERED) !== 0)) this.#targets.interrupted(0);
   }
 
@@ -90,8 +83,8 @@ export class Irqchip implements InterruptChips {
 
   /** To the local APIC. Returns false where it is not for a vector. */
   #deliver(vector: number, delivery: number, levelTriggered: boolean): boolean {
-    if (delivery !== DELIVERY_FIXED && delivery !== DELIVERY_LOWEST_PRIORITY) return false;
-    if (vector < FIRST_VECTOR || vector > LAST_VECTOR) return true;
+    if (delivery !== lapic.DELIVERY.FIXED && delivery !== lapic.DELIVERY.LOWEST) return false;
+    if (vector < lapic.FIRST_VECTOR || vector > LAST_VECTOR) return true;
     const at = 4 * (vector >> 5);
     const bit = 1 << (vector & 31);
     const memory = this.#memory;
@@ -131,7 +124,7 @@ export class Irqchip implements InterruptChips {
 
   /** The local APIC's page, a word for each 16 bytes of it, as the CPU reads it. */
   readLapic(): Uint32Array {
-    return Uint32Array.from({ length: LAPIC_WORDS }, (_, index) => this.#core.read32s(LAPIC_PAGE + 16 * index));
+    return lapic.registersOf(offset => this.#core.read32s((lapic.PAGE + offset) | 0));
   }
 
   reset(): void {
@@ -222,6 +215,6 @@ export class Irqchip implements InterruptChips {
       if ((entry & REMOTE_IRR) !== 0) return;
       memory.setWord(entryAt, entry | REMOTE_IRR);
     }
-    this.#deliver(entry & 0xff, (entry >> DELIVERY_SHIFT) & 7, levelTriggered);
+    this.#deliver(entry & 0xff, lapic.deliveryOf(entry), levelTriggered);
   }
 }

@@ -1,16 +1,15 @@
 import type { GuestBus, InterruptSource } from '../accelerator.ts';
+import * as lapic from '../lapic-registers.ts';
 import * as abi from './abi.ts';
 import type { CoreMemory } from './core-memory.ts';
 import type { InterruptChips, InterruptTargets } from './interrupt-chips.ts';
-import { type ApicMessage, DELIVERY, LocalApic } from './local-apic.ts';
+import { type ApicMessage, LocalApic } from './local-apic.ts';
 
 const NS_PER_MS = 1e6;
 const NONE = -1;
-const APIC_PAGE = 0xfee0_0000;
 const PAGE_MASK = ~0xfff;
 
 /** The interrupt command register (Intel SDM volume 3, section 11.6.1) and the data of messages (section 11.11.2). */
-const DELIVERY_SHIFT = 8;
 const LOGICAL = 1 << 11;
 const ASSERT = 1 << 14;
 const LEVEL = 1 << 15;
@@ -95,7 +94,7 @@ export class LocalApics implements InterruptChips {
     const destination = (address >>> MESSAGE_DESTINATION_SHIFT) & 0xff;
     this.#route(this.#destinations(destination, (address & MESSAGE_LOGICAL) !== 0), {
       vector: data & 0xff,
-      delivery: (data >> DELIVERY_SHIFT) & 7,
+      delivery: lapic.deliveryOf(data),
       levelTriggered: (data & LEVEL) !== 0,
     });
   }
@@ -160,7 +159,7 @@ export class LocalApics implements InterruptChips {
   }
 
   #isOwn(address: number): boolean {
-    return (address & PAGE_MASK) >>> 0 === APIC_PAGE && this.#options.targets.apicEnabled(this.#current);
+    return (address & PAGE_MASK) >>> 0 === lapic.PAGE && this.#options.targets.apicEnabled(this.#current);
   }
 
   /** Registers are 32 bits wide and 16 bytes apart. */
@@ -180,13 +179,13 @@ export class LocalApics implements InterruptChips {
   // --- messages
 
   #send(from: number, low: number, high: number): void {
-    const delivery = (low >> DELIVERY_SHIFT) & 7;
+    const delivery = lapic.deliveryOf(low);
     // An INIT that is withdrawn only set arbitration IDs, on a bus that is no more.
-    if (delivery === DELIVERY.INIT && (low & (LEVEL | ASSERT)) === LEVEL) return;
+    if (delivery === lapic.DELIVERY.INIT && (low & (LEVEL | ASSERT)) === LEVEL) return;
     const shorthand = (low >> SHORTHAND_SHIFT) & 3;
     const message = { vector: low & 0xff, delivery, levelTriggered: (low & LEVEL) !== 0 };
     const all = this.#apics.map((_, cpu) => cpu);
-    if (shorthand === SHORTHAND.SELF) this.#route([from], { ...message, delivery: DELIVERY.FIXED });
+    if (shorthand === SHORTHAND.SELF) this.#route([from], { ...message, delivery: lapic.DELIVERY.FIXED });
     else if (shorthand === SHORTHAND.ALL) this.#route(all, message);
     else if (shorthand === SHORTHAND.OTHERS)
       this.#route(
@@ -203,7 +202,7 @@ export class LocalApics implements InterruptChips {
   }
 
   #route(cpus: readonly number[], message: ApicMessage): void {
-    if (message.delivery === DELIVERY.LOWEST) {
+    if (message.delivery === lapic.DELIVERY.LOWEST) {
       const least = this.#leastBusy(cpus);
       if (least >= 0) this.#deliver(least, message);
       return;
@@ -227,21 +226,21 @@ export class LocalApics implements InterruptChips {
   #deliver(cpu: number, message: ApicMessage): void {
     const { targets } = this.#options;
     switch (message.delivery) {
-      case DELIVERY.FIXED:
-      case DELIVERY.LOWEST:
-      case DELIVERY.EXTINT:
+      case lapic.DELIVERY.FIXED:
+      case lapic.DELIVERY.LOWEST:
+      case lapic.DELIVERY.EXTINT:
         if (!targets.apicEnabled(cpu)) return;
         this.#apics[cpu]?.request(message);
         if (cpu === this.#current) this.#refresh();
         targets.interrupted(cpu);
         break;
-      case DELIVERY.NMI:
+      case lapic.DELIVERY.NMI:
         targets.nonMaskable(cpu);
         break;
-      case DELIVERY.INIT:
+      case lapic.DELIVERY.INIT:
         targets.init(cpu);
         break;
-      case DELIVERY.STARTUP:
+      case lapic.DELIVERY.STARTUP:
         targets.startUp(cpu, message.vector);
         break;
       default:

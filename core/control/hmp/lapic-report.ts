@@ -1,32 +1,14 @@
-/** Offsets in the local APIC's page (Intel SDM volume 3, table 11-1). */
-const REG = {
-  TPR: 0x80,
-  APR: 0x90,
-  PPR: 0xa0,
-  LDR: 0xd0,
-  DFR: 0xe0,
-  SPIV: 0xf0,
-  ISR: 0x100,
-  TMR: 0x180,
-  IRR: 0x200,
-  ESR: 0x280,
-  ICR: 0x300,
-  ICR2: 0x310,
-  TIMER_INITIAL: 0x380,
-  TIMER_CURRENT: 0x390,
-  TIMER_DIVIDE: 0x3e0,
-} as const;
+import * as lapic from '../../accel/lapic-registers.ts';
 
 /** The local vector table (section 11.5.1), in the order of the report. */
 const VECTORS = [
-  ['LVT0', 0x350],
-  ['LVT1', 0x360],
-  ['LVTPC', 0x340],
-  ['LVTERR', 0x370],
-  ['LVTTHMR', 0x330],
-  ['LVTT', 0x320],
+  ['LVT0', lapic.LVT_LINT0],
+  ['LVT1', lapic.LVT_LINT1],
+  ['LVTPC', lapic.LVT_COUNTERS],
+  ['LVTERR', lapic.LVT_ERROR],
+  ['LVTTHMR', lapic.LVT_THERMAL],
+  ['LVTT', lapic.LVT_TIMER],
 ] as const;
-const TIMER = 0x320;
 
 const DELIVERY = ['Fixed', '...', 'SMI', '...', 'NMI', 'INIT', '...', 'ExtINT'];
 const TIMER_MODES = ['one-shot', 'periodic', 'tsc-deadline', 'periodic'];
@@ -38,13 +20,13 @@ const hex2 = (value: number): string => `0x${(value & 0xff).toString(16).padStar
 const bit = (value: number, position: number): boolean => ((value >>> position) & 1) !== 0;
 
 function vectorLine(name: string, offset: number, entry: number): string {
-  const mode = (entry >>> 8) & 7;
+  const mode = lapic.deliveryOf(entry);
   const words = [
     bit(entry, 13) ? 'active-lo' : 'active-hi',
     (bit(entry, 15) ? 'level' : 'edge').padEnd(5),
     (bit(entry, 16) ? 'masked' : '').padEnd(6),
     (bit(entry, 12) ? 'pending' : '').padEnd(7),
-    (offset === TIMER ? (TIMER_MODES[(entry >>> 17) & 3] ?? '') : '').padEnd(12),
+    (offset === lapic.LVT_TIMER ? (TIMER_MODES[(entry >>> 17) & 3] ?? '') : '').padEnd(12),
     (DELIVERY[mode] ?? '').padEnd(6),
   ].join(' ');
   const vector = DELIVERY[mode] === 'NMI' ? '' : ` (vec ${entry & 0xff})`;
@@ -80,28 +62,27 @@ export function lapicReport(cpu: number, registers: Uint32Array): string {
     for (let vector = 0; vector < 256; vector++) {
       const word = (vector >>> 5) << 4;
       if (bit(at(first + word), vector & 31))
-        set.push(`${vector}${bit(at(REG.TMR + word), vector & 31) ? '(level)' : ''} `);
+        set.push(`${vector}${bit(at(lapic.TMR + word), vector & 31) ? '(level)' : ''} `);
     }
     return `${name}\t ${set.length === 0 ? '(none)' : set.join('')}\n`;
   };
-  const divide = at(REG.TIMER_DIVIDE) & 0xb;
-  const exponent = ((divide & 8) >>> 1) | (divide & 3);
-  const spurious = at(REG.SPIV);
-  const model = at(REG.DFR) >>> 28;
-  const logical = at(REG.LDR) >>> 24;
+  const divide = at(lapic.DIVIDE) & 0xb;
+  const spurious = at(lapic.SVR);
+  const model = at(lapic.DFR) >>> 28;
+  const logical = at(lapic.LDR) >>> 24;
   const cluster = model === 0 ? `(cluster ${logical >>> 4}: id ${logical & 0xf})` : '';
   return [
     `dumping local APIC state for CPU ${String(cpu).padEnd(2)}\n\n`,
     ...VECTORS.map(([name, offset]) => vectorLine(name, offset, at(offset))),
-    `Timer\t DCR=0x${divide.toString(16)} (divide by ${exponent === 7 ? 1 : 2 << exponent})`,
-    ` initial_count = ${at(REG.TIMER_INITIAL)} current_count = ${at(REG.TIMER_CURRENT)}\n`,
+    `Timer\t DCR=0x${divide.toString(16)} (divide by ${lapic.divisorOf(divide)})`,
+    ` initial_count = ${at(lapic.INITIAL_COUNT)} current_count = ${at(lapic.CURRENT_COUNT)}\n`,
     `SPIV\t ${hex8(spurious)} APIC ${bit(spurious, 8) ? 'enabled' : 'disabled'},`,
     ` focus=${bit(spurious, 9) ? 'on' : 'off'}, spurious vec ${spurious & 0xff}\n`,
-    commandLines(at(REG.ICR), at(REG.ICR2), model),
-    `ESR\t ${hex8(at(REG.ESR))}\n`,
-    vectors('ISR', REG.ISR),
-    vectors('IRR', REG.IRR),
-    `\nAPR ${hex2(at(REG.APR))} TPR ${hex2(at(REG.TPR))} DFR ${hex2(model)} LDR ${hex2(logical)}${cluster}`,
-    ` PPR ${hex2(at(REG.PPR))}\n`,
+    commandLines(at(lapic.ICR_LOW), at(lapic.ICR_HIGH), model),
+    `ESR\t ${hex8(at(lapic.ESR))}\n`,
+    vectors('ISR', lapic.ISR),
+    vectors('IRR', lapic.IRR),
+    `\nAPR ${hex2(at(lapic.APR))} TPR ${hex2(at(lapic.TPR))} DFR ${hex2(model)} LDR ${hex2(logical)}${cluster}`,
+    ` PPR ${hex2(at(lapic.PPR))}\n`,
   ].join('');
 }
