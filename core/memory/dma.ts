@@ -1,5 +1,6 @@
 import type { AddressSpace } from './address-space.ts';
 import type { GuestRam } from './guest-ram.ts';
+import type { IoHandler } from './memory-region.ts';
 
 /** A stretch of guest RAM that host code may read or write in place, until guest code runs again. */
 export interface DmaWindow {
@@ -73,6 +74,11 @@ export class Dma {
 
   read32(address: number): number {
     return this.#read(address, 4);
+  }
+
+  /** A 64-bit address that lies in memory. */
+  readAddress(address: number): number {
+    return this.read32(address) + this.read32(address + 4) * 2 ** 32;
   }
 
   write8(address: number, value: number): boolean {
@@ -240,3 +246,11 @@ export class Dma {
     Dma.#nesting--;
   }
 }
+
+/** Registers that ignore what the device's own DMA would do to them. */
+export const shielded = (dma: Dma, handler: IoHandler): IoHandler => ({
+  read: (offset, size) => (dma.active ? 0 : handler.read(offset, size)),
+  write: (offset, size, value) => {
+    if (!dma.active) handler.write(offset, size, value);
+  },
+});

@@ -4,7 +4,7 @@ import type { PropSet, PropValues } from '../device/property.ts';
 import { SouthbridgeError } from '../errors.ts';
 import { pciNode } from '../firmware/boot-order.ts';
 import { IrqLine } from '../irq/line.ts';
-import { Dma } from '../memory/dma.ts';
+import { Dma, shielded } from '../memory/dma.ts';
 import { SharedRam } from '../memory/guest-ram.ts';
 import { type IoHandler, type IoOptions, MemoryRegion } from '../memory/memory-region.ts';
 import { transaction } from '../memory/transaction.ts';
@@ -206,13 +206,7 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
 
   /** Registers that ignore what this function's own DMA would do to them. */
   protected shielded(handler: IoHandler): IoHandler {
-    const { dma } = this;
-    return {
-      read: (offset, size) => (dma.active ? 0 : handler.read(offset, size)),
-      write: (offset, size, value) => {
-        if (!dma.active) handler.write(offset, size, value);
-      },
-    };
+    return shielded(this.dma, handler);
   }
 
   /** Moves BARs to where configuration space says, or takes them out. */

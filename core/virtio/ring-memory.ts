@@ -76,7 +76,7 @@ export class Descriptor {
       this.length = view.getUint32(at + 8, true);
       word = view.getUint32(at + 12, true);
     } else {
-      this.address = dma.read32(address + 4) * 0x1_0000_0000 + dma.read32(address);
+      this.address = dma.readAddress(address);
       this.length = dma.read32(address + 8);
       word = dma.read32(address + 12);
     }

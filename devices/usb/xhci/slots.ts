@@ -4,7 +4,7 @@ import type { UsbEndpoint } from '../../../core/usb/endpoint.ts';
 import { PID } from '../../../core/usb/packet.ts';
 import type { UsbPort } from '../../../core/usb/port.ts';
 import { type EndpointHost, XhciEndpoint } from './endpoint.ts';
-import { CC, CONTROL, ENDPOINTS, EP_STATE, interrupterOf, pointer, SLOT_STATE, TRB } from './registers.ts';
+import { CC, CONTROL, ENDPOINTS, EP_STATE, interrupterOf, SLOT_STATE, TRB } from './registers.ts';
 import type { TrbList } from './ring.ts';
 
 const CONTEXT_SIZE = 32;
@@ -197,7 +197,7 @@ export class Slots {
     if (other !== undefined && other !== slot) return CC.TRB_ERROR;
     const entry = this.#host.contextArray() + 8 * slot.id;
     slot.port = port;
-    slot.context = pointer(dma.read32(entry), dma.read32(entry + 4));
+    slot.context = dma.readAddress(entry);
     slot.interrupter = interrupterOf(words[2] ?? 0);
     device.resetSignal();
     words[3] = SLOT_STATE.DEFAULT << SLOT_STATE_SHIFT;

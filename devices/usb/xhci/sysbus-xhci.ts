@@ -3,7 +3,7 @@ import { type DeviceContext, deviceType } from '../../../core/device/device-type
 import { prop } from '../../../core/device/property.ts';
 import { SystemBus } from '../../../core/device/system-bus.ts';
 import { SouthbridgeError } from '../../../core/errors.ts';
-import { Dma } from '../../../core/memory/dma.ts';
+import { Dma, shielded } from '../../../core/memory/dma.ts';
 import { MemoryRegion } from '../../../core/memory/memory-region.ts';
 import type { SavedRecord } from '../../../core/state/fields.ts';
 import { UsbBus } from '../../../core/usb/bus.ts';
@@ -58,19 +58,9 @@ export class SysbusXhci extends Device<typeof properties> {
         },
       },
     );
-    const { registers } = this.#controller;
-    this.region = MemoryRegion.io(
-      'xhci-registers',
-      MSIX_TABLE,
-      {
-        // What the controller's own transfers would do to its registers is dropped.
-        read: (offset, size) => (dma.active ? 0 : registers.read(offset, size)),
-        write: (offset, size, value) => {
-          if (!dma.active) registers.write(offset, size, value);
-        },
-      },
-      { impl: { min: 4, max: 4 } },
-    );
+    this.region = MemoryRegion.io('xhci-registers', MSIX_TABLE, shielded(dma, this.#controller.registers), {
+      impl: { min: 4, max: 4 },
+    });
   }
 
   protected override realize(): void {
