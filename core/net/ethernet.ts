@@ -2,6 +2,8 @@
 
 export const ETHERNET = {
   ADDRESS: 6,
+  /** Where the type is, and before it the VLAN tag. */
+  TYPE: 12,
   /** Two addresses and a type. */
   HEADER: 14,
   /** The shortest frame without its checksum (IEEE 802.3, section 3.2.8). */
@@ -12,6 +14,9 @@ export const ETHERNET = {
 
 /** Types (IEEE 802 numbers). */
 export const ETHER_TYPE = { IPV4: 0x0800, IPV6: 0x86dd, VLAN: 0x8100, SERVICE_VLAN: 0x88a8 } as const;
+
+/** Whether what stands in a type's place begins a VLAN tag. */
+export const isTagType = (type: number): boolean => type === ETHER_TYPE.VLAN || type === ETHER_TYPE.SERVICE_VLAN;
 
 const POLYNOMIAL = 0xedb8_8320;
 const POLYNOMIAL_HIGH_FIRST = 0x04c1_1db6;
@@ -87,4 +92,12 @@ export function padFrame(frame: Uint8Array, length: number, padded: Uint8Array):
 /** Copies `length` bytes between buffers of frames. */
 export function copyFrame(from: Uint8Array, start: number, to: Uint8Array, at: number, length: number): void {
   to.set(start === 0 && length === from.length ? from : from.subarray(start, start + length), at);
+}
+
+/** Copies a frame of `length` bytes without its VLAN tag. Returns how many bytes that makes. */
+export function copyUntagged(frame: Uint8Array, length: number, to: Uint8Array): number {
+  const rest = ETHERNET.TYPE + ETHERNET.VLAN_HEADER;
+  copyFrame(frame, 0, to, 0, ETHERNET.TYPE);
+  copyFrame(frame, rest, to, ETHERNET.TYPE, length - rest);
+  return length - ETHERNET.VLAN_HEADER;
 }

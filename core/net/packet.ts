@@ -1,5 +1,5 @@
 import { fold, sumWords } from './checksum.ts';
-import { ETHER_TYPE, ETHERNET, get16, get32, put16, put32 } from './ethernet.ts';
+import { ETHER_TYPE, ETHERNET, get16, get32, isTagType, put16, put32 } from './ethernet.ts';
 
 export const PROTOCOL = { TCP: 6, UDP: 17 } as const;
 
@@ -54,9 +54,9 @@ export class Packet {
     this.fragment = false;
     this.hasExtensions = false;
     this.l3Length = 0;
-    let at = start + ETHERNET.ADDRESS * 2;
+    let at = start + ETHERNET.TYPE;
     let type = get16(frame, at);
-    for (let tags = 0; (type === ETHER_TYPE.VLAN || type === ETHER_TYPE.SERVICE_VLAN) && tags < MAX_TAGS; tags++) {
+    for (let tags = 0; isTagType(type) && tags < MAX_TAGS; tags++) {
       at += ETHERNET.VLAN_HEADER;
       type = get16(frame, at);
     }

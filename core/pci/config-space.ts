@@ -58,6 +58,7 @@ const STATUS_W1C =
 export const CONFIG_SIZE = 256;
 export const EXPRESS_CONFIG_SIZE = 4096;
 const HEADER_SIZE = 64;
+const SERIAL_NUMBER = 0x0003;
 
 /**
  * A function's configuration space: bytes, which of their bits software may write, and which it clears by writing 1. The
@@ -191,6 +192,12 @@ export class ConfigSpace {
     this.#lastExtended = at;
     this.set32(at, (id | (version << 16)) >>> 0);
     if (at === CONFIG_SIZE) this.writable.fill(0, CONFIG_SIZE);
+  }
+
+  /** Adds the device serial number (PCI Express 3.0, section 7.12). @param number its eight bytes, the lowest first */
+  addSerialNumber(at: number, number: readonly number[]): void {
+    this.addExtendedCapability(SERIAL_NUMBER, 1, at);
+    for (const [index, byte] of number.entries()) this.set8(at + 4 + index, byte);
   }
 
   readonly #used: [number, number][] = [];

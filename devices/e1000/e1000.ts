@@ -2,6 +2,7 @@ import { ms } from '../../core/clock/units.ts';
 import type { DeviceContext } from '../../core/device/device-type.ts';
 import { deviceType } from '../../core/device/device-type.ts';
 import { prop } from '../../core/device/property.ts';
+import { copyUntagged, ETHERNET, get16, padFrame } from '../../core/net/ethernet.ts';
 import { LARGEST_FRAME } from '../../core/net/frame-stream.ts';
 import { type CardReceiver, NetCard } from '../../core/net/net-cards.ts';
 import type { NetBackend, NetClient } from '../../core/net/net-client.ts';
@@ -18,9 +19,7 @@ import { PROCESSED, type TransmitHost, Transmitter, TURN, TURN_GAP_NS, transmitS
 const MMIO_SIZE = 0x2_0000;
 const IO_SIZE = 0x40;
 const DESCRIPTOR = 16;
-const MIN_FRAME = 60;
 const CRC = 4;
-const VLAN_TAG = 4;
 const MAX_ETHERNET = 1522;
 const MAX_JUMBO = 16_384;
 /** Receive descriptor status (Intel 8254x software developer's manual, section 3.2.3.1). */
@@ -88,7 +87,7 @@ export class E1000 extends PciDevice<Properties> implements CardReceiver, Transm
   readonly #negotiation = this.clock.timer('autonegotiation', () => this.#negotiated());
   readonly #mitigation = this.clock.timer('mitigation', () => this.#mitigated());
   readonly #descriptor = new Uint32Array(DESCRIPTOR / 4);
-  readonly #padded = new Uint8Array(MIN_FRAME);
+  readonly #padded = new Uint8Array(ETHERNET.SHORTEST);
   readonly #untagged = new Uint8Array(LARGEST_FRAME);
   readonly #statistics = new Statistics(this.#regs);
   readonly #addresses = this.#regs.RA.values;
@@ -311,10 +310,10 @@ export class E1000 extends PciDevice<Properties> implements CardReceiver, Transm
     if (!STATUS.LU || (control.value & RCTL.EN) === 0 || !this.dma.enabled) return true;
     let bytes = frame;
     let size = length;
-    if (length < MIN_FRAME) {
-      for (let at = 0; at < MIN_FRAME; at++) this.#padded[at] = at < length ? (frame[at] ?? 0) : 0;
+    if (length < ETHERNET.SHORTEST) {
+      padFrame(frame, length, this.#padded);
       bytes = this.#padded;
-      size = MIN_FRAME;
+      size = ETHERNET.SHORTEST;
     }
     if (
       (size > MAX_JUMBO || (size > MAX_ETHERNET && (control.value & RCTL.LPE) === 0)) &&
@@ -324,9 +323,9 @@ export class E1000 extends PciDevice<Properties> implements CardReceiver, Transm
       return true;
     }
     if (!accepts(bytes, control.value, this.#addresses, this.#multicast, this.#vlans, this.vlanType)) return true;
-    const tagged = this.vlanEnabled && (((bytes[12] ?? 0) << 8) | (bytes[13] ?? 0)) === this.vlanType;
-    const tag = tagged ? ((bytes[14] ?? 0) << 8) | (bytes[15] ?? 0) : 0;
-    const payload = size - (tagged ? VLAN_TAG : 0);
+    const tagged = this.vlanEnabled && get16(bytes, ETHERNET.TYPE) === this.vlanType;
+    const tag = tagged ? get16(bytes, ETHERNET.HEADER) : 0;
+    const payload = size - (tagged ? ETHERNET.VLAN_HEADER : 0);
     const total = payload + ((control.value & RCTL.SECRC) !== 0 ? 0 : CRC);
     if (!this.#hasRoom(total)) {
       increment(this.#regs.RNBC);
@@ -334,19 +333,13 @@ export class E1000 extends PciDevice<Properties> implements CardReceiver, Transm
       return false;
     }
     if (tagged) {
-      bytes = this.#withoutTag(bytes, payload);
+      copyUntagged(bytes, size, this.#untagged);
+      bytes = this.#untagged;
     }
     this.#store(bytes, payload, total, tagged, tag);
     this.#statistics.received(bytes, payload + CRC);
     this.#raise(INT.RXT0 | (this.#runsLow() ? INT.RXDMT0 : 0));
     return true;
-  }
-
-  #withoutTag(bytes: Uint8Array, payload: number): Uint8Array {
-    const untagged = this.#untagged;
-    for (let at = 0; at < 12; at++) untagged[at] = bytes[at] ?? 0;
-    for (let at = 12; at < payload; at++) untagged[at] = bytes[at + VLAN_TAG] ?? 0;
-    return untagged;
   }
 
   get #bufferSize(): number {

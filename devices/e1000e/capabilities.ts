@@ -12,8 +12,8 @@ const UNCORRECTABLE = { STATUS: 0x04, SEVERITY: 0x0c, SUPPORTED: 0x03ff_f030, FA
 const CORRECTABLE = { STATUS: 0x10, MASK: 0x14, SUPPORTED: 0xf1c1, MASKED: 0xe000 } as const;
 /** ECRC may be made and checked; headers of several errors are not recorded, which version 1.1 parts do not know of. */
 const AER_CONTROL = { AT: 0x18, CAPABLE: 0x00a0, WRITABLE: 0x0140 } as const;
-/** Device serial number (section 7.12), version 1. */
-const SERIAL = { ID: 0x0003, VERSION: 1, AT: 0x140 } as const;
+/** The device serial number. */
+const SERIAL_AT = 0x140;
 
 /** What the 82574 says of itself in configuration space beyond what every function has. */
 export function addCapabilities(
@@ -35,8 +35,7 @@ export function addCapabilities(
   config.mask32(config.writable, AER.AT + CORRECTABLE.MASK, CORRECTABLE.SUPPORTED);
   config.set32(AER.AT + AER_CONTROL.AT, AER_CONTROL.CAPABLE);
   config.mask32(config.writable, AER.AT + AER_CONTROL.AT, AER_CONTROL.WRITABLE);
-  config.addExtendedCapability(SERIAL.ID, SERIAL.VERSION, SERIAL.AT);
   const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = mac;
   // An address of 64 bits, made from one of 48 (EUI-64).
-  [f, e, d, 0xff, 0xff, c, b, a].forEach((byte, at) => config.set8(SERIAL.AT + 4 + at, byte));
+  config.addSerialNumber(SERIAL_AT, [f, e, d, 0xff, 0xff, c, b, a]);
 }

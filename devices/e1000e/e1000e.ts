@@ -3,7 +3,7 @@ import { ms } from '../../core/clock/units.ts';
 import { deviceType } from '../../core/device/device-type.ts';
 import { prop } from '../../core/device/property.ts';
 import { MemoryRegion } from '../../core/memory/memory-region.ts';
-import { ETHERNET, get16, padFrame } from '../../core/net/ethernet.ts';
+import { copyUntagged, ETHERNET, get16, padFrame } from '../../core/net/ethernet.ts';
 import { LARGEST_FRAME } from '../../core/net/frame-stream.ts';
 import { type CardReceiver, cardProperties, NetCard } from '../../core/net/net-cards.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
@@ -404,10 +404,10 @@ export class E1000e
     }
     if (!accepts(bytes, control.value, this.#addresses, this.#multicast, this.#vlans, this.vlanType)) return true;
     let tag = -1;
-    if (this.vlanEnabled && get16(bytes, ETHERNET.ADDRESS * 2) === this.vlanType) {
-      tag = get16(bytes, ETHERNET.ADDRESS * 2 + 2);
-      size -= ETHERNET.VLAN_HEADER;
-      bytes = this.#withoutTag(bytes, size);
+    if (this.vlanEnabled && get16(bytes, ETHERNET.TYPE) === this.vlanType) {
+      tag = get16(bytes, ETHERNET.HEADER);
+      size = copyUntagged(bytes, size, this.#untagged);
+      bytes = this.#untagged;
     }
     const causes = this.#receiver.store(bytes, size, tag, this.signalMode === 'msi-x');
     if (causes < 0) {
@@ -417,13 +417,6 @@ export class E1000e
     this.#statistics.received(bytes, size + ETHERNET.CHECKSUM);
     this.#interrupts.received(causes);
     return true;
-  }
-
-  #withoutTag(bytes: Uint8Array, size: number): Uint8Array {
-    const untagged = this.#untagged;
-    const tagAt = ETHERNET.ADDRESS * 2;
-    for (let at = 0; at < size; at++) untagged[at] = bytes[at < tagAt ? at : at + ETHERNET.VLAN_HEADER] ?? 0;
-    return untagged;
   }
 
   #receiverReady(): void {

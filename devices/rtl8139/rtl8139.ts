@@ -1,6 +1,7 @@
 import { deviceType } from '../../core/device/device-type.ts';
 import {
   addressHashHighFirst,
+  copyUntagged,
   ETHER_TYPE,
   ETHERNET,
   frameChecksum,
@@ -384,11 +385,13 @@ export class Rtl8139 extends PciDevice<typeof cardProperties> implements CardRec
   #storeInRing(bytes: Uint8Array, length: number, match: Match): void {
     const { CPCR } = this.#regs;
     const checksum = frameChecksum(bytes, 0, length);
-    const tagged = CPCR.RXVLAN && get16(bytes, ETHERNET.ADDRESS * 2) === ETHER_TYPE.VLAN;
-    const tag = tagged ? get16(bytes, ETHERNET.ADDRESS * 2 + 2) : -1;
-    const size = tagged ? Math.max(length - ETHERNET.VLAN_HEADER, ETHERNET.SHORTEST) : length;
-    const stored = tagged ? this.#withoutTag(bytes, size) : bytes;
-    if (!this.#rings.receive(this.#receiveRing, stored, size, checksum, match, tag, CPCR.RXCHKSUM)) {
+    let tag = -1;
+    if (CPCR.RXVLAN && get16(bytes, ETHERNET.TYPE) === ETHER_TYPE.VLAN) {
+      tag = get16(bytes, ETHERNET.HEADER);
+      length = copyUntagged(bytes, Math.max(length, this.#padded.length), this.#untagged);
+      bytes = this.#untagged;
+    }
+    if (!this.#rings.receive(this.#receiveRing, bytes, length, checksum, match, tag, CPCR.RXCHKSUM)) {
       this.#tally.rxError++;
       this.#tally.missed = (this.#tally.missed + 1) & 0xffff;
       this.#missed();
@@ -396,13 +399,6 @@ export class Rtl8139 extends PciDevice<typeof cardProperties> implements CardRec
     }
     this.#tally.rxOk++;
     this.#raise(ISR.ROK);
-  }
-
-  #withoutTag(bytes: Uint8Array, length: number): Uint8Array {
-    const untagged = this.#untagged;
-    const tagAt = ETHERNET.ADDRESS * 2;
-    for (let at = 0; at < length; at++) untagged[at] = bytes[at < tagAt ? at : at + ETHERNET.VLAN_HEADER] ?? 0;
-    return untagged;
   }
 
   // Into the receive buffer (section 6.1.2)

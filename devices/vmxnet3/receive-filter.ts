@@ -1,5 +1,5 @@
 import type { Dma } from '../../core/memory/dma.ts';
-import { ETHER_TYPE, ETHERNET, get16, isBroadcast, isFor, isGroup } from '../../core/net/ethernet.ts';
+import { ETHERNET, get16, isBroadcast, isFor, isGroup, isTagType } from '../../core/net/ethernet.ts';
 import { field, type StateValues } from '../../core/state/fields.ts';
 import { SHARED } from './layout.ts';
 
@@ -35,7 +35,7 @@ export class ReceiveFilter {
   readGroups(shared: number): void {
     const dma = this.#dma;
     const groups = new Uint8Array(dma.read16(shared + SHARED.GROUPS_LENGTH));
-    const address = dma.read32(shared + SHARED.GROUPS) + dma.read32(shared + SHARED.GROUPS + 4) * 2 ** 32;
+    const address = dma.readAddress(shared + SHARED.GROUPS);
     if (groups.length > 0) dma.read(address, groups);
     this.#s.groups = groups;
   }
@@ -50,8 +50,7 @@ export class ReceiveFilter {
   }
 
   #onVlan(frame: Uint8Array): boolean {
-    const type = get16(frame, ETHERNET.ADDRESS * 2);
-    if (type !== ETHER_TYPE.VLAN && type !== ETHER_TYPE.SERVICE_VLAN) return true;
+    if (!isTagType(get16(frame, ETHERNET.TYPE))) return true;
     const vlan = get16(frame, ETHERNET.HEADER) & 0xfff;
     if (vlan === NO_VLAN[0] || vlan === NO_VLAN[1]) return true;
     return (((this.#s.vlans[vlan >>> 5] ?? 0) >>> (vlan & 31)) & 1) !== 0;

@@ -1,5 +1,5 @@
 import type { Dma } from '../../core/memory/dma.ts';
-import { ETHER_TYPE, ETHERNET, get16, padFrame } from '../../core/net/ethernet.ts';
+import { copyUntagged, ETHERNET, get16, isTagType, padFrame } from '../../core/net/ethernet.ts';
 import { LARGEST_FRAME } from '../../core/net/frame-stream.ts';
 import { Packet, PROTOCOL } from '../../core/net/packet.ts';
 import { field, type StateValues } from '../../core/state/fields.ts';
@@ -80,10 +80,10 @@ export class Receiver {
     if (queue === undefined) return undefined;
     const status = (features & FEATURE.RXCSUM) !== 0 ? this.#checksums(bytes) : 0;
     this.#tag = -1;
-    if ((features & FEATURE.RXVLAN) !== 0 && isTagged(bytes)) {
+    if ((features & FEATURE.RXVLAN) !== 0 && isTagType(get16(bytes, ETHERNET.TYPE))) {
       this.#tag = get16(bytes, ETHERNET.HEADER);
-      size -= ETHERNET.VLAN_HEADER;
-      bytes = this.#withoutTag(bytes, size);
+      size = copyUntagged(bytes, size, this.#untagged);
+      bytes = this.#untagged;
     }
     if (!this.#findRoom(queue, size)) {
       // The driver may have brought some just before it saw that it is to say so.
@@ -93,13 +93,6 @@ export class Receiver {
     this.#await(queue, false);
     this.#fill(queue, index, bytes, size, status);
     return queue;
-  }
-
-  #withoutTag(bytes: Uint8Array, size: number): Uint8Array {
-    const untagged = this.#untagged;
-    const tagAt = ETHERNET.ADDRESS * 2;
-    for (let at = 0; at < size; at++) untagged[at] = bytes[at < tagAt ? at : at + ETHERNET.VLAN_HEADER] ?? 0;
-    return untagged;
   }
 
   // Buffers
@@ -220,9 +213,4 @@ export class Receiver {
     queue.state.waits = wanted;
     this.#host.dma.write8(queue.state.description + QUEUE.CONTROL, wanted ? 1 : 0);
   }
-}
-
-function isTagged(frame: Uint8Array): boolean {
-  const type = get16(frame, ETHERNET.ADDRESS * 2);
-  return type === ETHER_TYPE.VLAN || type === ETHER_TYPE.SERVICE_VLAN;
 }

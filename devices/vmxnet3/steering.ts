@@ -37,7 +37,7 @@ export class Steering {
     const dma = this.#dma;
     const config = this.#config;
     this.disable();
-    const address = dma.read32(shared + SHARED.RSS) + dma.read32(shared + SHARED.RSS + 4) * 2 ** 32;
+    const address = dma.readAddress(shared + SHARED.RSS);
     if (dma.read32(shared + SHARED.RSS_LENGTH) < RSS.BYTES || !dma.read(address, config)) return;
     const word = (at: number): number => (config[at] ?? 0) | ((config[at + 1] ?? 0) << 8);
     const [keyLength, tableLength] = [word(RSS.KEY_LENGTH), word(RSS.TABLE_LENGTH)];

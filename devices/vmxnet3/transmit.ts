@@ -133,8 +133,8 @@ export class TransmitQueue {
     if (this.#size - shift < ETHERNET.HEADER) return false;
     const { data } = this.#assembly;
     if (tagged) {
-      data.copyWithin(0, shift, shift + ETHERNET.ADDRESS * 2);
-      put16(data, ETHERNET.ADDRESS * 2, ETHER_TYPE.VLAN);
+      data.copyWithin(0, shift, shift + ETHERNET.TYPE);
+      put16(data, ETHERNET.TYPE, ETHER_TYPE.VLAN);
       put16(data, ETHERNET.HEADER, wanted >>> TXD.TAG_SHIFT);
     }
     const offset = this.#first >>> TXD.OFFSET_SHIFT;

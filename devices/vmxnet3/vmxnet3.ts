@@ -34,8 +34,8 @@ const MSIX_SIZE = 0x2000;
 const PLACE = { msi: 0x84, msix: 0x9c, pending: 0x1000 } as const;
 const OLD_PLACE = { msi: 0x50, msix: undefined, pending: 0x800 } as const;
 const EXPRESS_AT = 0x48;
-/** Device serial number (PCI Express 3.0, section 7.12), version 1. */
-const SERIAL = { ID: 0x0003, VERSION: 1, AT: 0x100 } as const;
+/** The device serial number. */
+const SERIAL_AT = 0x100;
 /** How often a receive queue without buffers is looked at whose driver does not say when it has brought some. */
 const POLL_NS = ms(10);
 const TURN_GAP_NS = 1000;
@@ -132,10 +132,8 @@ export class Vmxnet3
   }
 
   #addSerialNumber(): void {
-    const { config } = this;
-    config.addExtendedCapability(SERIAL.ID, SERIAL.VERSION, SERIAL.AT);
     const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = this.#card.mac;
-    [0xfe, d, e, f, a, b, c, 0xff].forEach((byte, at) => config.set8(SERIAL.AT + 4 + at, byte));
+    this.config.addSerialNumber(SERIAL_AT, [0xfe, d, e, f, a, b, c, 0xff]);
   }
 
   protected override resetHold(): void {
@@ -189,10 +187,6 @@ export class Vmxnet3
 
   get #receiveQueues(): readonly ReceiveQueue[] {
     return this.#receiver.queues.slice(0, this.#s.receiveQueues);
-  }
-
-  #address(at: number): number {
-    return this.dma.read32(at) + this.dma.read32(at + 4) * 2 ** 32;
   }
 
   // Commands
@@ -290,7 +284,7 @@ export class Vmxnet3
     this.#filter.readMode(shared);
     this.#filter.readVlans(shared);
     this.#filter.readGroups(shared);
-    let description = this.#address(shared + SHARED.QUEUES);
+    let description = this.dma.readAddress(shared + SHARED.QUEUES);
     for (const queue of this.#transmitQueues) {
       this.#setUpTransmit(queue, description);
       description += QUEUE.SIZE;
@@ -338,7 +332,7 @@ export class Vmxnet3
   }
 
   #startRing(ring: Ring, description: number, addressAt: number, sizeAt: number, longest: number): void {
-    ring.start(this.#address(description + addressAt), Math.min(this.dma.read32(description + sizeAt), longest));
+    ring.start(this.dma.readAddress(description + addressAt), Math.min(this.dma.read32(description + sizeAt), longest));
   }
 
   #readFeatures(): void {
