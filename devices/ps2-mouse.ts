@@ -82,6 +82,12 @@ export class Ps2Mouse extends Ps2Device implements InputHandler {
     while (this.#sendPacket(false) && (s.dx !== 0 || s.dy !== 0 || s.dz !== 0 || s.dw !== 0));
   }
 
+  /** Makes the guest look, though this mouse has not moved: another in its place has something to say. */
+  nudge(): void {
+    this.#s.dx++;
+    this.sync();
+  }
+
   override reset(): void {
     this.clearQueue();
     Object.assign(this.#s, {

@@ -2,6 +2,7 @@
 import type { IsaBus } from '../core/bus/isa.ts';
 import { type PropValues, prop } from '../core/device/property.ts';
 import { SouthbridgeError } from '../core/errors.ts';
+import { uuidOctets } from '../core/firmware/machine-items.ts';
 import type { Machine } from '../core/machine/machine.ts';
 import { type IoHandler, MemoryRegion } from '../core/memory/memory-region.ts';
 import type { IntxRouter } from '../core/pci/pci-bus.ts';
@@ -13,6 +14,9 @@ import { isaSerial } from '../devices/isa-serial.ts';
 import { type Mc146818Rtc, mc146818rtc } from '../devices/mc146818rtc.ts';
 import { pcSpeaker } from '../devices/pc-speaker.ts';
 import { port92 } from '../devices/port92.ts';
+import type { Ps2Mouse } from '../devices/ps2-mouse.ts';
+import { vmmouse } from '../devices/vmmouse.ts';
+import { vmport } from '../devices/vmport.ts';
 import type { NvdimmOptions } from './firmware/install.ts';
 import { fillCmos, installBootOrder } from './pc-cmos.ts';
 import { plugHpet } from './pc-hpet.ts';
@@ -69,8 +73,6 @@ export function plugBoard(
   hpetRoutes: number,
 ): Mc146818Rtc {
   const { config } = machine;
-  if (options.vmport === 'on')
-    machine.warnings.push('vmport=on has no effect: there is no VMware port in this program');
   const timers = options.hpet ? plugHpet(machine, isa, interrupts, hpetRoutes) : undefined;
   const rtc = isa.plug(mc146818rtc, { base_year: 0, 'x-clock': config.rtc.clock });
   rtc.setTime(startTime(machine), () => Date.now());
@@ -92,7 +94,10 @@ export function plugBoard(
     0xf0,
   );
   plugDmaControllers(isa);
-  if (options.i8042) isa.plug(i8042);
+  if (options.i8042) {
+    const keyboardController = isa.plug(i8042);
+    if (options.vmport !== 'off') plugVmwarePort(machine, isa, keyboardController.mouse);
+  }
   isa.plug(port92);
   config.serials.forEach((chardev, index) => {
     if (chardev !== undefined) isa.plug(isaSerial, { index }, { chardev });
@@ -102,6 +107,16 @@ export function plugBoard(
     if (chardev !== undefined) isa.plug(isaParallel, { index }, { chardev });
   });
   return rtc;
+}
+
+/** Some guests ask the hypervisor through it; those with a driver for its pointer need no tablet. */
+function plugVmwarePort(machine: Machine, isa: IsaBus, mouse: Ps2Mouse): void {
+  const port = isa.plug(vmport);
+  port.host = {
+    uuid: uuidOctets(machine.config.uuid),
+    hasX2apic: () => machine.cpus.slots.slots[0]?.cpu?.resolved.features.has('x2apic') ?? false,
+  };
+  isa.plug(vmmouse).connect(port, mouse);
 }
 
 /** Channels 0 to 3 move bytes, 4 to 7 words. */

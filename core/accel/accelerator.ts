@@ -183,6 +183,14 @@ export interface VmOptions {
   stopped(stop: VmStop): void;
 }
 
+/** The general registers of a CPU whose access is being answered, for a device that takes arguments in them. */
+export interface AccessRegisters {
+  /** Fills `into` with bits 31:0 of the first eight of {@link GPR_NAMES}. */
+  read(into: Uint32Array): void;
+  /** The registers that differ get these values, and zeros above (Intel SDM volume 1, section 3.4.1.1). */
+  write(from: Uint32Array): void;
+}
+
 /** One virtual machine. All methods are called on the thread that owns the devices. */
 export interface Vm {
   /** Guest RAM that this accelerator wants to own (wasm); undefined, or no method, where any {@link GuestRam} will do. */
@@ -220,6 +228,8 @@ export interface Vm {
   restoreState?(state: Uint8Array): void;
 
   readonly vcpus: readonly Vcpu[];
+  /** Those of the CPU whose access is being answered; undefined where none is. */
+  readonly accessRegisters?: AccessRegisters | undefined;
   /** What CPU features guests may have; everything where absent. */
   readonly cpuHost?: CpuHost;
   /** Lets the vCPUs run, interleaved with the event loop, until `pause` or a stop. */

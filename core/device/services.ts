@@ -1,3 +1,4 @@
+import type { AccessRegisters } from '../accel/accelerator.ts';
 import type { HostClock, RealtimeClock, VirtualClock } from '../clock/clock.ts';
 import type { InputHub } from '../display/input.ts';
 import type { DisplayHub } from '../display/screen.ts';
@@ -81,6 +82,8 @@ export interface DeviceServices {
   currentRamSize(): number;
   /** CPUs that the machine starts with (`-smp`). */
   readonly cpuCount: number;
+  /** The registers of the CPU whose access is being answered; undefined where the access is nobody's (qtest, a monitor). */
+  accessRegisters?(): AccessRegisters | undefined;
   /** Uniform in [0, 1); seeded, so that a run can be repeated. */
   random(): number;
 }

@@ -32,11 +32,14 @@ export interface MachineItemFacts {
   readonly boot: BootConfig;
 }
 
+/** The 16 bytes of a machine's UUID in the order in which it is written; zeros for a machine that has none. */
+export function uuidOctets(uuid: string | undefined): Uint8Array {
+  return uuid === undefined ? new Uint8Array(16) : Uint8Array.from(Buffer.from(uuid.replaceAll('-', ''), 'hex'));
+}
+
 /** What every machine with fw_cfg has. @throws SouthbridgeError ERR_BOOT_OPTION for times that do not fit */
 export function addCommonItems(fwCfg: FwCfg, facts: MachineItemFacts): void {
-  const uuid = Buffer.alloc(16);
-  if (facts.uuid !== undefined) uuid.write(facts.uuid.replaceAll('-', ''), 'hex');
-  fwCfg.setItem(FW_CFG_KEYS.UUID, uuid);
+  fwCfg.setItem(FW_CFG_KEYS.UUID, uuidOctets(facts.uuid));
   fwCfg.setNumber(FW_CFG_KEYS.NOGRAPHIC, facts.graphics ? 0 : 1, 2);
   fwCfg.setNumber(FW_CFG_KEYS.BOOT_MENU, facts.boot.menu === true ? 1 : 0, 2);
   fwCfg.setNumber(FW_CFG_KEYS.NB_CPUS, facts.cpus, 2);

@@ -133,6 +133,7 @@ export class Machine {
       guestRam: ram => this.adoptRam(ram),
       sharedMemory: new SharedMemory(this.memory),
       cpuCount: parts.config.cpus.cpus,
+      accessRegisters: () => this.vm.accessRegisters,
       random: parts.random ?? Math.random,
     };
     this.keys = new KeyQueue(this.services.input, this.clocks.virtual);

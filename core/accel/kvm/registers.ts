@@ -28,6 +28,19 @@ export function encodeRegs(regs: DataView, state: CpuState): void {
   regs.setBigUint64(RFLAGS, state.rflags, true);
 }
 
+/** Bits 31:0 of the general registers that 32-bit code has, in encoding order. */
+export function lowHalves(regs: DataView, into: Uint32Array): void {
+  for (let index = 0; index < into.length; index++) into[index] = regs.getUint32(8 * (GPR_WORD[index] ?? 0), true);
+}
+
+/** Gives the registers that differ from `from` its values, extended by zeros. */
+export function setLowHalves(regs: DataView, from: Uint32Array): void {
+  for (const [index, value] of from.entries()) {
+    const at = 8 * (GPR_WORD[index] ?? 0);
+    if (regs.getUint32(at, true) !== value) regs.setBigUint64(at, BigInt(value), true);
+  }
+}
+
 export type SystemRegisters = Pick<CpuState, keyof typeof SEGMENT | keyof typeof TABLE | keyof typeof CONTROL>;
 
 export function decodeSregs(sregs: DataView): SystemRegisters {

@@ -46,6 +46,11 @@ export class RunLoop {
     return this.#answering;
   }
 
+  /** The vCPU whose exit is being answered. */
+  get answered(): KvmVcpu | undefined {
+    return this.#others?.answered ?? (this.#answering ? this.#cpu : undefined);
+  }
+
   get running(): boolean {
     return this.#running;
   }

@@ -17,11 +17,17 @@ export class ThreadedCpus {
   readonly #cpus: readonly CpuExits[];
   readonly #coresToSpare: boolean;
   #running = false;
+  #answered: KvmVcpu | undefined;
 
   constructor(cpus: readonly KvmVcpu[], host: RunLoopHost, scheduler: NativeScheduler) {
     this.#cpus = cpus.map(cpu => new CpuExits(cpu, host));
     this.#coresToSpare = availableParallelism() > cpus.length + 1;
     for (const cpu of cpus) cpu.native.startThread(scheduler);
+  }
+
+  /** The one whose exit is being answered. */
+  get answered(): KvmVcpu | undefined {
+    return this.#answered;
   }
 
   start(): void {
@@ -37,8 +43,7 @@ export class ThreadedCpus {
       for (const exits of this.#cpus) {
         if (Atomics.load(exits.words, abi.RUN_THREAD_STATE) !== abi.THREAD_EXITED) continue;
         answered = true;
-        const stop = exits.answer();
-        exits.cpu.native.resume();
+        const stop = this.#answer(exits);
         if (stop !== undefined) return stop;
       }
       if (answered && this.#coresToSpare && until === 0) until = performance.now() + ATTENTION_MS;
@@ -74,9 +79,14 @@ export class ThreadedCpus {
   }
 
   #settle(exits: CpuExits): void {
-    while (exits.cpu.native.awaitParked()) {
-      exits.answer();
-      exits.cpu.native.resume();
-    }
+    while (exits.cpu.native.awaitParked()) this.#answer(exits);
+  }
+
+  #answer(exits: CpuExits): VmStop | undefined {
+    this.#answered = exits.cpu;
+    const stop = exits.answer();
+    this.#answered = undefined;
+    exits.cpu.native.resume();
+    return stop;
   }
 }

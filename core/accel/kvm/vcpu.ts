@@ -1,12 +1,21 @@
 import { SouthbridgeError } from '../../errors.ts';
-import type { CpuIdentity, DebugOptions, Vcpu } from '../accelerator.ts';
+import type { AccessRegisters, CpuIdentity, DebugOptions, Vcpu } from '../accelerator.ts';
 import type { CpuState } from '../cpu-state.ts';
 import * as lapic from '../lapic-registers.ts';
 import * as abi from './abi.ts';
 import type { Addon, NativeVcpu, NativeVm } from './addon.ts';
 import { type CpuidEntry, cpuidOf, encodeCpuid, signatureOf } from './cpuid.ts';
 import { encodeGuestDebug } from './guest-debug.ts';
-import { decodeRegs, decodeSregs, encodeRegs, encodeSregs, REGS_SIZE, SREGS_SIZE } from './registers.ts';
+import {
+  decodeRegs,
+  decodeSregs,
+  encodeRegs,
+  encodeSregs,
+  lowHalves,
+  REGS_SIZE,
+  SREGS_SIZE,
+  setLowHalves,
+} from './registers.ts';
 
 const XSAVE_LEGACY_SIZE = 512;
 /** XSTATE_BV of the XSAVE header: which components are not in their initial state (Intel SDM volume 1, section 13.4.2). */
@@ -140,6 +149,16 @@ export class KvmVcpu implements Vcpu {
       this.#syncRunPage(sregs);
     });
   }
+
+  /** KVM gives and takes them between an exit and its answer: as VMware's port needs it. */
+  readonly accessRegisters: AccessRegisters = {
+    read: into => lowHalves(view(this.#get(abi.KVM_GET_REGS, REGS_SIZE)), into),
+    write: from => {
+      const regs = this.#get(abi.KVM_GET_REGS, REGS_SIZE);
+      setLowHalves(view(regs), from);
+      this.native.ioctl(abi.KVM_SET_REGS, regs);
+    },
+  };
 
   #setHalted(halted: boolean): void {
     if (!this.#host.irqchip) {

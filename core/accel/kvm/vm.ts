@@ -3,6 +3,7 @@ import { type CpuHost, resolveCpu } from '../../cpu/resolve.ts';
 import { SouthbridgeError } from '../../errors.ts';
 import type { GuestRam } from '../../memory/guest-ram.ts';
 import type {
+  AccessRegisters,
   DeadlineSource,
   Doorbell,
   GuestBus,
@@ -114,6 +115,10 @@ export class KvmVm implements Vm, VcpuHost, RunLoopHost {
       const why = cause instanceof Error ? cause.message : String(cause);
       throw new SouthbridgeError('ERR_KVM_CREATE', `KVM cannot create the VM: ${why}`, undefined, { cause });
     }
+  }
+
+  get accessRegisters(): AccessRegisters | undefined {
+    return this.#loop.answered?.accessRegisters;
   }
 
   // --- memory

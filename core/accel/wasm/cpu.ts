@@ -1,3 +1,4 @@
+import type { AccessRegisters } from '../accelerator.ts';
 import type { CpuState, DescriptorTable, SegmentState } from '../cpu-state.ts';
 import * as abi from './abi.ts';
 import type { CoreMemory } from './core-memory.ts';
@@ -115,6 +116,16 @@ export class WasmCpu {
   get programCounter(): number {
     return this.#memory.word(abi.PREVIOUS_IP) >>> 0;
   }
+
+  /** While the module waits for the answer to an access, its registers are in its memory. */
+  readonly accessRegisters: AccessRegisters = {
+    read: into => {
+      for (let index = 0; index < GPRS; index++) into[index] = this.#memory.word(abi.GPR + 4 * index);
+    },
+    write: from => {
+      for (let index = 0; index < GPRS; index++) this.#memory.setWord(abi.GPR + 4 * index, from[index] ?? 0);
+    },
+  };
 
   /** What the module cannot hold (the upper halves, r8 to r15, EFER, TF) is dropped. */
   write(state: CpuState): void {

@@ -3,7 +3,7 @@ import { performance } from 'node:perf_hooks';
 import { SOFTWARE_CPU } from '../../cpu/software-cpu.ts';
 import type { GuestRam } from '../../memory/guest-ram.ts';
 import { xorshift } from '../../rng/xorshift.ts';
-import type { DebugOptions, GuestBus, Vcpu, Vm, VmOptions, VmStop } from '../accelerator.ts';
+import type { AccessRegisters, DebugOptions, GuestBus, Vcpu, Vm, VmOptions, VmStop } from '../accelerator.ts';
 import * as abi from './abi.ts';
 import { BusPort } from './bus-port.ts';
 import { afterReset, type WasmCpu } from './cpu.ts';
@@ -213,6 +213,10 @@ export class WasmVm implements Vm {
   /** The result of `action`, which only reads, and sees that CPU's state. */
   readCpu<T>(index: number, action: (cpu: WasmCpu) => T): T {
     return this.#cpus.peek(index, () => action(this.#engine.cpu));
+  }
+
+  get accessRegisters(): AccessRegisters | undefined {
+    return this.#executing ? this.#engine.cpu.accessRegisters : undefined;
   }
 
   /** `action` changes that CPU's state. */
