@@ -3,7 +3,7 @@ import { us } from '../../core/clock/units.ts';
 import { type NetBackend, NetClient } from '../../core/net/net-client.ts';
 import { bench } from '../../core/testing/bench.ts';
 import { e1000 } from '../../devices/e1000/e1000.ts';
-import { e1000Registers, INT } from '../../devices/e1000/registers.ts';
+import { CTRL, e1000Registers, INT } from '../../devices/e1000/registers.ts';
 
 const RING = 0x1000;
 const BUFFERS = 0x1_0000;
@@ -122,6 +122,22 @@ t.test('frames for the card arrive, others do not; a full ring keeps them waitin
   t.equal(wire.send(frame(OURS, 61)), false, 'no descriptor left');
   regs.RDT.value = 4;
   t.equal(regs.RDH.value, 3, 'the frame that waited has come');
+});
+
+t.test('the tag of a virtual LAN goes into the descriptor', async t => {
+  const { regs, ram, wire, table } = lab();
+  for (let index = 0; index < 8; index++) ram.setUint32(RING + index * 16, BUFFERS + index * 2048, true);
+  regs.RDBAL.value = RING;
+  regs.RDLEN.value = RING_BYTES;
+  regs.RDT.value = 7;
+  regs.RCTL.value = 0x8002;
+  regs.CTRL.value |= CTRL.VME;
+  const whole = frame(OURS, 200);
+  wire.send(Buffer.concat([whole.subarray(0, 12), Buffer.from([0x81, 0, 0x21, 0x23]), whole.subarray(12)]));
+  t.equal(ram.getUint16(RING + 8, true), 204, 'length with CRC, without the tag');
+  t.equal(ram.getUint8(RING + 12) & 0xb, 0xb, 'done, end of packet, it had a tag');
+  t.equal(ram.getUint16(RING + 14, true), 0x2123);
+  t.same(Buffer.from(table.ram.bytes.subarray(BUFFERS, BUFFERS + 200)), whole);
 });
 
 t.test('segmentation makes frames of one large packet', async t => {

@@ -5,7 +5,7 @@ import { Packet } from '../../core/net/packet.ts';
 import { ToeplitzHash } from '../../core/net/rss.ts';
 import { bench } from '../../core/testing/bench.ts';
 import { e1000e } from '../../devices/e1000e/e1000e.ts';
-import { CTRL_EXT, e1000eRegisters, INT, MRQC, RCTL, RFCTL, RXCSUM } from '../../devices/e1000e/registers.ts';
+import { CTRL, CTRL_EXT, e1000eRegisters, INT, MRQC, RCTL, RFCTL, RXCSUM } from '../../devices/e1000e/registers.ts';
 
 const RING = 0x1000;
 const BUFFERS = 0x1_0000;
@@ -171,6 +171,22 @@ t.test('extended descriptors tell type, checksums and hash; RSS chooses the queu
   t.equal(regs.RDH.at(1).value, 1, 'second queue');
   t.equal(ram.getUint32(RING + 0x100, true), 0x101);
   t.equal(ram.getUint32(RING + 0x104, true), 0x51ccc178);
+});
+
+t.test('the tag of a virtual LAN goes into the descriptor', async t => {
+  const { regs, ram, wire, table } = lab();
+  for (let index = 0; index < 8; index++) ram.setUint32(RING + index * 16, BUFFERS + index * 2048, true);
+  regs.RDBAL.at(0).value = RING;
+  regs.RDLEN.at(0).value = 128;
+  regs.RDT.at(0).value = 7;
+  regs.RCTL.value = RCTL.EN | 0x8000;
+  regs.CTRL.value |= CTRL.VME;
+  const whole = tcp(100);
+  wire.send(Buffer.concat([whole.subarray(0, 12), Buffer.from([0x81, 0, 0x21, 0x23]), whole.subarray(12)]));
+  t.equal(ram.getUint16(RING + 8, true), 154 + 4, 'length with CRC, without the tag');
+  t.equal(ram.getUint8(RING + 12) & 0xb, 0xb, 'done, end of packet, it had a tag');
+  t.equal(ram.getUint16(RING + 14, true), 0x2123);
+  t.same(Buffer.from(table.ram.bytes.subarray(BUFFERS, BUFFERS + 154)), whole);
 });
 
 t.test('packet split: headers apart from data, over two descriptors', async t => {

@@ -265,7 +265,7 @@ t.test('more buffers than one frame may have: what fits, and an error', async t 
 });
 
 t.test('filters: modes, groups, networks; tags and checksums', async t => {
-  const { start, bring, wire, words, ram, command, device } = lab();
+  const { start, bring, wire, words, ram, bytes, command, device } = lab();
   start({ mode: 0x7, features: FEATURE.RXVLAN | FEATURE.RXCSUM });
   for (let at = 0; at < RING; at++) bring(RX, at, BUFFERS + at * 2048, 1600);
   ram.setUint32(CONFIG + SHARED.VLANS, 1 << 5, true);
@@ -275,8 +275,8 @@ t.test('filters: modes, groups, networks; tags and checksums', async t => {
   command(COMMAND.UPDATE_MAC_FILTERS);
   command(COMMAND.UPDATE_VLAN_FILTERS);
   let next = 0;
-  const arrives = (bytes: Buffer): number[] | undefined => {
-    wire.send(bytes);
+  const arrives = (sent: Buffer): number[] | undefined => {
+    wire.send(sent);
     const completion = words(RX_DONE + next * 16);
     if ((completion[3] ?? 0) >>> 31 === 0) return undefined;
     next++;
@@ -287,11 +287,17 @@ t.test('filters: modes, groups, networks; tags and checksums', async t => {
   t.notOk(arrives(frame([2, 0, 0, 0, 0, 1], 60)));
   t.notOk(arrives(frame([1, 0, 0x5e, 0, 0, 1], 60)));
   t.ok(arrives(frame([1, 0, 0x5e, 0, 0, 2], 60)));
-  t.equal(arrives(frame(OURS, 100, 0x81, 0, 0x20, 5))?.[2], 96 | RXC.TAG | (0x2005 << RXC.TAG_SHIFT));
+  const tagged = frame(OURS, 100, 0x81, 0, 0x20, 5);
+  t.equal(arrives(tagged)?.[2], 96 | RXC.TAG | (0x2005 << RXC.TAG_SHIFT));
+  t.same(
+    Buffer.from(bytes.subarray(BUFFERS + 3 * 2048, BUFFERS + 3 * 2048 + 96)),
+    Buffer.concat([tagged.subarray(0, 12), tagged.subarray(16)]),
+    'the fourth buffer, without the tag',
+  );
   t.notOk(arrives(frame(OURS, 100, 0x81, 0, 0x20, 6)));
   t.equal(arrives(frame(OURS, 20))?.[2], 60, 'padded');
   const good = RXC.FRAME_GOOD | RXC.IPV4 | RXC.TCP | RXC.NETWORK_GOOD;
-  const status = (bytes: Buffer): number => (arrives(bytes)?.[3] ?? 0) & 0xff_ffff;
+  const status = (sent: Buffer): number => (arrives(sent)?.[3] ?? 0) & 0xff_ffff;
   t.equal(status(tcp(10)), good | RXC.TRANSPORT_GOOD);
   const wrong = tcp(10);
   wrong[60] = 0x99;
