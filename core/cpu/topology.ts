@@ -40,23 +40,23 @@ export function apicIdWidths({ dies, cores, threads }: Omit<TopologyShape, 'maxC
 
 /** The APIC ID of the CPU in that place. */
 export function apicIdOf(place: CpuPlace, shape: TopologyShape): number {
-  const coreShift = widthOf(shape.threads);
-  const dieShift = coreShift + widthOf(shape.cores);
-  const socketShift = dieShift + widthOf(shape.dies);
-  return (place.socket << socketShift) | (place.die << dieShift) | (place.core << coreShift) | place.thread;
+  const widths = apicIdWidths(shape);
+  const ofDie = (place.socket << widths.die) | place.die;
+  const ofCore = (ofDie << widths.core) | place.core;
+  return (ofCore << widths.thread) | place.thread;
 }
 
 /** The place that an APIC ID means. */
 export function placeOfApicId(apicId: number, shape: TopologyShape): CpuPlace {
-  const coreShift = widthOf(shape.threads);
-  const dieShift = coreShift + widthOf(shape.cores);
-  const socketShift = dieShift + widthOf(shape.dies);
-  const bits = (shift: number, width: number): number => (apicId >> shift) & ((1 << width) - 1);
+  const widths = apicIdWidths(shape);
+  const low = (bits: number, width: number): number => bits & ((1 << width) - 1);
+  const ofCore = apicId >> widths.thread;
+  const ofDie = ofCore >> widths.core;
   return {
-    socket: apicId >> socketShift,
-    die: bits(dieShift, widthOf(shape.dies)),
-    core: bits(coreShift, widthOf(shape.cores)),
-    thread: bits(0, coreShift),
+    socket: ofDie >> widths.die,
+    die: low(ofDie, widths.die),
+    core: low(ofCore, widths.core),
+    thread: low(apicId, widths.thread),
   };
 }
 

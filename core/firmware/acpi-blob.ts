@@ -1,5 +1,5 @@
 /** The file `etc/acpi/tables`: system description tables in a row, and the script that makes the firmware link them. */
-import { concat, littleEndian } from './aml.ts';
+import { concat, u32, u64 } from './aml.ts';
 import { TableLoader } from './table-loader.ts';
 
 export const TABLES_FILE = 'etc/acpi/tables';
@@ -51,13 +51,13 @@ export function padded(value: string, size: number): Uint8Array {
 export function tableBytes(content: TableContent, oem: AcpiOem): Uint8Array {
   const table = concat(
     padded(content.signature, 4),
-    littleEndian(HEADER_SIZE + content.body.length, 4),
+    u32(HEADER_SIZE + content.body.length),
     [content.revision, 0],
     padded(oem.id, 6),
     padded(oem.tableId, 8),
-    littleEndian(1, 4),
+    u32(1),
     padded(CREATOR_ID, 4),
-    littleEndian(1, 4),
+    u32(1),
     content.body,
   );
   table[CHECKSUM_OFFSET] = -table.reduce((sum, byte) => sum + byte, 0) & 0xff;
@@ -129,17 +129,8 @@ export class AcpiBlob {
     this.loader.allocate(RSDP_FILE, 16, 'fSegment');
     const oemId = padded(this.#oem.id, 6);
     this.#rsdp = isV1
-      ? concat(padded('RSD PTR ', 8), [0], oemId, [0], littleEndian(offset, 4))
-      : concat(
-          padded('RSD PTR ', 8),
-          [0],
-          oemId,
-          [2],
-          littleEndian(0, 4),
-          littleEndian(36, 4),
-          littleEndian(offset, 8),
-          [0, 0, 0, 0],
-        );
+      ? concat(padded('RSD PTR ', 8), [0], oemId, [0], u32(offset))
+      : concat(padded('RSD PTR ', 8), [0], oemId, [2], u32(0), u32(36), u64(offset), [0, 0, 0, 0]);
     if (isV1) {
       this.loader.addPointer(RSDP_FILE, 16, 4, TABLES_FILE);
       this.loader.addChecksum(RSDP_FILE, 8, 0, 20);

@@ -1,12 +1,7 @@
 /** The fixed tables of an x86 machine (ACPI 6.4 chapter 5), each from the few facts it states. */
 import type { TableContent, TablePointer } from './acpi-blob.ts';
 import { padded } from './acpi-blob.ts';
-import { concat, littleEndian } from './aml.ts';
-
-const u8 = (value: number): Uint8Array => Uint8Array.of(value);
-const u16 = (value: number): Uint8Array => littleEndian(value, 2);
-const u32 = (value: number): Uint8Array => littleEndian(value, 4);
-const u64 = (value: number | bigint): Uint8Array => littleEndian(value, 8);
+import { concat, u8, u16, u32, u64 } from './aml.ts';
 
 /** Generic Address Structure (5.2.3.2). */
 export interface GenericAddress {

@@ -1,6 +1,6 @@
 /** Resource descriptors (ACPI 6.4 section 6.4) and the template that holds them. */
 import { SouthbridgeError } from '../errors.ts';
-import { type Aml, buffer, concat, littleEndian } from './aml.ts';
+import { type Aml, buffer, concat, littleEndian, u16, u32 } from './aml.ts';
 
 const END_TAG = 0x79;
 
@@ -14,7 +14,7 @@ export function resourceTemplate(descriptors: readonly Aml[]): Aml {
 /** IRQNoFlags (6.4.2.1): one edge-triggered, active-high ISA interrupt. */
 export function irqNoFlags(irq: number): Aml {
   if (irq < 0 || irq > 15) throw new SouthbridgeError('ERR_AML_IRQ', `IRQ ${irq} is not between 0 and 15`);
-  return concat([0x22], littleEndian(1 << irq, 2));
+  return concat([0x22], u16(1 << irq));
 }
 
 /** DMA (6.4.2.2): one 8-bit, compatibility-mode ISA channel that is not a bus master. */
@@ -25,7 +25,7 @@ export function dma8(channel: number): Aml {
 
 /** IO (6.4.2.5): `length` ports at a fixed base, or up to `last`, all 16 address bits decoded. */
 export function io(base: number, length: number, alignment = 1, last = base): Aml {
-  return concat([0x47, 1], littleEndian(base, 2), littleEndian(last, 2), [alignment, length]);
+  return concat([0x47, 1], u16(base), u16(last), [alignment, length]);
 }
 
 // 6.4.3 Large Resource Data Types
@@ -34,23 +34,16 @@ const STANDARD_SPEED = 100_000;
 
 /** I2C Serial Bus Connection (6.4.3.8.2.1) to the 7-bit `address` on the bus of the controller `source`. */
 export function i2cSerialBus(address: number, source: string): Aml {
-  const data = concat(littleEndian(STANDARD_SPEED, 4), littleEndian(address, 2));
-  const body = concat(
-    [1, 0, 1, 0],
-    littleEndian(0, 2),
-    [1],
-    littleEndian(data.length, 2),
-    data,
-    Buffer.from(`${source}\0`),
-  );
-  return concat([0x8e], littleEndian(body.length, 2), body);
+  const data = concat(u32(STANDARD_SPEED), u16(address));
+  const body = concat([1, 0, 1, 0], u16(0), [1], u16(data.length), data, Buffer.from(`${source}\0`));
+  return concat([0x8e], u16(body.length), body);
 }
 
 export type Writability = 'readOnly' | 'readWrite';
 
 /** Memory32Fixed (6.4.3.4). */
 export function memory32Fixed(base: number, length: number, write: Writability): Aml {
-  return concat([0x86, 9, 0, write === 'readWrite' ? 1 : 0], littleEndian(base, 4), littleEndian(length, 4));
+  return concat([0x86, 9, 0, write === 'readWrite' ? 1 : 0], u32(base), u32(length));
 }
 
 /** Interrupt (6.4.3.6): GSIs that the device consumes; level-triggered, active-high and shared unless said otherwise. */
@@ -59,8 +52,8 @@ export function interrupt(
   options: { readonly edge?: true; readonly activeLow?: true; readonly exclusive?: true } = {},
 ): Aml {
   const flags = 1 | (options.edge ? 2 : 0) | (options.activeLow ? 4 : 0) | (options.exclusive ? 0 : 8);
-  const numbers = gsis.map(gsi => littleEndian(gsi, 4));
-  return concat([0x89], littleEndian(2 + 4 * gsis.length, 2), [flags, gsis.length], ...numbers);
+  const numbers = gsis.map(gsi => u32(gsi));
+  return concat([0x89], u16(2 + 4 * gsis.length), [flags, gsis.length], ...numbers);
 }
 
 // 6.4.3.5 Address Space Resource Descriptors: produced, positively decoded, both ends fixed
@@ -80,7 +73,7 @@ function addressSpace(
 ): Aml {
   return concat(
     [tag],
-    littleEndian(3 + 5 * size, 2),
+    u16(3 + 5 * size),
     [addressTypes[type], MIN_AND_MAX_FIXED, typeFlags],
     littleEndian(0, size),
     littleEndian(min, size),

@@ -45,6 +45,11 @@ export function littleEndian(value: number | bigint, size: number): Uint8Array {
   return bytes;
 }
 
+export const u8 = (value: number | bigint): Uint8Array => littleEndian(value, 1);
+export const u16 = (value: number | bigint): Uint8Array => littleEndian(value, 2);
+export const u32 = (value: number | bigint): Uint8Array => littleEndian(value, 4);
+export const u64 = (value: number | bigint): Uint8Array => littleEndian(value, 8);
+
 function encode(term: Term): Aml {
   if (typeof term === 'string') return nameString(term);
   if (typeof term === 'number' || typeof term === 'bigint') return integer(term);
@@ -94,15 +99,15 @@ export function integer(value: number | bigint): Aml {
     throw new SouthbridgeError('ERR_AML_INTEGER', `${value} is not an ACPI integer`);
   }
   if (value <= 1) return Uint8Array.of(Number(value));
-  if (value <= 0xff) return concat([0x0a], littleEndian(value, 1));
-  if (value <= 0xffff) return concat([0x0b], littleEndian(value, 2));
+  if (value <= 0xff) return concat([0x0a], u8(value));
+  if (value <= 0xffff) return concat([0x0b], u16(value));
   if (value <= 0xffff_ffff) return dword(value);
-  return concat([0x0e], littleEndian(value, 8));
+  return concat([0x0e], u64(value));
 }
 
 /** DWordConst, even for a value that would fit a shorter one: for what is patched later. */
 export function dword(value: number | bigint): Aml {
-  return concat([0x0c], littleEndian(value, 4));
+  return concat([0x0c], u32(value));
 }
 
 /** String: ASCII with its terminating zero. */
@@ -197,7 +202,7 @@ export function device(path: string, body: Body): Aml {
 
 /** DefProcessor, deprecated since ACPI 6.0 in favour of Device, and all that ACPI 1.0 systems know. */
 export function processor(path: string, id: number, pblk: number, pblkLength: number, body: Body): Aml {
-  const content = concat(nameString(path), [id], littleEndian(pblk, 4), [pblkLength], block(body));
+  const content = concat(nameString(path), [id], u32(pblk), [pblkLength], block(body));
   return concat([EXT, 0x83], packaged(content));
 }
 
@@ -290,7 +295,7 @@ const NO_TARGET: Aml = Uint8Array.of(NULL_NAME);
 
 /** `timeout` in milliseconds; 0xffff waits for ever. */
 export function acquire(mutexPath: string, timeout = 0xffff): Aml {
-  return concat([EXT, 0x23], nameString(mutexPath), littleEndian(timeout, 2));
+  return concat([EXT, 0x23], nameString(mutexPath), u16(timeout));
 }
 
 /** Invocation of a control method. */

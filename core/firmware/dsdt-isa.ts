@@ -8,7 +8,6 @@ import {
   device,
   eisaId,
   field,
-  littleEndian,
   local,
   method,
   name,
@@ -17,6 +16,7 @@ import {
   ret,
   store,
   text,
+  u32,
 } from './aml.ts';
 import { dma8, i2cSerialBus, io, irqNoFlags, resourceTemplate } from './aml-resources.ts';
 
@@ -104,7 +104,7 @@ function floppyDrive(drive: (typeof FLOPPY_DRIVES)[FloppyDriveKind], index: numb
 }
 
 export function floppyController(facts: FloppyControllerFacts): Aml {
-  const present = [0, 1, 2, 3].map(drive => littleEndian(facts.drives[drive] === undefined ? 0 : 1, 4));
+  const present = [0, 1, 2, 3].map(drive => u32(facts.drives[drive] === undefined ? 0 : 1));
   return device('FDC0', [
     name('_HID', eisaId('PNP0700')),
     name(
@@ -117,7 +117,7 @@ export function floppyController(facts: FloppyControllerFacts): Aml {
       ]),
     ),
     facts.drives.map((kind, index) => kind !== undefined && floppyDrive(FLOPPY_DRIVES[kind], index)),
-    name('_FDE', buffer(concat(...present, littleEndian(TAPE_ABSENT, 4)))),
+    name('_FDE', buffer(concat(...present, u32(TAPE_ABSENT)))),
   ]);
 }
 

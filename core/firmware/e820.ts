@@ -1,5 +1,5 @@
 /** The memory map in `etc/e820`, which firmware passes on through INT 15h/E820. */
-import { concat, littleEndian } from './aml.ts';
+import { concat, u32, u64 } from './aml.ts';
 
 export const E820_FILE = 'etc/e820';
 
@@ -17,9 +17,5 @@ export const AMD_HYPERTRANSPORT: E820Entry = { base: 0xfd_0000_0000, length: 0x3
 
 /** The file: entries of 20 bytes, in the order given. */
 export function e820File(entries: readonly E820Entry[]): Uint8Array {
-  return concat(
-    ...entries.map(entry =>
-      concat(littleEndian(entry.base, 8), littleEndian(entry.length, 8), littleEndian(E820_TYPES[entry.type], 4)),
-    ),
-  );
+  return concat(...entries.map(entry => concat(u64(entry.base), u64(entry.length), u32(E820_TYPES[entry.type]))));
 }

@@ -1,6 +1,6 @@
 /** Error Record Serialization Table (ACPI 6.4 section 18.5.1): how software reaches the store of error records. */
 import type { TableContent } from './acpi-blob.ts';
-import { concat, littleEndian } from './aml.ts';
+import { concat, u32, u64 } from './aml.ts';
 
 /** Serialization actions (table 18.22). */
 export const ERST_ACTION = {
@@ -39,9 +39,6 @@ const BUSY = 1;
 const HEADER_SIZE = 48;
 const ENTRY_SIZE = 32;
 const SYSTEM_MEMORY = 0;
-
-const u32 = (value: number): Uint8Array => littleEndian(value, 4);
-const u64 = (value: number | bigint): Uint8Array => littleEndian(value, 8);
 
 /** @param base physical address of the device's registers */
 export function erst(base: number): TableContent {

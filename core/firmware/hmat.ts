@@ -1,6 +1,6 @@
 /** Heterogeneous Memory Attribute Table (ACPI 6.4 section 5.2.27): what it costs CPUs of each node to reach memory. */
 import type { TableContent } from './acpi-blob.ts';
-import { concat, littleEndian } from './aml.ts';
+import { concat, u16, u32, u64 } from './aml.ts';
 
 const HIERARCHIES = ['memory', 'first-level', 'second-level', 'third-level'] as const;
 const DATA_TYPES = [
@@ -51,10 +51,6 @@ const INITIATOR_VALID = 1 << 0;
 const NO_INITIATOR = 128;
 const PS_PER_NS = 1000;
 const MIB = 2 ** 20;
-
-const u16 = (value: number): Uint8Array => littleEndian(value, 2);
-const u32 = (value: number): Uint8Array => littleEndian(value, 4);
-const u64 = (value: number): Uint8Array => littleEndian(value, 8);
 
 /** 5.2.27.3 Memory Proximity Domain Attributes. */
 function proximity(node: HmatNode, number: number): Uint8Array {

@@ -1,6 +1,6 @@
 /** The items and files by which an x86 machine describes itself to its firmware. */
 import { SouthbridgeError } from '../errors.ts';
-import { concat, littleEndian } from './aml.ts';
+import { concat, u16, u32, u64 } from './aml.ts';
 import {
   BIOS_GEOMETRY_FILE,
   type BiosGeometry,
@@ -55,7 +55,7 @@ function addBootFiles(fwCfg: FwCfg, boot: BootConfig): void {
     if (splashTimeMs < 0 || splashTimeMs > 0xffff) {
       throw new SouthbridgeError('ERR_BOOT_OPTION', 'splash-time is invalid,it should be a value between 0 and 65535');
     }
-    fwCfg.addFile('etc/boot-menu-wait', littleEndian(splashTimeMs, 2));
+    fwCfg.addFile('etc/boot-menu-wait', u16(splashTimeMs));
   }
   if (rebootTimeoutMs < -1 || rebootTimeoutMs > 0xffff) {
     throw new SouthbridgeError(
@@ -63,7 +63,7 @@ function addBootFiles(fwCfg: FwCfg, boot: BootConfig): void {
       'reboot timeout is invalid,it should be a value between -1 and 65535',
     );
   }
-  fwCfg.addFile('etc/boot-fail-wait', littleEndian(rebootTimeoutMs >>> 0, 4));
+  fwCfg.addFile('etc/boot-fail-wait', u32(rebootTimeoutMs >>> 0));
   const picture = splash === undefined ? undefined : pictureKind(splash);
   if (splash !== undefined && picture !== undefined) fwCfg.addFile(`bootsplash.${picture}`, splash);
 }
@@ -125,7 +125,7 @@ function numaItem(facts: X86ItemFacts): Uint8Array {
 /** A count and tables, each behind its length. */
 function userTablesItem(tables: readonly Uint8Array[]): Uint8Array {
   if (tables.length === 0) return new Uint8Array(0);
-  return concat(littleEndian(tables.length, 2), ...tables.flatMap(table => [littleEndian(table.length, 2), table]));
+  return concat(u16(tables.length), ...tables.flatMap(table => [u16(table.length), table]));
 }
 
 const MAX_HPETS = 8;
@@ -139,9 +139,7 @@ export interface HpetFacts {
 
 /** Tells of the HPETs: a count and room for eight of block id, base, minimum tick and page protection. */
 export function setHpets(fwCfg: FwCfg, hpets: readonly HpetFacts[]): void {
-  const entries = hpets.map(hpet =>
-    concat(littleEndian(hpet.blockId, 4), littleEndian(hpet.base, 8), littleEndian(hpet.minTick, 2), [0]),
-  );
+  const entries = hpets.map(hpet => concat(u32(hpet.blockId), u64(hpet.base), u16(hpet.minTick), [0]));
   const item = new Uint8Array(1 + MAX_HPETS * HPET_ENTRY_SIZE);
   item.set(concat([hpets.length], ...entries.slice(0, MAX_HPETS)));
   fwCfg.setItem(FW_CFG_KEYS.HPET, item);

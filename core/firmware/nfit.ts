@@ -1,10 +1,6 @@
 /** The NVDIMM Firmware Interface Table (ACPI 6.4 section 5.2.25): which memory keeps its contents, and on which modules it is. */
 import type { TableContent } from './acpi-blob.ts';
-import { concat, littleEndian, uuidBytes } from './aml.ts';
-
-const u16 = (value: number): Uint8Array => littleEndian(value, 2);
-const u32 = (value: number): Uint8Array => littleEndian(value, 4);
-const u64 = (value: number): Uint8Array => littleEndian(value, 8);
+import { concat, u16, u32, u64, uuidBytes } from './aml.ts';
 
 /** One module that is there. */
 export interface NvdimmFacts {

@@ -1,6 +1,6 @@
 /** SMBIOS structures (DMTF DSP0134 2.8 and 3.0) and their entry point, as the firmware takes them over fw_cfg. */
 import { SouthbridgeError } from '../errors.ts';
-import { concat, littleEndian, uuidBytes } from './aml.ts';
+import { concat, u8, u16, u32, u64, uuidBytes } from './aml.ts';
 import { IPMI_INTERFACE_TYPES } from './dsdt-isa.ts';
 import { ONBOARD_KINDS, type SmbiosOptions } from './smbios-options.ts';
 
@@ -51,11 +51,6 @@ const LARGEST_DIMM = 16 * GIB;
 /** A 2.1 entry point counts bytes in 16 bits. */
 const MAX_TABLES_21 = 0xffff;
 const DEFAULT_SPEED_MHZ = 2000;
-
-const u8 = (value: number): Uint8Array => Uint8Array.of(value);
-const u16 = (value: number): Uint8Array => littleEndian(value, 2);
-const u32 = (value: number): Uint8Array => littleEndian(value, 4);
-const u64 = (value: number | bigint): Uint8Array => littleEndian(value, 8);
 
 /** One structure under construction (6.1.2): the formatted area, and the strings behind it. */
 class Structure {

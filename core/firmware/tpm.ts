@@ -16,7 +16,6 @@ import {
   index,
   lEqual,
   lGreaterEqual,
-  littleEndian,
   local,
   method,
   name,
@@ -25,6 +24,9 @@ import {
   ret,
   store,
   text,
+  u16,
+  u32,
+  u64,
   uuid,
   when,
 } from './aml.ts';
@@ -60,7 +62,7 @@ export interface TpmFacts {
 
 /** Contents of {@link TPM_CONFIG_FILE}. */
 export const tpmConfig = ({ version }: TpmFacts): Uint8Array =>
-  concat(littleEndian(PPI_BASE, 4), [version === '2.0' ? 2 : 1, PPI_VERSION_1_30]);
+  concat(u32(PPI_BASE), [version === '2.0' ? 2 : 1, PPI_VERSION_1_30]);
 
 /** Start methods of a TPM 2.0 (TCG ACPI Specification 1.2, table 8): a FIFO, or a command and response buffer. */
 const START_METHOD = { 'tpm-tis': 6, 'tpm-crb': 7 } as const;
@@ -70,17 +72,17 @@ const CLIENT = 0;
 export function tpmTable({ model, version }: TpmFacts): TableContent {
   const log = { size: 8, target: 0, file: TPM_LOG_FILE } as const;
   if (version === '1.2') {
-    const body = concat(littleEndian(CLIENT, 2), littleEndian(TPM_LOG_SIZE, 4), littleEndian(0, 8));
+    const body = concat(u16(CLIENT), u32(TPM_LOG_SIZE), u64(0));
     return { signature: 'TCPA', revision: 2, body, pointers: [{ at: 6, ...log }] };
   }
   const body = concat(
-    littleEndian(CLIENT, 2),
-    littleEndian(0, 2),
-    littleEndian(model === 'tpm-crb' ? BASE + CRB_CONTROL_AREA : 0, 8),
-    littleEndian(START_METHOD[model], 4),
+    u16(CLIENT),
+    u16(0),
+    u64(model === 'tpm-crb' ? BASE + CRB_CONTROL_AREA : 0),
+    u32(START_METHOD[model]),
     new Uint8Array(12),
-    littleEndian(TPM_LOG_SIZE, 4),
-    littleEndian(0, 8),
+    u32(TPM_LOG_SIZE),
+    u64(0),
   );
   return { signature: 'TPM2', revision: 4, body, pointers: [{ at: 32, ...log }] };
 }

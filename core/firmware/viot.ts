@@ -1,6 +1,6 @@
 /** Virtual I/O Translation Table (ACPI 6.4, section 5.2.33): which functions are behind a virtio-iommu that is one itself. */
 import type { TableContent } from './acpi-blob.ts';
-import { concat, littleEndian } from './aml.ts';
+import { concat, u8, u16, u32 } from './aml.ts';
 
 const NODE = { PCI_RANGE: 1, VIRTIO_PCI_IOMMU: 3 } as const;
 const HEADER_SIZE = 48;
@@ -15,9 +15,6 @@ export interface ViotFacts {
 }
 
 export function viot({ iommu, ranges }: ViotFacts): TableContent {
-  const u8 = (value: number): Uint8Array => littleEndian(value, 1);
-  const u16 = (value: number): Uint8Array => littleEndian(value, 2);
-  const u32 = (value: number): Uint8Array => littleEndian(value, 4);
   const body = concat(
     u16(1 + ranges.length),
     u16(HEADER_SIZE),
