@@ -10,13 +10,10 @@ import { SharedRam } from '../../core/memory/guest-ram.ts';
 import { MappedRam } from '../../core/memory/mapped-ram.ts';
 import { Bench } from '../../core/testing/bench.ts';
 import { ivshmemDoorbell, ivshmemPlain, ivshmemRegisters } from '../../devices/ivshmem/ivshmem.ts';
+import { until } from '../until.ts';
 
 const SIZE = 65536;
 const turn = (): Promise<void> => new Promise(resolve => setTimeout(resolve, 1));
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await turn();
-}
 
 /** The server's end: it only speaks. */
 class Server {

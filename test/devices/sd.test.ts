@@ -1,7 +1,6 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { blockGraph } from '../../core/block/block.ts';
@@ -11,11 +10,11 @@ import { type Bench, bench } from '../../core/testing/bench.ts';
 import { crc7, identification, specificData } from '../../devices/sd/card-registers.ts';
 import { sdCard } from '../../devices/sd/sd-card.ts';
 import { sdhciPci } from '../../devices/sd/sdhci.ts';
+import { until } from '../until.ts';
 
 t.setTimeout(300_000);
 
 /** How long a busy host may take over a request. */
-const PATIENCE_MS = 10_000;
 const BLOCK = 512;
 const BLOCKS = 8192;
 const TABLE = 0x1000;
@@ -107,9 +106,7 @@ function identify(made: Lab): number {
 }
 
 async function finished({ port }: Lab): Promise<{ readonly normal: number; readonly error: number }> {
-  for (const end = performance.now() + PATIENCE_MS; performance.now() < end; await sleep(1)) {
-    if ((port.read(0x30, 2) & (TRANSFER | 0x8000)) !== 0) break;
-  }
+  await until(() => (port.read(0x30, 2) & (TRANSFER | 0x8000)) !== 0);
   return { normal: port.read(0x30, 2), error: port.read(0x32, 2) };
 }
 

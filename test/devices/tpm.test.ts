@@ -16,6 +16,7 @@ import { TpmEmulator } from '../../core/tpm/emulator.ts';
 import { tpmCrb, tpmCrbRegisters } from '../../devices/tpm/tpm-crb.ts';
 import { ACCESS, INT, STS, TIS_REG, tpmTis } from '../../devices/tpm/tpm-tis.ts';
 import { RunningProgram, runToEnd } from '../core/control/program.ts';
+import { until } from '../until.ts';
 
 t.setTimeout(180_000);
 
@@ -35,14 +36,6 @@ interface Told {
   readonly parameter?: number;
   readonly blob?: string;
   readonly type?: number;
-}
-
-async function until(met: () => boolean): Promise<void> {
-  for (let attempt = 0; attempt < 8000; attempt++) {
-    if (met()) return;
-    await new Promise(done => setTimeout(done, 5));
-  }
-  throw new Error('what was waited for has not come');
 }
 
 interface Emulator {

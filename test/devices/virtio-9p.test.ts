@@ -17,21 +17,12 @@ import { deviceNumber } from '../../core/fsdev/file-status.ts';
 import { HostTree } from '../../core/fsdev/host-tree.ts';
 import { LocalTree, type LocalTreeOptions, type SecurityModel } from '../../core/fsdev/local-tree.ts';
 import { SynthTree } from '../../core/fsdev/synth-tree.ts';
-import { loadNative } from '../../core/host/native.ts';
 import { type Bench, bench } from '../../core/testing/bench.ts';
 import { VirtioDriver } from '../../core/testing/virtio-driver.ts';
 import type { DriverQueue } from '../../core/testing/virtio-driver-queue.ts';
 import { T } from '../../devices/virtio-9p/protocol.ts';
 import { virtio9pPci } from '../../devices/virtio-9p/virtio-9p.ts';
-
-const addon = ((): string | false => {
-  try {
-    loadNative();
-    return false;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-})();
+import { noAddon } from '../core/host/addon.ts';
 
 const REQUEST = 0x20_0000;
 const ANSWER = 0x30_0000;
@@ -214,7 +205,7 @@ function serve(t: Test, path: string, model: SecurityModel, more: Partial<LocalT
 const MODELS: readonly SecurityModel[] = ['none', 'mapped-xattr', 'mapped-file'];
 
 for (const model of MODELS) {
-  t.test(`${model}: files, folders, links`, { skip: addon }, async t => {
+  t.test(`${model}: files, folders, links`, { skip: noAddon }, async t => {
     const path = folder(t);
     const client = serve(t, path, model);
     t.equal(client.create('', 'note', 'hello'), 0);
@@ -257,7 +248,7 @@ for (const model of MODELS) {
 }
 
 for (const model of ['mapped-xattr', 'mapped-file'] as const) {
-  t.test(`${model}: owners, modes and nodes are the guest's alone`, { skip: addon }, async t => {
+  t.test(`${model}: owners, modes and nodes are the guest's alone`, { skip: noAddon }, async t => {
     const path = folder(t);
     const client = serve(t, path, model);
     if (client.create('', 'probe', '') === ERRNO.EOPNOTSUPP) {
@@ -300,7 +291,7 @@ const times = (): readonly Part[] => [
   [64, 0],
 ];
 
-t.test('nothing outside of the folder can be reached', { skip: addon }, async t => {
+t.test('nothing outside of the folder can be reached', { skip: noAddon }, async t => {
   const outside = folder(t);
   writeFileSync(join(outside, 'secret'), 'secret');
   const path = join(outside, 'share');
@@ -330,7 +321,7 @@ t.test('nothing outside of the folder can be reached', { skip: addon }, async t 
   t.notOk(existsSync(join(outside, 'planted')));
 });
 
-t.test('a folder that is swapped for a link under the server is not followed', { skip: addon }, async t => {
+t.test('a folder that is swapped for a link under the server is not followed', { skip: noAddon }, async t => {
   const outside = folder(t);
   mkdirSync(join(outside, 'private'));
   writeFileSync(join(outside, 'private', 'secret'), 'secret');
@@ -345,7 +336,7 @@ t.test('a folder that is swapped for a link under the server is not followed', {
   t.notOk(existsSync(join(outside, 'private', 'planted')));
 });
 
-t.test('extended attributes', { skip: addon }, async t => {
+t.test('extended attributes', { skip: noAddon }, async t => {
   const path = folder(t);
   const client = serve(t, path, 'mapped-xattr');
   if (client.create('', 'note', 'x') !== 0) {
@@ -394,7 +385,7 @@ t.test('extended attributes', { skip: addon }, async t => {
   t.equal(client.ask(T.XATTRCREATE, [32, 1], 'user.long', [64, 0x1_0001], [32, 0]), ERRNO.E2BIG);
 });
 
-t.test('a folder for reading only, and the rest of the messages', { skip: addon }, async t => {
+t.test('a folder for reading only, and the rest of the messages', { skip: noAddon }, async t => {
   const path = folder(t);
   writeFileSync(join(path, 'note'), 'hello');
   const client = serve(t, path, 'none', { readOnly: true });
@@ -441,7 +432,7 @@ t.test('what breaks the protocol stops the device until it is reset', async t =>
   }
 });
 
-t.test('state: fids, open files and a request that waits come back', { skip: addon }, async t => {
+t.test('state: fids, open files and a request that waits come back', { skip: noAddon }, async t => {
   const path = folder(t);
   writeFileSync(join(path, 'note'), 'hello');
   const client = serve(t, path, 'none');
@@ -484,7 +475,7 @@ t.test('a write that waits is tried again, or given up by a flush', async t => {
   t.same(client.ok(T.FLUSH, [16, 999]).length, 0, 'what is not there needs no flush');
 });
 
-t.test('properties', { skip: addon }, async t => {
+t.test('properties', { skip: noAddon }, async t => {
   const lab = bench();
   t.teardown(() => lab.dispose());
   const tree = new SynthTree('tree', false);

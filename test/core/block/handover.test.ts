@@ -2,13 +2,12 @@ import fs from 'node:fs';
 import t from 'tap';
 import { BlockBackend } from '../../../core/block/backend.ts';
 import { activate, handOver, takeOver } from '../../../core/block/handover.ts';
-import { hostCalls } from '../../../core/block/host-calls.ts';
 import { IoVector } from '../../../core/block/io-vector.ts';
 import { PERM_ALL, perm } from '../../../core/block/permissions.ts';
+import { noAddon } from '../host/addon.ts';
 import { noQemuImg, openQcow2, qemuCheck, quietGraph } from './images.ts';
 
 const SIZE = 4 << 20;
-const noLocks = hostCalls().lockRange === undefined ? 'the addon is not built' : false;
 
 /** One side of a migration: a graph with the image, and a device that uses it. */
 async function side(file: string, inactive: boolean) {
@@ -32,7 +31,7 @@ async function side(file: string, inactive: boolean) {
   };
 }
 
-t.test('an image goes to another process and comes back', { skip: noLocks }, async t => {
+t.test('an image goes to another process and comes back', { skip: noAddon }, async t => {
   const file = await quietGraph().graph.temporaryImage(SIZE);
   t.teardown(() => fs.rmSync(file));
   const source = await side(file, false);
@@ -57,7 +56,7 @@ t.test('an image goes to another process and comes back', { skip: noLocks }, asy
   if (noQemuImg === false) t.equal(qemuCheck(file).status, 0);
 });
 
-t.test('an image that another process made larger', { skip: noLocks }, async t => {
+t.test('an image that another process made larger', { skip: noAddon }, async t => {
   const file = await quietGraph().graph.temporaryImage(SIZE);
   t.teardown(() => fs.rmSync(file));
   const source = await side(file, false);

@@ -8,15 +8,9 @@ import { errno, IoError } from '../../../core/block/io-error.ts';
 import { IoVector, type MovableMemory } from '../../../core/block/io-vector.ts';
 import { hostCalls } from '../../../core/host/calls.ts';
 import { IoRing, ioRing } from '../../../core/host/io-ring.ts';
+import { noAddon } from '../host/addon.ts';
 
-const hasAddon = (() => {
-  try {
-    return hostCalls() !== undefined;
-  } catch {
-    return false;
-  }
-})();
-const noRing = hasAddon && ioRing() !== undefined ? false : 'no addon, or a host without io_uring';
+const noRing = noAddon || (ioRing() === undefined && 'a host without io_uring');
 
 /** Memory that is somewhere else after each move, as that of the wasm accelerator is after it has grown. */
 class Wanderer implements MovableMemory {
@@ -34,12 +28,8 @@ class Wanderer implements MovableMemory {
 
 const ways: readonly (readonly [name: string, transfers: () => HostTransfers, skip: string | false])[] = [
   ['by the ring', () => hostTransfers(), noRing],
-  ['by threads', () => hostTransfers(true), hasAddon ? false : 'no addon'],
-  [
-    'by the pool of Node',
-    () => new HostTransfers({ transferNow: hostCalls().transferNow }),
-    hasAddon ? false : 'no addon',
-  ],
+  ['by threads', () => hostTransfers(true), noAddon],
+  ['by the pool of Node', () => new HostTransfers({ transferNow: hostCalls().transferNow }), noAddon],
   ['by Node alone', () => new HostTransfers({}), false],
 ];
 
@@ -93,7 +83,7 @@ for (const [name, make, skip] of ways) {
   });
 }
 
-t.test('what the page cache has is read without waiting', { skip: hasAddon ? false : 'no addon' }, t => {
+t.test('what the page cache has is read without waiting', { skip: noAddon }, t => {
   const { fd, content } = image(t, 0x1000);
   const memory = Buffer.alloc(0x1000);
   const got = hostTransfers().now(transferKind.READ_CACHED, fd, 0, 0x1000, IoVector.of(memory), 0);
@@ -103,7 +93,7 @@ t.test('what the page cache has is read without waiting', { skip: hasAddon ? fal
   t.end();
 });
 
-t.test('stretches outside of their memory are refused', { skip: hasAddon ? false : 'no addon' }, t => {
+t.test('stretches outside of their memory are refused', { skip: noAddon }, t => {
   const memory = new Uint8Array(16);
   const { transferNow } = hostCalls();
   for (const spans of [
@@ -120,7 +110,7 @@ t.test('stretches outside of their memory are refused', { skip: hasAddon ? false
 
 for (const [by, skip] of [
   ['kernel', noRing],
-  ['threads', hasAddon ? false : 'no addon'],
+  ['threads', noAddon],
 ] as const) {
   t.test(`a plugged ring (${by}) keeps its requests until it is unplugged`, { skip }, async t => {
     const ring = new IoRing(by);

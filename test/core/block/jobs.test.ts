@@ -12,6 +12,7 @@ import type { BlockNode } from '../../../core/block/node.ts';
 import { BlockOptions } from '../../../core/block/options.ts';
 import { installOverlay, openOverlay } from '../../../core/block/snapshot-overlay.ts';
 import { NO_LIMITS } from '../../../core/block/throttle.ts';
+import { until } from '../../until.ts';
 import { imageFolder, noQemuImg, openQcow2, qemuCheck, qemuImg, quietGraph } from './images.ts';
 
 const folder = imageFolder();
@@ -49,10 +50,6 @@ async function guest(graph: BlockGraph, node: BlockNode) {
       return bytes;
     },
   };
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise(resolve => setTimeout(resolve, 5));
 }
 
 function create(name: string, ...more: string[]): string {

@@ -3,10 +3,10 @@ import fs from 'node:fs';
 import net from 'node:net';
 import { promisify } from 'node:util';
 import t from 'tap';
-import { hostCalls } from '../../../core/block/host-calls.ts';
 import { IoVector } from '../../../core/block/io-vector.ts';
 import { NbdServer } from '../../../core/block/nbd/server.ts';
 import { BlockOptions } from '../../../core/block/options.ts';
+import { noAddon } from '../host/addon.ts';
 import { imageFolder, noQemuImg, openQcow2, qemuCheck, qemuImg, quietGraph, randomNumbers } from './images.ts';
 
 const folder = imageFolder();
@@ -117,7 +117,7 @@ t.test("we attach to QEMU's server", { skip: noQemuNbd }, async t => {
   await graph.close();
 });
 
-const noLocks = hostCalls().lockRange === undefined ? 'the native addon has not been built' : noQemuNbd;
+const noLocks = noAddon || noQemuNbd;
 
 t.test('two processes do not write to one image', { skip: noLocks }, async t => {
   const file = folder.file('locked.qcow2');

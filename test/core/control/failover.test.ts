@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import { until } from '../../until.ts';
 import { RunningProgram } from './program.ts';
 
 t.setTimeout(180_000);
@@ -26,11 +27,6 @@ async function present(program: RunningProgram): Promise<boolean> {
     return: { name: string }[];
   };
   return children.some(({ name }) => name === 'primary0');
-}
-
-/** Polls: the guest's word and the sender's steps come when they come. */
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  while (!(await condition())) await new Promise(resolve => setTimeout(resolve, 20));
 }
 
 const status = async (program: RunningProgram): Promise<string | undefined> =>

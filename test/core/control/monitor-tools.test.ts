@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { disassemble } from '../../../core/host/disassembler.ts';
-import { loadNative } from '../../../core/host/native.ts';
+import { noAddon } from '../host/addon.ts';
 import { RunningProgram } from './program.ts';
 
 t.setTimeout(120_000);
@@ -18,7 +18,6 @@ function problem(probe: () => unknown): string | false {
     return error instanceof Error ? error.message : String(error);
   }
 }
-const noAddon = problem(loadNative);
 const noDisassembler = problem(() => disassemble(Uint8Array.of(0x90), 0n, 32));
 
 t.test('x86 instructions of all three widths', { skip: noDisassembler }, async t => {

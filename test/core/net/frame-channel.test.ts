@@ -5,19 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { hostCalls } from '../../../core/host/calls.ts';
 import { FrameChannel } from '../../../core/net/frame-channel.ts';
 import { encodeFrame, FrameDecoder } from '../../../core/net/frame-stream.ts';
 import { NetClient } from '../../../core/net/net-client.ts';
+import { until } from '../../until.ts';
+import { noAddon } from '../host/addon.ts';
 
 const FRAME = 1514;
-const hasAddon = (() => {
-  try {
-    return hostCalls() !== undefined;
-  } catch {
-    return false;
-  }
-})();
 
 /** A card with room for so many frames, on a wire whose other end is `peer`. */
 interface Bench {
@@ -40,10 +34,6 @@ const onWire = (from: number, count: number): Buffer =>
   Buffer.concat(Array.from({ length: count }, (_, index) => encodeFrame(numbered(from + index), FRAME)));
 
 const count = (to: number): number[] => Array.from({ length: to }, (_, index) => index);
-
-async function until(condition: () => boolean): Promise<void> {
-  for (let turns = 0; !condition() && turns < 20_000; turns++) await delay(1);
-}
 
 async function bench(test: Test): Promise<Bench> {
   const folder = mkdtempSync(join(tmpdir(), 'southbridge-wire-'));
@@ -83,7 +73,7 @@ async function bench(test: Test): Promise<Bench> {
   return result;
 }
 
-t.test('a card with room gets what has come within its doorbell', { skip: hasAddon ? false : 'no addon' }, async t => {
+t.test('a card with room gets what has come within its doorbell', { skip: noAddon }, async t => {
   const wire = await bench(t);
   wire.room = 256;
   wire.peer.write(onWire(0, 40));

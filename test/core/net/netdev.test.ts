@@ -10,6 +10,7 @@ import { type NetBackend, NetClient } from '../../../core/net/net-client.ts';
 import { SocketNet } from '../../../core/net/socket.ts';
 import { type StreamEvents, StreamNet } from '../../../core/net/stream.ts';
 import { UserNet, userNetConfig } from '../../../core/net/user.ts';
+import { until } from '../../until.ts';
 import { noSlirp } from '../host/libslirp.ts';
 
 /** A card that keeps what it receives. */
@@ -129,32 +130,16 @@ t.test('stream and dgram are cables over TCP, unix sockets and multicast, and sa
   const folder = mkdtempSync(join(tmpdir(), 'southbridge-net-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
   const told: string[] = [];
-  let heard: () => void = () => {};
   const events = (name: string): StreamEvents => ({
-    connected: address => {
-      told.push(`${name} ${address.type}`);
-      heard();
-    },
-    disconnected: () => {
-      told.push(`${name} gone`);
-      heard();
-    },
+    connected: address => told.push(`${name} ${address.type}`),
+    disconnected: () => told.push(`${name} gone`),
   });
-  const until = async (count: number): Promise<void> => {
-    const alive = setTimeout(() => {}, 20_000);
-    while (told.length < count) {
-      await new Promise<void>(done => {
-        heard = done;
-      });
-    }
-    clearTimeout(alive);
-  };
   const path = join(folder, 'cable');
   const listener = new StreamNet('a', { type: 'unix', path }, true, events('a'));
-  while (!existsSync(path)) await new Promise(done => setTimeout(done, 5));
+  await until(() => existsSync(path));
   t.equal(listener.client.linkUp, false, 'nobody there: no link');
   const caller = new StreamNet('b', { type: 'unix', path }, false, events('b'));
-  await until(2);
+  await until(() => told.length >= 2);
   t.same(told.sort(), ['a unix', 'b unix']);
   t.equal(listener.client.description, `unix:${path}`);
   const [left, right] = [card(listener), card(caller)];
@@ -162,7 +147,7 @@ t.test('stream and dgram are cables over TCP, unix sockets and multicast, and sa
   left.client.send(Buffer.alloc(1514, 9));
   t.equal((await next).length, 1514);
   caller.dispose();
-  await until(3);
+  await until(() => told.length >= 3);
   t.equal(told[2], 'a gone');
   t.equal(listener.client.linkUp, false);
   listener.dispose();

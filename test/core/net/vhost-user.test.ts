@@ -11,6 +11,7 @@ import { bench } from '../../../core/testing/bench.ts';
 import { COMMON, LAYOUT } from '../../../core/virtio/pci-registers.ts';
 import { e1000 } from '../../../devices/e1000/e1000.ts';
 import { ALL_FEATURES, FEATURE, NetDriver } from '../../devices/virtio-net-lab.ts';
+import { until } from '../../until.ts';
 
 t.setTimeout(120_000);
 
@@ -47,14 +48,6 @@ class BackEnd {
   last<K extends keyof Told>(key: K): Told[K] | undefined {
     return this.told.findLast(message => message[key] !== undefined)?.[key];
   }
-}
-
-async function until(met: () => boolean): Promise<void> {
-  for (let attempt = 0; attempt < 4000; attempt++) {
-    if (met()) return;
-    await new Promise(done => setTimeout(done, 5));
-  }
-  throw new Error('what was waited for has not come');
 }
 
 function socketPath(t: Test): string {

@@ -1,7 +1,6 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { blockGraph } from '../../../core/block/block.ts';
@@ -12,11 +11,11 @@ import { bench } from '../../../core/testing/bench.ts';
 import { am53c974 } from '../../../devices/esp/am53c974.ts';
 import { dc390 } from '../../../devices/esp/dc390.ts';
 import { scsiHd } from '../../../devices/scsi/scsi-disk.ts';
+import { until } from '../../until.ts';
 
 t.setTimeout(300_000);
 
 /** How long a busy host may take over a request. */
-const PATIENCE_MS = 10_000;
 const BLOCK = 512;
 const TARGET = 2;
 const R = { TCLO: 0, TCMID: 4, FIFO: 8, CMD: 0xc, STAT: 0x10, ID: 0x10, INTR: 0x14, STEP: 0x18, TCHI: 0x38 };
@@ -73,8 +72,7 @@ async function adapter(t: Test, type = am53c974): Promise<Adapter> {
 
 /** Waits for the interrupt and takes it: the phase, and why. */
 async function interrupted({ port, intx }: Adapter): Promise<{ phase: number; why: number }> {
-  for (const end = performance.now() + PATIENCE_MS; performance.now() < end && !intx(); ) await sleep(1);
-  if (!intx()) throw new Error('no interrupt');
+  await until(intx);
   const phase = port.read(R.STAT, 1) & 7;
   return { phase, why: port.read(R.INTR, 1) };
 }

@@ -1,7 +1,6 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { blockGraph } from '../../../core/block/block.ts';
@@ -11,11 +10,11 @@ import type { DriverPort } from '../../../core/register/register.ts';
 import { bench } from '../../../core/testing/bench.ts';
 import { lsi53c810, lsi53c895a } from '../../../devices/lsi53c895a/lsi53c895a.ts';
 import { scsiHd } from '../../../devices/scsi/scsi-disk.ts';
+import { until } from '../../until.ts';
 
 t.setTimeout(300_000);
 
 /** How long a busy host may take over a request. */
-const PATIENCE_MS = 10_000;
 const BLOCK = 512;
 const TARGET = 3;
 const REG = { SCNTL1: 1, SCID: 4, SFBR: 8, DSTAT: 0x0c, DSA: 0x10, ISTAT0: 0x14, ISTAT1: 0x15, TEMP: 0x1c };
@@ -151,7 +150,7 @@ function read10(c: Chip, lba: number, blocks: number): void {
 
 /** Waits for the chip's interrupt. */
 async function interrupted(c: Chip): Promise<void> {
-  for (const end = performance.now() + PATIENCE_MS; performance.now() < end && !c.intx(); ) await sleep(1);
+  await until(() => c.intx());
 }
 
 /** Runs a command to its end, through the unit attention of the reset if there is one. */

@@ -1,7 +1,6 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { blockGraph } from '../../../core/block/block.ts';
@@ -11,11 +10,11 @@ import type { DriverPort } from '../../../core/register/register.ts';
 import { type Bench, bench } from '../../../core/testing/bench.ts';
 import { megasas, megasasGen2 } from '../../../devices/megasas/megasas.ts';
 import { scsiHd } from '../../../devices/scsi/scsi-disk.ts';
+import { until } from '../../until.ts';
 
 t.setTimeout(300_000);
 
 /** How long a busy host may take over a request. */
-const PATIENCE_MS = 10_000;
 const BLOCK = 512;
 const BLOCKS = 2048;
 const TARGET = 2;
@@ -96,9 +95,7 @@ async function lab(t: Test, type: DeviceType = megasas, props: Readonly<Record<s
 async function give({ port, view }: Lab, fields: FrameFields, at = FRAME): Promise<{ status: number; scsi: number }> {
   put(view, fields, at);
   port.write(REG.IQP, 4, at);
-  for (const end = performance.now() + PATIENCE_MS; performance.now() < end; await sleep(1)) {
-    if (view.getUint8(at + 2) !== NO_ANSWER) break;
-  }
+  await until(() => view.getUint8(at + 2) !== NO_ANSWER);
   return { status: view.getUint8(at + 2), scsi: view.getUint8(at + 3) };
 }
 
