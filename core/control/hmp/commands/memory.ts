@@ -25,6 +25,15 @@ function hostByte(machine: Machine, given: bigint): { name: string; address: num
   return { name, address, host: addressOf(ram.bytes) + BigInt(range.offset + address - range.start) };
 }
 
+/** A command that tells where a guest's byte is on the host. */
+const hostAddress = (name: string, kind: string, help: string, from: (host: bigint) => bigint): HmpCommand =>
+  hmp(name, 'addr:l', 'addr', help, ({ program }, args) => {
+    const found = hostByte(program.machine, args.integer('addr'));
+    if (typeof found === 'string') return found;
+    const { name, address, host } = found;
+    return `Host ${kind} address for 0x${address.toString(16)} (${name}) is 0x${from(host).toString(16)}\n`;
+  });
+
 /** Looking at memory, ports and expressions. */
 export const MEMORY_COMMANDS: readonly HmpCommand[] = [
   hmp('x', 'fmt:/,addr:l', '/fmt addr', "dump memory at virtual address 'addr'", (context, args) =>
@@ -36,18 +45,8 @@ export const MEMORY_COMMANDS: readonly HmpCommand[] = [
   hmp('gva2gpa', 'addr:l', 'addr', 'the physical address of a virtual one', (context, args) =>
     showTranslation(context, args.integer('addr')),
   ),
-  hmp('gpa2hva', 'addr:l', 'addr', "where this program has a physical address's byte", ({ program }, args) => {
-    const found = hostByte(program.machine, args.integer('addr'));
-    if (typeof found === 'string') return found;
-    const { name, address, host } = found;
-    return `Host virtual address for 0x${address.toString(16)} (${name}) is 0x${host.toString(16)}\n`;
-  }),
-  hmp('gpa2hpa', 'addr:l', 'addr', "where the host has a physical address's byte", ({ program }, args) => {
-    const found = hostByte(program.machine, args.integer('addr'));
-    if (typeof found === 'string') return found;
-    const { name, address, host } = found;
-    return `Host physical address for 0x${address.toString(16)} (${name}) is 0x${hostPhysical(host).toString(16)}\n`;
-  }),
+  hostAddress('gpa2hva', 'virtual', "where this program has a physical address's byte", host => host),
+  hostAddress('gpa2hpa', 'physical', "where the host has a physical address's byte", hostPhysical),
   hmp(
     'print|p',
     'fmt:/,val:l',

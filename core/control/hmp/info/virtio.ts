@@ -11,6 +11,9 @@ import { type HmpCommand, hmp, viaQmp } from '../command.ts';
 
 const hex16 = (value: number | bigint): string => `0x${value.toString(16).padStart(16, '0')}`;
 const list = (names: readonly string[]): string => (names.length === 0 ? '' : `\t${names.join(',\n\t')}\n`);
+/** Names and what they stand for, side by side: `width` characters for a name and its colon. */
+const table = (indent: string, width: number, rows: readonly (readonly [name: string, value: unknown])[]): string =>
+  rows.map(([name, value]) => `${indent}${`${name}:`.padEnd(width)} ${String(value)}\n`).join('');
 const place = (args: HmpArguments) => ({ path: args.text('path'), queue: args.integer('queue') });
 
 function featureList(title: string, features: Value<typeof VirtioDeviceFeatures>): string {
@@ -29,7 +32,7 @@ export const VIRTIO_INFO: readonly HmpCommand[] = [
   hmp('virtio-status', 'path:s', 'path', 'features and state of a virtio device', async (context, args) => {
     const path = args.text('path');
     const status = (await context.qmp('x-query-virtio-status', { path })) as Value<typeof VirtioStatus>;
-    const rows: readonly (readonly [string, unknown])[] = [
+    const lines = table('  ', 24, [
       ['device_name', status.name],
       ['device_id', status['device-id']],
       ['vhost_started', status['vhost-started']],
@@ -46,8 +49,7 @@ export const VIRTIO_INFO: readonly HmpCommand[] = [
       ['queue_sel', status['queue-sel']],
       ['isr', status.isr],
       ['endianness', status['device-endian']],
-    ];
-    const lines = rows.map(([name, value]) => `  ${`${name}:`.padEnd(24)} ${String(value)}\n`).join('');
+    ]);
     return [
       `${path}:\n${lines}  status:\n${list(status.status.statuses)}`,
       featureList('Guest', status['guest-features']),
@@ -62,7 +64,7 @@ export const VIRTIO_INFO: readonly HmpCommand[] = [
     "state of a virtio device's queue",
     async (context, args) => {
       const queue = (await context.qmp('x-query-virtio-queue-status', place(args))) as Value<typeof VirtQueueStatus>;
-      const rows: readonly (readonly [string, unknown])[] = [
+      const lines = table('  ', 21, [
         ['device_name', queue.name],
         ['queue_index', queue['queue-index']],
         ['inuse', queue.inuse],
@@ -71,18 +73,16 @@ export const VIRTIO_INFO: readonly HmpCommand[] = [
         ['signalled_used_valid', queue['signalled-used-valid']],
         ['last_avail_idx', queue['last-avail-idx']],
         ['shadow_avail_idx', queue['shadow-avail-idx']],
-      ];
-      const ring: readonly (readonly [string, unknown])[] = [
+      ]);
+      const ring = table('    ', 13, [
         ['num', queue['vring-num']],
         ['num_default', queue['vring-num-default']],
         ['align', queue['vring-align']],
         ['desc', hex16(queue['vring-desc'])],
         ['avail', hex16(queue['vring-avail'])],
         ['used', hex16(queue['vring-used'])],
-      ];
-      const lines = rows.map(([name, value]) => `  ${`${name}:`.padEnd(21)} ${String(value)}\n`).join('');
-      const ringLines = ring.map(([name, value]) => `    ${`${name}:`.padEnd(13)} ${String(value)}\n`).join('');
-      return `${args.text('path')}:\n${lines}  VRing:\n${ringLines}`;
+      ]);
+      return `${args.text('path')}:\n${lines}  VRing:\n${ring}`;
     },
   ),
   hmp(
