@@ -174,8 +174,9 @@ export class Program implements QmpHost {
       const objects = new module.UserObjects(brought);
       this.backends.provide('memory-backend', id => objects.memory(id));
       this.#provideRngs(module.RNGS, objects);
-      objects.provide('iothread', object => {
-        object.onDelete = () => this.threads.end(`IO ${object.id}`);
+      objects.provide('iothread', async object => {
+        const { openIothread } = await import('./startup/iothreads.ts');
+        openIothread(this.threads, object);
       });
       for (const type of module.NET_FILTERS) {
         objects.provide(type, async object => {

@@ -82,6 +82,45 @@ const settable = (answer: Json): Json =>
 /** Which interrupts came before the guest has run at all depends on the order in which chips are made. */
 const withoutCounts = (answer: Json): Json => lines(answer).filter(line => !/^ \d+: \d+$/.test(line));
 
+/** Each process has threads of its own. */
+const withoutThreads = (answer: Json): Json =>
+  JSON.parse(JSON.stringify(answer).replace(/("thread-id":|thread_id=)\d+/g, '$10')) as Json;
+
+t.test('iothreads', { skip, timeout: 200_000 }, t => {
+  const set = (property: string, value: Json) => ({
+    execute: 'qom-set',
+    arguments: { path: '/objects/one', property, value },
+  });
+  const get = (property: string) => ({ execute: 'qom-get', arguments: { path: '/objects/one', property } });
+  const wrong = { 'qom-type': 'iothread', id: 'wrong' };
+  return compare(
+    t,
+    [...pc, '-object', 'iothread,id=one,poll-max-ns=9,thread-pool-max=8'],
+    [
+      get('thread-pool-max'),
+      set('poll-max-ns', 1000),
+      set('poll-grow', 2),
+      set('poll-shrink', 3),
+      set('aio-max-batch', 4),
+      set('poll-max-ns', -1),
+      set('poll-max-ns', 'x'),
+      set('poll-max-ns', 1.5),
+      set('thread-pool-max', 0),
+      set('thread-pool-min', -1),
+      set('no-such', 1),
+      get('poll-max-ns'),
+      get('poll-shrink'),
+      { execute: 'query-iothreads', compare: withoutThreads },
+      hmp('info iothreads', withoutThreads),
+      { execute: 'object-add', arguments: { ...wrong, 'poll-grow': -1 } },
+      { execute: 'object-add', arguments: { ...wrong, 'thread-pool-min': 9, 'thread-pool-max': 8 } },
+      { execute: 'object-add', arguments: { ...wrong, 'poll-grow': 1 } },
+      { execute: 'object-del', arguments: { id: 'wrong' } },
+      { execute: 'query-iothreads', compare: withoutThreads },
+    ],
+  );
+});
+
 t.test('the machine', { skip, timeout: 200_000 }, t =>
   compare(t, pc, [
     {

@@ -34,21 +34,13 @@ export function miscCommands(program: Program): Handlers<QmpSession> {
       if (found.length === 0) throw new QmpError(`invalid option name: ${option}`);
       return found;
     },
-    'query-iothreads': async () =>
-      (await program.objects()).all.flatMap(({ id, spec }) =>
-        spec['qom-type'] !== 'iothread'
-          ? []
-          : [
-              {
-                id,
-                'thread-id': program.threads.idOf(`IO ${id}`),
-                'poll-max-ns': spec['poll-max-ns'] ?? 32768,
-                'poll-grow': spec['poll-grow'] ?? 0,
-                'poll-shrink': spec['poll-shrink'] ?? 0,
-                'aio-max-batch': spec['aio-max-batch'] ?? 0,
-              },
-            ],
-      ),
+    'query-iothreads': async () => {
+      const { iothreadInfo } = await import('../startup/iothreads.ts');
+      const objects = await program.objects();
+      return objects.all
+        .filter(({ typeName }) => typeName === 'iothread')
+        .map(object => iothreadInfo(program.threads, object));
+    },
     'trace-event-get-state': ({ name }) =>
       traced(name).map(event => ({
         name: event.name,

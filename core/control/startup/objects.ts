@@ -69,14 +69,6 @@ const DEFAULTS: Readonly<Record<string, Readonly<Record<string, Json>>>> = {
   'memory-backend-file': { ...MEMORY_DEFAULTS, align: 0, 'discard-data': false, readonly: false },
   'memory-backend-memfd': { ...MEMORY_DEFAULTS, share: true, seal: true, hugetlb: false, hugetlbsize: 0 },
   'rng-random': { filename: '/dev/urandom' },
-  iothread: {
-    'poll-max-ns': 32768,
-    'poll-grow': 0,
-    'poll-shrink': 0,
-    'aio-max-batch': 0,
-    'thread-pool-min': 0,
-    'thread-pool-max': 64,
-  },
 };
 
 function typeName(value: unknown): string {

@@ -1,4 +1,5 @@
 import { QmpError } from '../../qapi/error.ts';
+import type { iothreadInfo } from '../../startup/iothreads.ts';
 import { type HmpCommand, hmp, textOf } from '../command.ts';
 import { miceReport, vncReport } from '../commands/display.ts';
 import { captureReport } from '../commands/sound.ts';
@@ -10,8 +11,13 @@ export const HOST_INFO: readonly HmpCommand[] = [
     (await program.nets()).users.map(backend => `Hub -1 (${backend.id}):\n${backend.connectionInfo()}`).join(''),
   ),
   hmp('iothreads', '', '', 'show iothreads', async context => {
-    const list = (await context.qmp('query-iothreads')) as readonly { id: string; 'thread-id': number }[];
-    return list.map(thread => `${thread.id}:\n  thread_id=${thread['thread-id']}\n`).join('');
+    const list = (await context.qmp('query-iothreads')) as readonly ReturnType<typeof iothreadInfo>[];
+    return list
+      .map(({ id, 'thread-id': thread, ...parameters }) =>
+        [`${id}:`, `thread_id=${thread}`, ...Object.entries(parameters).map(pair => pair.join('='))].join('\n  '),
+      )
+      .map(text => `${text}\n`)
+      .join('');
   }),
   hmp('chardev', '', '', 'character devices', ({ program: { chars } }) =>
     chars.ids.map(id => `${id}: filename=${chars.get(id)?.filename}\n`).join(''),
