@@ -3,6 +3,7 @@
  * begins as a bitmap of the CPUs that are there, and turns into registers once the guest writes zero to the first byte.
  */
 import type { SystemControl } from '../core/device/services.ts';
+import { SouthbridgeError } from '../core/errors.ts';
 import { MemoryRegion } from '../core/memory/memory-region.ts';
 import { field, type StateValues } from '../core/state/fields.ts';
 
@@ -87,8 +88,17 @@ export class AcpiCpuHotplug {
     this.#options.raise();
   }
 
-  /** Asks the guest to let CPU number `cpu` go. */
-  requestUnplug(cpu: number): void {
+  /**
+   * Asks the guest to let CPU number `cpu` go.
+   * @throws SouthbridgeError ERR_HOTPLUG before the guest has switched over: the bitmap has no way to ask
+   */
+  requestUnplug(cpu: number, type: string): void {
+    if (this.#s.legacy)
+      throw new SouthbridgeError(
+        'ERR_HOTPLUG',
+        `acpi: device unplug request for not supported device type: ${type}`,
+        'wait until an operating system with ACPI has started',
+      );
     this.#s.events[cpu] = (this.#s.events[cpu] ?? 0) | REMOVING;
     this.#options.raise();
   }

@@ -149,8 +149,8 @@ function wireCpus(machine: Machine, controller: AcpiCpuHotplug | undefined): voi
   machine.cpus.hotplugController = {
     plugged: (slot: CpuSlot) => controller.plugged(slot.index),
     requestUnplug: (slot: CpuSlot, done: () => void) => {
+      controller.requestUnplug(slot.index, slot.cpu?.typeName ?? '');
       leaving.set(slot.index, done);
-      controller.requestUnplug(slot.index);
     },
   };
 }

@@ -121,6 +121,25 @@ t.test('iothreads', { skip, timeout: 200_000 }, t => {
   );
 });
 
+for (const type of ['pc', 'q35']) {
+  t.test(`CPUs before an operating system is there: ${type}`, { skip, timeout: 200_000 }, t =>
+    compare(
+      t,
+      [...pc.map(text => text.replace(/^pc/, type)), '-smp', '1,maxcpus=3'],
+      [
+        {
+          execute: 'device_add',
+          arguments: { driver: 'qemu64-x86_64-cpu', id: 'two', 'socket-id': 1, 'core-id': 0, 'thread-id': 0 },
+        },
+        { execute: 'device_del', arguments: { id: 'two' } },
+        { execute: 'device_del', arguments: { id: 'two' } },
+        { execute: 'query-hotpluggable-cpus' },
+        { execute: 'query-acpi-ospm-status' },
+      ],
+    ),
+  );
+}
+
 t.test('the machine', { skip, timeout: 200_000 }, t =>
   compare(t, pc, [
     {
