@@ -66,4 +66,4 @@ export function parseBool(text: string): boolean | undefined {
 }
 
 /** Whether an option argument asks for help. */
-export const isHelp = (text: string): boolean => text === 'help' || text === '?';
+export const isHelp = (value: unknown): boolean => value === 'help' || value === '?';

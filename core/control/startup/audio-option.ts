@@ -50,10 +50,3 @@ export async function addSoundCard(machine: Machine, registry: TypeRegistry, val
     await addDevice(machine, registry, deviceRequest({ driver, ...audiodev }), false);
   }
 }
-
-/** Whether a listing is wanted: {@link CARD_LIST} or {@link AUDIO_DRIVER_LIST}. */
-export function audioListing(value: JsonObject): string | undefined {
-  const asks = (key: string): boolean => value[key] === 'help' || value[key] === '?';
-  if (asks('driver')) return AUDIO_DRIVER_LIST;
-  return asks('model') ? CARD_LIST : undefined;
-}

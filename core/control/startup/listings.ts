@@ -6,13 +6,15 @@ import { PLUGIN_API } from '../../plugin/plugin.ts';
 import { BUILT_IN_SINKS } from '../../trace/sinks/sinks.ts';
 import { CHARDEV_KINDS } from '../char/spec.ts';
 import type { CommandLine } from '../options/command-line.ts';
+import { isHelp } from '../options/numbers.ts';
 import { NetClientDriver } from '../qapi/schema/net.ts';
 import { ObjectType } from '../qapi/schema/qom.ts';
 import { ACCELERATOR_NAMES } from './accelerators.ts';
-import { AUDIO_DRIVER_LIST, audioListing } from './audio-option.ts';
+import { AUDIO_DRIVER_LIST, CARD_LIST } from './audio-option.ts';
 import { requireCreatable } from './devices.ts';
 import { machineRequest } from './machine-config.ts';
 import { ROM_FOLDERS } from './rom-images.ts';
+import type { Listing } from './wanted-listing.ts';
 
 const TITLES: readonly (readonly [category: string, title: string])[] = [
   ['bridge', 'Controller/Bridge/Hub'],
@@ -33,60 +35,64 @@ const BUILT_IN = 'southbridge';
 
 const TPMDEV_LIST = 'Supported TPM types (choose only one):\n    emulator   TPM emulator backend driver\n';
 
-const isHelp = (value: unknown): boolean => value === 'help' || value === '?';
-
-/** The listing that the command line asks for: `-machine help`, `-device e1000,help` and the like. */
-export async function printListing(line: CommandLine, registry: TypeRegistry, plugins: PluginHost): Promise<string> {
-  if (line.opts('plugin').some(({ opts }) => isHelp(opts.string('path')))) return pluginList(plugins);
-  const machine = machineRequest(line).type;
-  const helpFor = (option: string): boolean => line.help?.option === option && isHelp(line.help.value);
-  if (isHelp(machine) || helpFor('machine')) return machineList(registry);
-  if (line.help?.option === 'machine') {
-    const named = line.help.value.split(',').find(word => !isHelp(word) && !/^(?!type=).*=/.test(word));
-    return machineOptions(registry, named?.replace(/^type=/, '') ?? machine ?? 'pc');
+/** The text of a listing. */
+export async function listing(
+  wanted: Listing,
+  line: CommandLine,
+  registry: TypeRegistry,
+  plugins: PluginHost,
+): Promise<string> {
+  switch (wanted) {
+    case 'plugins':
+      return pluginList(plugins);
+    case 'machines':
+      return machineList(registry);
+    case 'machine-options': {
+      const words = line.help?.value.split(',') ?? [];
+      const named = words.find(word => !isHelp(word) && !/^(?!type=).*=/.test(word));
+      return machineOptions(registry, named?.replace(/^type=/, '') ?? machineRequest(line).type ?? 'pc');
+    }
+    case 'rom-folders': {
+      const folders = line.all('L').flatMap(({ value }) => (isHelp(value) ? [] : [value]));
+      return [...folders, ...ROM_FOLDERS].map(folder => `${folder}\n`).join('');
+    }
+    case 'audio-drivers':
+      return AUDIO_DRIVER_LIST;
+    case 'sound-cards':
+      return CARD_LIST;
+    case 'cpus':
+      return cpuList();
+    case 'accelerators':
+      return `Accelerators supported in QEMU binary:\n${[...ACCELERATOR_NAMES, 'tcg', ...plugins.accelerators.keys()].join('\n')}\n`;
+    case 'chardevs':
+      return `Available chardev backend types: \n${CHARDEV_KINDS.map(kind => `  ${kind}\n`).join('')}`;
+    case 'image-formats': {
+      const { blockGraph } = await import('../../block/block.ts');
+      const names = [...blockGraph().drivers()].map(({ name }) => name).sort();
+      return `Supported formats: ${names.join(' ')}\nSupported formats (read-only): ${names.join(' ')}\n`;
+    }
+    case 'tpmdevs':
+      return TPMDEV_LIST;
+    case 'network-cards':
+      return cardList(registry);
+    case 'netdevs': {
+      const kinds = NetClientDriver.values.filter(kind => kind !== 'nic' && kind !== 'none');
+      return `Available netdev backend types:\n${kinds.map(kind => `${kind}\n`).join('')}`;
+    }
+    case 'objects':
+      return `List of user creatable objects:\n${[...ObjectType.values, ...plugins.backends.keys()].map(name => `  ${name}\n`).join('')}`;
+    case 'trace-sinks': {
+      const sinks = [...BUILT_IN_SINKS, ...plugins.traceSinks.values()];
+      return `Trace sinks:\n${sinks.map(sink => `  ${sink.name.padEnd(12)} ${sink.summary}\n`).join('')}`;
+    }
+    case 'log-items':
+      return 'Log items (comma separated):\nguest_errors, unimp, int, cpu_reset, exec, trace:GLOB\n';
+    case 'devices': {
+      const device = line.opts('device').find(({ opts }) => isHelp(opts.string('driver')) || opts.has('help'));
+      const driver = device?.opts.string('driver') ?? /^([^,]+),/.exec(line.help?.value ?? '')?.[1] ?? 'help';
+      return isHelp(driver) ? deviceList(registry) : deviceHelp(registry, driver);
+    }
   }
-  if (line.all('L').some(({ value }) => isHelp(value))) {
-    const folders = line.all('L').flatMap(({ value }) => (isHelp(value) ? [] : [value]));
-    return [...folders, ...ROM_FOLDERS].map(folder => `${folder}\n`).join('');
-  }
-  if (line.has('audio-help') || helpFor('audio') || helpFor('audiodev')) return AUDIO_DRIVER_LIST;
-  for (const { value } of [...line.object('audio'), ...line.object('audiodev')]) {
-    const listing = audioListing(value);
-    if (listing !== undefined) return listing;
-  }
-  if (isHelp(line.last('cpu'))) return cpuList();
-  if (line.opts('accel').some(({ opts }) => isHelp(opts.string('accel')))) {
-    return `Accelerators supported in QEMU binary:\n${[...ACCELERATOR_NAMES, 'tcg', ...plugins.accelerators.keys()].join('\n')}\n`;
-  }
-  if (line.opts('chardev').some(({ opts }) => isHelp(opts.string('backend')))) {
-    return `Available chardev backend types: \n${CHARDEV_KINDS.map(kind => `  ${kind}\n`).join('')}`;
-  }
-  if (line.opts('drive').some(({ opts }) => isHelp(opts.string('format')))) {
-    const { blockGraph } = await import('../../block/block.ts');
-    const names = [...blockGraph().drivers()].map(({ name }) => name).sort();
-    return `Supported formats: ${names.join(' ')}\nSupported formats (read-only): ${names.join(' ')}\n`;
-  }
-  if (line.opts('tpmdev').some(({ opts }) => isHelp(opts.string('type')))) return TPMDEV_LIST;
-  if ([...line.opts('nic'), ...line.opts('net')].some(({ opts }) => isHelp(opts.string('model')))) {
-    return cardList(registry);
-  }
-  if ([...line.opts('netdev'), ...line.opts('nic')].some(({ opts }) => isHelp(opts.string('type')))) {
-    const kinds = NetClientDriver.values.filter(kind => kind !== 'nic' && kind !== 'none');
-    return `Available netdev backend types:\n${kinds.map(kind => `${kind}\n`).join('')}`;
-  }
-  if (line.help?.option === 'object' || line.object('object').some(({ value }) => isHelp(value['qom-type']))) {
-    return `List of user creatable objects:\n${[...ObjectType.values, ...plugins.backends.keys()].map(name => `  ${name}\n`).join('')}`;
-  }
-  if (line.opts('trace-sink').some(({ opts }) => isHelp(opts.string('sink')))) {
-    const sinks = [...BUILT_IN_SINKS, ...plugins.traceSinks.values()];
-    return `Trace sinks:\n${sinks.map(sink => `  ${sink.name.padEnd(12)} ${sink.summary}\n`).join('')}`;
-  }
-  if (isHelp(line.last('d'))) {
-    return 'Log items (comma separated):\nguest_errors, unimp, int, cpu_reset, exec, trace:GLOB\n';
-  }
-  const device = line.opts('device').find(({ opts }) => isHelp(opts.string('driver')) || opts.has('help'));
-  const driver = device?.opts.string('driver') ?? /^([^,]+),/.exec(line.help?.value ?? '')?.[1] ?? 'help';
-  return isHelp(driver) ? deviceList(registry) : deviceHelp(registry, driver);
 }
 
 /** `-plugin help` and `info plugins`. */

@@ -1,12 +1,14 @@
 import type { TypeRegistry } from '../../device/registry.ts';
 import type { LoadedPlugin, PluginHost } from '../../plugin/host.ts';
 import { type CommandLine, LocatedError, parseCommandLine } from '../options/command-line.ts';
+import { isHelp } from '../options/numbers.ts';
 import { HelpWanted, OptionError, type Opts } from '../options/opts.ts';
 import { Program } from '../program.ts';
 import { at } from './at.ts';
 import { checkSmallOptions } from './checks.ts';
 import { startEarly } from './early.ts';
 import { Reporter } from './report.ts';
+import { wantedListing } from './wanted-listing.ts';
 
 /** What the program's entry point provides. */
 export interface Entry {
@@ -49,9 +51,10 @@ async function start(entry: Entry, report: Reporter): Promise<void> {
     const plugin = await at(location, () => loadPlugin(plugins, opts));
     if (plugin !== undefined) watched.push(plugin);
   }
-  if (await wantsListing(line)) {
-    const { printListing } = await import('./listings.ts');
-    process.stdout.write(await printListing(line, registry, plugins));
+  const wanted = wantedListing(line);
+  if (wanted !== undefined) {
+    const { listing } = await import('./listings.ts');
+    process.stdout.write(await listing(wanted, line, registry, plugins));
     return;
   }
   refuseUnsupported(line, report);
@@ -83,32 +86,6 @@ async function watchPlugins(program: Program, watched: readonly LoadedPlugin[]):
   const { PluginWatcher } = await import('../../plugin/watcher.ts');
   for (const plugin of watched)
     program.resources.push(new PluginWatcher(plugin, program.plugins, () => program.machine, program.report));
-}
-
-const isHelp = (value: unknown): boolean => value === 'help' || value === '?';
-
-async function wantsListing(line: CommandLine): Promise<boolean> {
-  if (line.help !== undefined) return true;
-  return (
-    isHelp(line.object('machine')[0]?.value['type']) ||
-    line.has('audio-help') ||
-    line.all('L').some(({ value }) => isHelp(value)) ||
-    [...line.object('audio'), ...line.object('audiodev')].some(
-      ({ value }) => isHelp(value['driver']) || isHelp(value['model']),
-    ) ||
-    isHelp(line.last('cpu')) ||
-    isHelp(line.last('d')) ||
-    line.opts('trace-sink').some(({ opts }) => isHelp(opts.string('sink'))) ||
-    line.opts('plugin').some(({ opts }) => isHelp(opts.string('path'))) ||
-    line.opts('accel').some(({ opts }) => isHelp(opts.string('accel'))) ||
-    line.opts('chardev').some(({ opts }) => isHelp(opts.string('backend'))) ||
-    line.opts('drive').some(({ opts }) => isHelp(opts.string('format'))) ||
-    line.opts('tpmdev').some(({ opts }) => isHelp(opts.string('type'))) ||
-    [...line.opts('nic'), ...line.opts('net')].some(({ opts }) => isHelp(opts.string('model'))) ||
-    [...line.opts('netdev'), ...line.opts('nic')].some(({ opts }) => isHelp(opts.string('type'))) ||
-    line.opts('device').some(({ opts }) => isHelp(opts.string('driver')) || opts.has('help')) ||
-    line.object('object').some(({ value }) => isHelp(value['qom-type']))
-  );
 }
 
 async function loadPlugin(plugins: PluginHost, opts: Opts): Promise<LoadedPlugin | undefined> {

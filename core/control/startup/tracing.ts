@@ -5,6 +5,7 @@ import type { OpenTraceSink } from '../../plugin/plugin.ts';
 import { programCounter } from '../../trace/sinks/program-counter.ts';
 import { TraceHub } from '../../trace/trace.ts';
 import { LocatedError } from '../options/command-line.ts';
+import { isHelp } from '../options/numbers.ts';
 import type { Program } from '../program.ts';
 
 const LOG_ITEMS = ['guest_errors', 'unimp', 'int', 'cpu_reset', 'exec'] as const;
@@ -27,9 +28,7 @@ export class Tracing {
 
   /** `-trace help`: which events there are is known once the machine is complete. */
   get wantsList(): boolean {
-    return this.#program.line
-      .opts('trace')
-      .some(({ opts }) => opts.all('enable').some(glob => glob === 'help' || glob === '?'));
+    return this.#program.line.opts('trace').some(({ opts }) => opts.all('enable').some(isHelp));
   }
 
   built(machine: Machine): void {
