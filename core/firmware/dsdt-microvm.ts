@@ -1,4 +1,5 @@
 /** The DSDT of a hardware-reduced machine (ACPI 6.4 section 4.1): everything is in memory, events come from a GED. */
+import { rotatedPin } from '../pci/intx.ts';
 import type { TableContent } from './acpi-blob.ts';
 import type { McfgFacts } from './acpi-tables.ts';
 import {
@@ -144,7 +145,7 @@ function routes(): Aml {
   const entries: Aml[] = [];
   for (let slot = 0; slot < SLOTS; slot++) {
     for (let pin = 0; pin < PINS; pin++) {
-      entries.push(pkg([slot * 0x1_0000 + 0xffff, pin, `GSI${(slot + pin) % PINS}`, 0]));
+      entries.push(pkg([slot * 0x1_0000 + 0xffff, pin, `GSI${rotatedPin(8 * slot, pin)}`, 0]));
     }
   }
   return varPackage(entries);

@@ -3,6 +3,7 @@ import { hostError, reason } from '../../block/io-error.ts';
 import { writeFully } from '../../host/files.ts';
 import type { Machine } from '../../machine/machine.ts';
 import { type Balloon, findBalloon } from '../../virtio/balloon.ts';
+import { hex } from '../hex.ts';
 import { parseBool } from '../options/numbers.ts';
 import type { Program } from '../program.ts';
 import type { Value } from '../qapi/declare.ts';
@@ -92,15 +93,14 @@ export function memoryCommands(program: Program): Handlers<QmpSession> {
   };
 }
 
-const hex16 = (value: number): string => `0x${value.toString(16).padStart(16, '0')}`;
-
 /** Every block of memory, one after the other as a migration numbers them. */
 function ramBlocks(machine: Machine): string {
   let offset = 0;
   const row = (name: string, page: string, ...rest: readonly string[]): string =>
     `${[name.padStart(24), page, ...rest].join(' ')}\n`;
   const rows = machine.ram.map(({ name, size }) => {
-    const text = row(name, '   4 KiB ', hex16(offset), hex16(size), hex16(size));
+    const bytes = `0x${hex(size, 16)}`;
+    const text = row(name, '   4 KiB ', `0x${hex(offset, 16)}`, bytes, bytes);
     offset += size;
     return text;
   });

@@ -6,6 +6,7 @@ import { pciClassName } from '../../pci/class-names.ts';
 import { CFG } from '../../pci/config-space.ts';
 import { pciProperties } from '../../pci/identity.ts';
 import { PciDevice } from '../../pci/pci-device.ts';
+import { hex } from '../hex.ts';
 
 /** `info qtree`: buses and the devices on them, the last one plugged in first, as QEMU lists them. */
 export function busTree(bus: Bus, level = 0): string {
@@ -84,7 +85,6 @@ export function humanSize(bytes: number): string {
 
 function pciLines(card: PciDevice): string[] {
   const { config, devfn } = card;
-  const hex = (value: number, digits: number): string => value.toString(16).padStart(digits, '0');
   const word = (offset: number): string => hex(config.get16(offset), 4);
   const code = config.get16(CFG.CLASS_CODE + 1);
   const place = `${hex(card.pciBus.number, 2)}:${hex(devfn >> 3, 2)}.${devfn & 7}`;

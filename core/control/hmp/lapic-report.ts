@@ -1,4 +1,5 @@
 import * as lapic from '../../accel/lapic-registers.ts';
+import { hex } from '../hex.ts';
 
 /** The local vector table (section 11.5.1), in the order of the report. */
 const VECTORS = [
@@ -15,8 +16,8 @@ const TIMER_MODES = ['one-shot', 'periodic', 'tsc-deadline', 'periodic'];
 const SHORTHANDS = ['no-shorthand', 'self', 'all-self', 'all'];
 const FLAT = 0xf;
 
-const hex8 = (value: number): string => `0x${(value >>> 0).toString(16).padStart(8, '0')}`;
-const hex2 = (value: number): string => `0x${(value & 0xff).toString(16).padStart(2, '0')}`;
+const hex8 = (value: number): string => `0x${hex(value >>> 0, 8)}`;
+const hex2 = (value: number): string => `0x${hex(value & 0xff, 2)}`;
 const bit = (value: number, position: number): boolean => ((value >>> position) & 1) !== 0;
 
 function vectorLine(name: string, offset: number, entry: number): string {

@@ -1,5 +1,6 @@
 import type { CpuState } from '../../accel/cpu-state.ts';
 import type { AddressSpace } from '../../memory/address-space.ts';
+import { hex } from '../hex.ts';
 import type { HmpContext } from './command.ts';
 
 /** Intel SDM volume 3, chapter 4. */
@@ -86,8 +87,6 @@ function canonical(cpu: CpuState, linear: bigint): bigint {
   return BigInt.asUintN(64, BigInt.asIntN((cpu.cr4 & CR4_LA57) !== 0n ? 57 : 48, linear));
 }
 
-const hex = (value: bigint): string => value.toString(16).padStart(16, '0');
-
 function paging(context: HmpContext): CpuState | string {
   const cpu = context.cpuState();
   if (cpu === undefined) return 'No CPU available\n';
@@ -115,7 +114,7 @@ export function translations(context: HmpContext): string {
   const lines: string[] = [];
   for (const { linear, bytes, entry } of leaves(cpu, context.program.machine.memory)) {
     const frame = entry & FRAME & ~(bytes - 1n);
-    lines.push(`${hex(canonical(cpu, linear))}: ${hex(frame)} ${letters(entry, bytes === 0x1000n)}\n`);
+    lines.push(`${hex(canonical(cpu, linear), 16)}: ${hex(frame, 16)} ${letters(entry, bytes === 0x1000n)}\n`);
   }
   return lines.join('');
 }
@@ -130,7 +129,9 @@ export function activeMappings(context: HmpContext): string {
     if (run === undefined) return;
     const { start, end, rights } = run;
     const letters = `${(rights & ENTRY.USER) !== 0n ? 'u' : '-'}r${(rights & ENTRY.WRITABLE) !== 0n ? 'w' : '-'}`;
-    lines.push(`${hex(canonical(cpu, start))}-${hex(canonical(cpu, end))} ${hex(end - start)} ${letters}\n`);
+    lines.push(
+      `${hex(canonical(cpu, start), 16)}-${hex(canonical(cpu, end), 16)} ${hex(end - start, 16)} ${letters}\n`,
+    );
   };
   for (const { linear, bytes, rights } of leaves(cpu, context.program.machine.memory)) {
     if (run !== undefined && run.end === linear && run.rights === rights) run.end = linear + bytes;

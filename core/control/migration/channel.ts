@@ -14,8 +14,8 @@ export type MigrationUri =
   | { readonly kind: 'exec'; readonly command: string }
   | { readonly kind: 'fd'; readonly fd: number };
 
-/** @throws QmpError with QEMU's wording */
-export function parseUri(uri: string, named: (name: string) => number | undefined): MigrationUri {
+/** What `uri` says; undefined where it is of no protocol that there is. @throws QmpError with QEMU's wording */
+export function parseUri(uri: string, named: (name: string) => number | undefined): MigrationUri | undefined {
   const [, kind = '', rest = ''] = /^([a-z]+):(.*)$/s.exec(uri) ?? [];
   switch (kind) {
     case 'tcp': {
@@ -34,7 +34,7 @@ export function parseUri(uri: string, named: (name: string) => number | undefine
       return { kind, fd };
     }
     default:
-      throw new QmpError("Parameter 'uri' expects a valid migration protocol");
+      return undefined;
   }
 }
 

@@ -132,6 +132,7 @@ export class Migration {
     if (this.#program.runState === 'postmigrate')
       throw new QmpError("Can't migrate the vm that was paused due to previous migration");
     const target = parseUri(uri, name => this.#program.takeNamedFd(name));
+    if (target === undefined) throw new QmpError("Parameter 'uri' expects a valid migration protocol");
     this.#error = undefined;
     this.#startedAt = performance.now();
     this.#outgoing = new Outgoing(this.#program.machine, {
@@ -165,8 +166,8 @@ export class Migration {
   /** `-incoming`, `migrate-incoming`. The machine starts once the state is there, unless `-S` was given. */
   async receive(uri: string): Promise<void> {
     const { machine, report } = this.#program;
-    if (!/^(tcp|unix|file|exec|fd|rdma):/.test(uri)) throw new QmpError(`unknown migration protocol: ${uri}`);
     const source = parseUri(uri, name => this.#program.takeNamedFd(name));
+    if (source === undefined) throw new QmpError(`unknown migration protocol: ${uri}`);
     this.#status = 'setup';
     // QEMU says so whether or not the capability is on.
     this.#program.emit('MIGRATION', { status: 'setup' });

@@ -1,4 +1,5 @@
 import type { Chardev } from '../../char/chardev.ts';
+import { hex } from '../hex.ts';
 import type { QtestLog } from './log.ts';
 import type { QtestTarget } from './target.ts';
 import { Words } from './words.ts';
@@ -245,5 +246,4 @@ export class QtestServer {
   }
 }
 
-const hex = (value: number, digits: number): string => value.toString(16).padStart(digits, '0');
 const invalid = (command: string): string => `FAIL Invalid arguments to '${command}'\n`;

@@ -1,3 +1,4 @@
+import { hex } from '../../hex.ts';
 import type { Value } from '../../qapi/declare.ts';
 import type {
   VirtioDeviceFeatures,
@@ -9,7 +10,6 @@ import type {
 import type { HmpArguments } from '../arguments.ts';
 import { type HmpCommand, hmp, viaQmp } from '../command.ts';
 
-const hex16 = (value: number | bigint): string => `0x${value.toString(16).padStart(16, '0')}`;
 const list = (names: readonly string[]): string => (names.length === 0 ? '' : `\t${names.join(',\n\t')}\n`);
 /** Names and what they stand for, side by side: `width` characters for a name and its colon. */
 const table = (indent: string, width: number, rows: readonly (readonly [name: string, value: unknown])[]): string =>
@@ -18,7 +18,7 @@ const place = (args: HmpArguments) => ({ path: args.text('path'), queue: args.in
 
 function featureList(title: string, features: Value<typeof VirtioDeviceFeatures>): string {
   const unknown = features['unknown-dev-features'];
-  const rest = unknown === undefined ? '' : `  unknown-features(${hex16(unknown)})\n`;
+  const rest = unknown === undefined ? '' : `  unknown-features(0x${hex(unknown, 16)})\n`;
   return `  ${title} features:\n${list([...features.transports, ...(features['dev-features'] ?? [])])}${rest}`;
 }
 
@@ -78,9 +78,9 @@ export const VIRTIO_INFO: readonly HmpCommand[] = [
         ['num', queue['vring-num']],
         ['num_default', queue['vring-num-default']],
         ['align', queue['vring-align']],
-        ['desc', hex16(queue['vring-desc'])],
-        ['avail', hex16(queue['vring-avail'])],
-        ['used', hex16(queue['vring-used'])],
+        ['desc', `0x${hex(queue['vring-desc'], 16)}`],
+        ['avail', `0x${hex(queue['vring-avail'], 16)}`],
+        ['used', `0x${hex(queue['vring-used'], 16)}`],
       ]);
       return `${args.text('path')}:\n${lines}  VRing:\n${ring}`;
     },
