@@ -178,6 +178,18 @@ export class Program implements QmpHost {
         const { openIothread } = await import('./startup/iothreads.ts');
         openIothread(this.threads, object);
       });
+      for (const type of module.TLS_CREDENTIALS) {
+        objects.provide(type, async object => {
+          const { openCredentials } = await import('./startup/tls-objects.ts');
+          openCredentials(objects, object);
+        });
+      }
+      for (const type of module.AUTHORIZERS) {
+        objects.provide(type, async object => {
+          const { openAuthorizer } = await import('./startup/tls-objects.ts');
+          openAuthorizer(this, object);
+        });
+      }
       for (const type of module.NET_FILTERS) {
         objects.provide(type, async object => {
           const { addFilter } = await import('./startup/net-filters.ts');

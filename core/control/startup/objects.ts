@@ -28,7 +28,8 @@ export class UserObject extends ObjectNode {
     const values: Readonly<Record<string, unknown>> = { ...DEFAULTS[spec['qom-type']], ...spec };
     for (const [name, value] of Object.entries(values)) {
       if (name === 'qom-type' || name === 'id') continue;
-      this.defineProperty({ name, type: typeName(value), get: () => value as PropertyValue });
+      const type = PROPERTY_TYPES[spec['qom-type']]?.[name] ?? typeName(value);
+      this.defineProperty({ name, type, get: () => value as PropertyValue });
     }
     this.defineProperty({ name: 'type', type: 'string', get: () => this.typeName });
   }
@@ -52,6 +53,12 @@ export const PARENTS: Readonly<Record<string, readonly string[]>> = {
   'filter-dump': ['netfilter'],
   'filter-mirror': ['netfilter'],
   'filter-redirector': ['netfilter'],
+  'authz-list': ['authz'],
+  'authz-listfile': ['authz'],
+  'authz-simple': ['authz'],
+  'tls-creds-anon': ['tls-creds'],
+  'tls-creds-psk': ['tls-creds'],
+  'tls-creds-x509': ['tls-creds'],
 };
 
 const MEMORY_DEFAULTS = {
@@ -64,11 +71,26 @@ const MEMORY_DEFAULTS = {
   reserve: true,
   share: false,
 } as const;
+/** Credentials are loaded as soon as there is an object. */
+const TLS_DEFAULTS = { dir: '', endpoint: 'client', loaded: true, priority: '', 'verify-peer': true } as const;
 const DEFAULTS: Readonly<Record<string, Readonly<Record<string, Json>>>> = {
   'memory-backend-ram': MEMORY_DEFAULTS,
   'memory-backend-file': { ...MEMORY_DEFAULTS, align: 0, 'discard-data': false, readonly: false },
   'memory-backend-memfd': { ...MEMORY_DEFAULTS, share: true, seal: true, hugetlb: false, hugetlbsize: 0 },
   'rng-random': { filename: '/dev/urandom' },
+  'authz-list': { policy: 'deny', rules: [] },
+  'authz-listfile': { refresh: true },
+  'tls-creds-anon': TLS_DEFAULTS,
+  'tls-creds-psk': { ...TLS_DEFAULTS, username: '' },
+  'tls-creds-x509': { ...TLS_DEFAULTS, passwordid: '', 'sanity-check': true },
+};
+
+/** Types of properties that are neither a number nor plain text. */
+const PROPERTY_TYPES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  'authz-list': { policy: 'QAuthZListPolicy', rules: 'QAuthZListRule' },
+  'tls-creds-anon': { endpoint: 'QCryptoTLSCredsEndpoint' },
+  'tls-creds-psk': { endpoint: 'QCryptoTLSCredsEndpoint' },
+  'tls-creds-x509': { endpoint: 'QCryptoTLSCredsEndpoint' },
 };
 
 function typeName(value: unknown): string {
@@ -84,6 +106,15 @@ export const NET_FILTERS = ['filter-buffer', 'filter-dump', 'filter-mirror', 'fi
 
 /** Sources of random numbers. */
 export const RNGS = ['rng-builtin', 'rng-egd', 'rng-random'] as const;
+
+/** Credentials for TLS, and decisions over who may come in. */
+export const TLS_CREDENTIALS = ['tls-creds-anon', 'tls-creds-psk', 'tls-creds-x509'] as const;
+export const AUTHORIZERS = ['authz-list', 'authz-listfile', 'authz-simple'] as const;
+
+/** Types of QEMU's that are not here, and what to take instead. */
+const ABSENT: ReadonlyMap<string, string> = new Map([
+  ['authz-pam', 'this program does not ask PAM: take authz-simple, authz-list or authz-listfile'],
+]);
 
 /** Types that are made after devices' backends, as they refer to them. */
 const LATE = /^(filter-|qtest$|rng-egd$|cryptodev|colo|can-|x-)/;
@@ -148,6 +179,10 @@ export class UserObjects {
   /** Makes an object of the values that the user gave: one of a plugin's types checks them itself. */
   async addFrom(value: JsonObject, keyval: boolean): Promise<void> {
     if (!this.#plugins.accepts(value)) {
+      const type = String(value['qom-type']);
+      const instead = ABSENT.get(type);
+      if (instead !== undefined)
+        throw new SouthbridgeError('ERR_OBJECT_TYPE', `Objects of type '${type}' are not supported`, instead);
       await this.add(UserObjects.parse(value, keyval));
       return;
     }

@@ -74,3 +74,25 @@ export const QCryptoBlockInfoLUKS = struct('QCryptoBlockInfoLUKS', {
   uuid: str,
   slots: array(QCryptoBlockInfoLUKSSlot),
 });
+export const QCryptoTLSCredsEndpoint = enumeration('QCryptoTLSCredsEndpoint', ['client', 'server']);
+export const TlsCredsProperties = struct('TlsCredsProperties', {
+  'verify-peer': opt(bool),
+  dir: opt(str),
+  endpoint: opt(QCryptoTLSCredsEndpoint),
+  priority: opt(str),
+});
+export const TlsCredsAnonProperties = struct(
+  'TlsCredsAnonProperties',
+  { loaded: opt(bool, 'deprecated') },
+  { base: TlsCredsProperties },
+);
+export const TlsCredsPskProperties = struct(
+  'TlsCredsPskProperties',
+  { loaded: opt(bool, 'deprecated'), username: opt(str) },
+  { base: TlsCredsProperties },
+);
+export const TlsCredsX509Properties = struct(
+  'TlsCredsX509Properties',
+  { loaded: opt(bool, 'deprecated'), 'sanity-check': opt(bool), passwordid: opt(str) },
+  { base: TlsCredsProperties },
+);

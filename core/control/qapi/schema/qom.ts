@@ -1,8 +1,9 @@
 import { command, event } from '../declare.ts';
 import { any, array, bool, enumeration, int, opt, size, str, struct, uint16, uint32, union } from '../types.ts';
+import { AuthZListFileProperties, AuthZListProperties, AuthZSimpleProperties } from './authz.ts';
 import { ThrottleGroupProperties } from './block-jobs.ts';
 import { HostMemPolicy, NetFilterDirection } from './common.ts';
-import { SecretProperties } from './crypto.ts';
+import { SecretProperties, TlsCredsAnonProperties, TlsCredsPskProperties, TlsCredsX509Properties } from './crypto.ts';
 
 export const ObjectPropertyInfo = struct('ObjectPropertyInfo', {
   name: str,
@@ -12,6 +13,9 @@ export const ObjectPropertyInfo = struct('ObjectPropertyInfo', {
 });
 export const ObjectTypeInfo = struct('ObjectTypeInfo', { name: str, abstract: opt(bool), parent: opt(str) });
 export const ObjectType = enumeration('ObjectType', [
+  'authz-list',
+  'authz-listfile',
+  'authz-simple',
   'filter-buffer',
   'filter-dump',
   'filter-mirror',
@@ -26,6 +30,9 @@ export const ObjectType = enumeration('ObjectType', [
   'rng-random',
   'secret',
   'throttle-group',
+  'tls-creds-anon',
+  'tls-creds-psk',
+  'tls-creds-x509',
 ]);
 export const NetfilterInsert = enumeration('NetfilterInsert', ['before', 'behind']);
 export const NetfilterProperties = struct('NetfilterProperties', {
@@ -93,6 +100,9 @@ export const RngProperties = struct('RngProperties', { opened: opt(bool, 'deprec
 export const RngEgdProperties = struct('RngEgdProperties', { chardev: str }, { base: RngProperties });
 export const RngRandomProperties = struct('RngRandomProperties', { filename: opt(str) }, { base: RngProperties });
 export const ObjectOptions = union('ObjectOptions', { 'qom-type': ObjectType, id: str }, 'qom-type', {
+  'authz-list': AuthZListProperties,
+  'authz-listfile': AuthZListFileProperties,
+  'authz-simple': AuthZSimpleProperties,
   'filter-buffer': FilterBufferProperties,
   'filter-dump': FilterDumpProperties,
   'filter-mirror': FilterMirrorProperties,
@@ -107,6 +117,9 @@ export const ObjectOptions = union('ObjectOptions', { 'qom-type': ObjectType, id
   'rng-random': RngRandomProperties,
   secret: SecretProperties,
   'throttle-group': ThrottleGroupProperties,
+  'tls-creds-anon': TlsCredsAnonProperties,
+  'tls-creds-psk': TlsCredsPskProperties,
+  'tls-creds-x509': TlsCredsX509Properties,
 });
 
 export const commands = {
