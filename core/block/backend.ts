@@ -141,16 +141,10 @@ export class BlockBackend implements EdgeParent, Drainable {
     const edge = this.#root;
     if (edge === undefined) return;
     await this.quiesce();
-    try {
-      if (!edge.node.readOnly) await edge.node.flush();
-    } catch {
-      // The medium goes in any case; whoever wrote to it has seen its own errors.
-    } finally {
-      this.#root = undefined;
-      edge.node.parents.delete(edge);
-      settlePermissions([edge.node]);
-      this.unquiesce();
-    }
+    this.#root = undefined;
+    edge.node.parents.delete(edge);
+    settlePermissions([edge.node]);
+    this.unquiesce();
     const dependents = [...this.onMediumGone];
     this.onMediumGone.clear();
     for (const gone of dependents) await gone();

@@ -1,5 +1,6 @@
 import { DirtyBitmap } from './dirty-bitmap.ts';
 import type { BlockGraph } from './graph.ts';
+import { isWellFormedId } from './identifier.ts';
 import { BlockError } from './io-error.ts';
 import type { BlockNode } from './node.ts';
 
@@ -42,7 +43,7 @@ export function checkMapping(mapping: readonly NodeAlias[]): void {
   const nodes = new Set<string>();
   const aliases = new Set<string>();
   for (const { 'node-name': name, alias, bitmaps } of mapping) {
-    if (!/^[a-z][a-z0-9._-]*$/i.test(alias)) throw new BlockError(`The node alias '${alias}' is not well-formed`);
+    if (!isWellFormedId(alias)) throw new BlockError(`The node alias '${alias}' is not well-formed`);
     if (Buffer.byteLength(alias) > MAX_ALIAS)
       throw new BlockError(`The node alias '${alias}' is longer than ${MAX_ALIAS} bytes`);
     if (Buffer.byteLength(name) > MAX_NODE_NAME)
@@ -76,7 +77,8 @@ function* namedNodes(graph: BlockGraph): Generator<readonly [BlockNode, string]>
   for (const { name, root } of graph.backends) {
     if (name === '' || root === undefined) continue;
     let node: BlockNode = root;
-    while (node.filtered !== undefined && !node.dirtyBitmaps.some(one => one.name !== undefined)) node = node.filtered;
+    while (node.filtered !== undefined && ![...node.dirtyBitmaps].some(one => one.name !== undefined))
+      node = node.filtered;
     if (node.filtered !== undefined || done.has(node)) continue;
     done.add(node);
     yield [node, name];
@@ -88,7 +90,7 @@ function leaving(graph: BlockGraph, mapping: readonly NodeAlias[] | undefined): 
   const found: Leaving[] = [];
   const nodes = mapping === undefined ? namedNodes(graph) : graph.nodes().map(node => [node, node.nodeName] as const);
   for (const [node, name] of nodes) {
-    const bitmaps = node.dirtyBitmaps.filter(one => one.name !== undefined);
+    const bitmaps = [...node.dirtyBitmaps].filter(one => one.name !== undefined);
     const mapped = mapping?.find(one => one['node-name'] === name);
     if (bitmaps.length === 0 || (mapping !== undefined && mapped === undefined)) continue;
     const nodeAlias = mapped?.alias ?? name;
@@ -139,7 +141,7 @@ export function takeBitmap(graph: BlockGraph, mapping: readonly NodeAlias[] | un
   }
   const name = as?.name ?? sent.name;
   const place = node.withoutFilters;
-  if (place.dirtyBitmaps.some(one => one.name === name)) {
+  if (place.dirtyBitmaps.named(name) !== undefined) {
     throw new BlockError(`Bitmap with the same name ('${name}') already exists on destination`);
   }
   if (sent.length !== place.length)
@@ -157,5 +159,5 @@ export function takeBitmap(graph: BlockGraph, mapping: readonly NodeAlias[] | un
   // Bits behind the end mean nothing.
   bitmap.resize(bitmap.length);
   bitmap.inTransit = true;
-  place.dirtyBitmaps.push(bitmap);
+  place.dirtyBitmaps.add(bitmap);
 }

@@ -1,4 +1,8 @@
+import fs from 'node:fs';
+import path from 'node:path';
+import { hasProtocol, relativeTo } from './file-name.ts';
 import type { BlockNode } from './node.ts';
+import { perm } from './permissions.ts';
 
 /** The nodes from `top` down: filters, and the images that back each other. */
 export function* chainOf(top: BlockNode): Generator<BlockNode> {
@@ -19,11 +23,52 @@ export function* between(top: BlockNode, base: BlockNode | undefined): Generator
   }
 }
 
-/** The image, not counting the first, whose file is called that. */
+/**
+ * The nodes from `top` down to above `base` that a commit takes away, and what it lets their other users do meanwhile: what
+ * they show does not make sense any more, but for filters over the base itself.
+ */
+export function* mergedNodes(top: BlockNode, base: BlockNode): Generator<readonly [node: BlockNode, shared: number]> {
+  let shared: number = perm.WRITE_UNCHANGED | perm.WRITE;
+  for (const node of between(top, base)) {
+    if (node.withoutFilters === base.withoutFilters) shared |= perm.CONSISTENT_READ;
+    yield [node, shared];
+  }
+}
+
+/** The image, not counting the first, whose file is called that, or is that file as the image over it sees it. */
 export function backingImage(top: BlockNode, file: string): BlockNode | undefined {
-  for (let node = top.withoutFilters.backing?.withoutFilters; node !== undefined; node = node.backing?.withoutFilters)
-    if (node.filename === file) return node;
-  return undefined;
+  for (let over = top.withoutFilters; ; ) {
+    const node = over.backing?.withoutFilters;
+    if (node === undefined) return undefined;
+    if (isCalled(node, over, file)) return node;
+    over = node;
+  }
+}
+
+function isCalled(node: BlockNode, over: BlockNode, file: string): boolean {
+  const said = over.backingFileName;
+  const full = said === undefined ? undefined : inFolderOf(over, said);
+  // Where another node was put below, only its own name counts.
+  if (said === undefined || full !== node.filename) return node.filename === file;
+  if (hasProtocol(file) || hasProtocol(said)) return file === said || file === full;
+  const wanted = inFolderOf(over, file);
+  return wanted !== undefined && samePath(wanted, full);
+}
+
+function inFolderOf(image: BlockNode, name: string): string | undefined {
+  try {
+    return relativeTo(image.filename, name);
+  } catch {
+    return undefined;
+  }
+}
+
+function samePath(one: string, other: string): boolean {
+  try {
+    return fs.realpathSync(one) === fs.realpathSync(other);
+  } catch {
+    return path.resolve(one) === path.resolve(other);
+  }
 }
 
 /** The image that `below` backs, with nothing but filters between. */

@@ -19,7 +19,7 @@ export interface BitmapTolerance {
 
 /** Which parts of a node were written since some moment. */
 export class DirtyBitmap {
-  readonly name: string | undefined;
+  name: string | undefined;
   readonly granularity: number;
   persistent: boolean;
   /** Writes are recorded. */
@@ -31,6 +31,8 @@ export class DirtyBitmap {
   readonly: boolean = false;
   /** Goes to another process, or has come from one, beside the image: the image does not keep it meanwhile. */
   inTransit = false;
+  /** Records what is written while this one stands still for a backup. */
+  successor: DirtyBitmap | undefined;
   #length: number;
   #bits: Uint8Array;
   #count = 0;
@@ -203,13 +205,82 @@ export class DirtyBitmap {
   info(): Record<string, string | number | boolean> {
     return {
       ...(this.name === undefined ? {} : { name: this.name }),
-      recording: this.enabled && !this.inconsistent,
+      recording: (this.enabled || this.successor?.enabled === true) && !this.inconsistent,
       busy: this.busy,
       persistent: this.persistent,
       ...(this.inconsistent ? { inconsistent: true } : {}),
       granularity: this.granularity,
       count: this.count,
     };
+  }
+}
+
+/** The dirty bitmaps of a node, the newest first as QEMU lists them. */
+export class DirtyBitmaps {
+  readonly #bitmaps: DirtyBitmap[] = [];
+
+  [Symbol.iterator](): Iterator<DirtyBitmap> {
+    return this.#bitmaps[Symbol.iterator]();
+  }
+
+  get size(): number {
+    return this.#bitmaps.length;
+  }
+
+  named(name: string): DirtyBitmap | undefined {
+    return this.#bitmaps.find(one => one.name === name);
+  }
+
+  get persistent(): DirtyBitmap[] {
+    return this.#bitmaps.filter(one => one.persistent);
+  }
+
+  add(bitmap: DirtyBitmap): void {
+    this.#bitmaps.unshift(bitmap);
+  }
+
+  remove(bitmap: DirtyBitmap): void {
+    const index = this.#bitmaps.indexOf(bitmap);
+    if (index >= 0) this.#bitmaps.splice(index, 1);
+  }
+
+  wrote(offset: number, bytes: number): void {
+    for (const bitmap of this.#bitmaps) bitmap.wrote(offset, bytes);
+  }
+
+  resize(length: number): void {
+    for (const bitmap of this.#bitmaps) bitmap.resize(length);
+  }
+
+  /** The bitmap stands still from now on: an anonymous successor records what is written. */
+  freeze(bitmap: DirtyBitmap): void {
+    const { length, granularity, enabled } = bitmap;
+    const successor = new DirtyBitmap(length, { granularity, disabled: !enabled });
+    this.add(successor);
+    bitmap.successor = successor;
+    bitmap.enabled = false;
+    bitmap.busy = true;
+  }
+
+  /** The successor takes the place of a bitmap whose marks are settled. @returns what bears the name now */
+  succeed(bitmap: DirtyBitmap): DirtyBitmap {
+    const { successor } = bitmap;
+    if (successor === undefined) return bitmap;
+    successor.name = bitmap.name;
+    successor.persistent = bitmap.persistent;
+    this.remove(bitmap);
+    return successor;
+  }
+
+  /** The bitmap goes on, with what its successor has recorded. */
+  reclaim(bitmap: DirtyBitmap): void {
+    const { successor } = bitmap;
+    if (successor === undefined) return;
+    bitmap.merge(successor);
+    bitmap.enabled = successor.enabled;
+    bitmap.busy = false;
+    bitmap.successor = undefined;
+    this.remove(successor);
   }
 }
 

@@ -8,6 +8,8 @@ import type { NodeSettings } from './requests.ts';
 export interface BlockDriver {
   readonly name: string;
   readonly kind: 'protocol' | 'format' | 'filter';
+  /** A format without anything of its own to write. */
+  readonly transparent?: boolean;
   /** A filter that can be named by a file name, as a protocol is. */
   readonly isProtocol?: boolean;
   readonly supportsBacking?: boolean;
@@ -71,11 +73,15 @@ export class OpenContext {
     return node;
   }
 
-  /** @throws BlockError where a writable node cannot be had over `file`; where that is allowed, it becomes read-only */
+  /**
+   * Makes the node read-only where `file` is and that is allowed.
+   *
+   * @throws BlockError where it is not, and a format has tables to write. What only passes on its users' writes can wait for one
+   */
   followReadOnly(file: BlockNode): void {
     if (!file.readOnly || file.canBecomeWritable || this.settings.readOnly) return;
-    if (!this.settings.autoReadOnly) throw new BlockError('Block node is read-only');
-    this.settings.readOnly = true;
+    if (this.settings.autoReadOnly) this.settings.readOnly = true;
+    else if (this.driver.kind === 'format' && !this.driver.transparent) throw new BlockError('Block node is read-only');
   }
 
   /** Closes what was opened for a node that could not be opened in the end. */

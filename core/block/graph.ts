@@ -4,6 +4,7 @@ import type { BlockBackend } from './backend.ts';
 import { reaches } from './chain.ts';
 import { type BlockDriver, OpenContext } from './driver.ts';
 import type { BlockEvent } from './events.ts';
+import { isWellFormedId } from './identifier.ts';
 import { BlockError, IoError, reason } from './io-error.ts';
 import { IoVector } from './io-vector.ts';
 import { parseJson } from './json-filename.ts';
@@ -51,6 +52,8 @@ export class BlockGraph {
   endJobs: () => Promise<void> = async () => {};
   /** The limits of the object `throttle-group` of that name; whoever has such objects sets it. */
   groupLimits: (name: string) => Promise<ThrottleConfig | undefined> = async () => undefined;
+  /** Whether there is a device of that id or path at all; whoever has devices sets it. */
+  isDevice: (id: string) => boolean = () => false;
   /** The bytes of the object `secret` of that name; whoever has such objects sets it. */
   secret: (name: string) => Promise<Uint8Array> = async name => {
     throw new BlockError(`No secret with id '${name}'`);
@@ -303,7 +306,7 @@ export class BlockGraph {
 
   #checkedName(name: string | undefined): string | undefined {
     if (name === undefined) return undefined;
-    if (!/^[a-z][a-z0-9._-]*$/i.test(name)) throw new BlockError(`Invalid node-name: '${name}'`);
+    if (!isWellFormedId(name)) throw new BlockError(`Invalid node-name: '${name}'`);
     if (this.#backends.has(name)) throw new BlockError(`node-name=${name} is conflicting with a device id`);
     if (this.#nodes.has(name)) throw new BlockError(`Duplicate nodes with node-name='${name}'`);
     if (name.length > 31) throw new BlockError('Node name too long');

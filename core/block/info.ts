@@ -2,12 +2,12 @@ import { performance } from 'node:perf_hooks';
 import { writeJson } from '../control/json/writer.ts';
 import { Accounting } from './accounting.ts';
 import type { BlockBackend } from './backend.ts';
-import { chainOf } from './chain.ts';
 import { FileNode } from './file.ts';
+import { relativeTo } from './file-name.ts';
 import type { BlockGraph } from './graph.ts';
+import { inOptionOrder } from './json-filename.ts';
 import { LuksNode, luksInfo } from './luks/luks.ts';
 import type { BlockNode } from './node.ts';
-import { relativeTo } from './qcow2/driver.ts';
 import { Qcow2Node } from './qcow2/node.ts';
 import type { Snapshot } from './qcow2/snapshots.ts';
 import type { Limit } from './throttle.ts';
@@ -49,8 +49,11 @@ function knowsItself(node: BlockNode): boolean {
   return node instanceof FileNode || node.driver.kind === 'format';
 }
 
-/** ImageInfo; with what backs the image, all the way down, where `deep` is set. */
-export function imageInfo(node: BlockNode, deep: boolean): Info {
+/**
+ * ImageInfo; with what backs the image, all the way down, where `deep` is set. Filters that jobs have put there are left out for
+ * who asks about a device (`asDevice`).
+ */
+export function imageInfo(node: BlockNode, deep: boolean, asDevice = false): Info {
   const size = actualSize(node);
   const info: Record<string, unknown> = {
     'virtual-size': node.length,
@@ -95,8 +98,8 @@ export function imageInfo(node: BlockNode, deep: boolean): Info {
     info['full-backing-filename'] = relativeTo(node.filename, node.backingFileName);
     if (node.backingFormat !== undefined) info['backing-filename-format'] = node.backingFormat;
   }
-  const backing = node.filtered ?? node.backing;
-  if (deep && backing !== undefined) info['backing-image'] = imageInfo(backing, true);
+  const backing = below(node, asDevice);
+  if (deep && backing !== undefined) info['backing-image'] = imageInfo(backing, true, asDevice);
   return info;
 }
 
@@ -118,13 +121,19 @@ function describe(node: BlockNode): Description {
     description['filename'] = node.filename;
   // What an image itself says backs it needs no saying.
   for (const [name, { node: child }] of node.children) if (name !== 'backing') description[name] = describe(child);
-  return description;
+  return inOptionOrder(description);
 }
 
-function backingDepth(node: BlockNode): number {
+/** What a node filters or is backed by. */
+function below(node: BlockNode, asDevice: boolean): BlockNode | undefined {
+  const next = node.filtered ?? node.backing;
+  return asDevice ? next?.withoutImplicit : next;
+}
+
+function backingDepth(node: BlockNode, asDevice: boolean): number {
   let depth = 0;
-  for (const _ of chainOf(node)) depth++;
-  return depth - 1;
+  for (let next = below(node, asDevice); next !== undefined; next = below(next, asDevice)) depth++;
+  return depth;
 }
 
 /** BlockDeviceInfo: a node, perhaps as a device has it. */
@@ -135,17 +144,16 @@ export function nodeInfo(node: BlockNode, backend: BlockBackend | undefined, fla
     'node-name': node.nodeName,
     ro: node.readOnly,
     drv: node.driver.name,
-    ...(node.backingFileName !== undefined && node.backing !== undefined && { backing_file: node.backing.filename }),
-    backing_file_depth: flat ? 0 : backingDepth(node),
+    ...(node.backingFileName !== undefined &&
+      node.backing !== undefined && { backing_file: node.backing.withoutImplicit.filename }),
+    backing_file_depth: flat ? 0 : backingDepth(node, backend !== undefined),
     encrypted: node instanceof LuksNode || (node instanceof Qcow2Node && node.image.header.encryption !== undefined),
     detect_zeroes: settings.detectZeroes,
     ...limitsInfo(backend),
-    image: imageInfo(node, !flat),
+    image: imageInfo(node, !flat, backend !== undefined),
     cache: { writeback: backend?.writeCache ?? true, direct: settings.direct, 'no-flush': settings.noFlush },
     write_threshold: node.writeThreshold,
-    ...(node.dirtyBitmaps.some(({ name }) => name !== undefined) && {
-      'dirty-bitmaps': node.dirtyBitmaps.filter(({ name }) => name !== undefined).map(bitmap => bitmap.info()),
-    }),
+    ...(node.dirtyBitmaps.size > 0 && { 'dirty-bitmaps': [...node.dirtyBitmaps].map(bitmap => bitmap.info()) }),
   };
 }
 
@@ -190,8 +198,8 @@ export function backendInfo(backend: BlockBackend): Info {
   };
 }
 
-/** BlockStats of a node and of what lies below it. */
-export function nodeStats(node: BlockNode): Info {
+/** BlockStats of a node and of what lies below it; filters that jobs have put there are left out below a device. */
+export function nodeStats(node: BlockNode, asDevice = false): Info {
   const empty = new Accounting();
   empty.accountInvalid = false;
   empty.accountFailed = false;
@@ -208,15 +216,18 @@ export function nodeStats(node: BlockNode): Info {
           'discard-bytes-ok': node.discards.bytes,
         },
       }),
-    ...(file !== undefined && { parent: nodeStats(file) }),
-    ...(backing !== undefined && node.driver.kind === 'format' && { backing: nodeStats(backing) }),
+    ...(file !== undefined && { parent: nodeStats(file, asDevice) }),
+    ...(backing !== undefined &&
+      node.driver.kind === 'format' && {
+        backing: nodeStats(asDevice ? backing.withoutImplicit : backing, asDevice),
+      }),
   };
 }
 
 /** BlockStats of a backend. */
 export function backendStats(backend: BlockBackend): Info {
   const { device, root } = backend;
-  const below = root === undefined ? {} : nodeStats(root.withoutImplicit);
+  const below = root === undefined ? {} : nodeStats(root.withoutImplicit, true);
   return {
     device: backend.name,
     ...(device !== undefined && { qdev: device.id }),

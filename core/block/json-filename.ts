@@ -31,3 +31,17 @@ function flatten(prefix: string, value: object, options: BlockOptions, depth: nu
     }
   }
 }
+
+/** The members in the order in which QEMU writes options down: that of its hash table, by which tools compare such names. */
+export function inOptionOrder<T>(options: Readonly<Record<string, T>>): Record<string, T> {
+  const buckets = Object.entries(options).map(([key, value]) => ({ key, value, bucket: bucketOf(key) }));
+  return Object.fromEntries(buckets.sort((a, b) => a.bucket - b.bucket).map(({ key, value }) => [key, value]));
+}
+
+/** QDict's: tdb's hash of the key, over 512 buckets. */
+function bucketOf(key: string): number {
+  const bytes = Buffer.from(key);
+  let value = Math.imul(0x238f13af, bytes.length);
+  for (const [index, byte] of bytes.entries()) value = (value + (byte << ((index * 5) % 24))) | 0;
+  return (Math.imul(1103515243, value) + 12345) & 511;
+}

@@ -12,6 +12,7 @@ export function findBackend(graph: BlockGraph, device: string | undefined, id: s
     for (const backend of graph.backends) {
       if (backend.device !== undefined && (backend.device.id === id || backend.device.id === short)) return backend;
     }
+    if (graph.isDevice(id)) throw new BlockError('Device does not have a block device backend');
     throw new BlockError(`Device '${id}' not found`, { code: 'ERR_DEVICE_NOT_FOUND' });
   }
   const found = graph.backend(device ?? '');

@@ -1,5 +1,5 @@
 import { reaches } from './chain.ts';
-import type { DirtyBitmap } from './dirty-bitmap.ts';
+import { type DirtyBitmap, DirtyBitmaps } from './dirty-bitmap.ts';
 import type { BlockDriver } from './driver.ts';
 import type { BlockGraph } from './graph.ts';
 import { BlockError, errno, IoError, reason } from './io-error.ts';
@@ -31,7 +31,7 @@ export abstract class BlockNode implements EdgeParent {
   readonly settings: NodeSettings;
   readonly children = new Map<string, Edge>();
   readonly parents = new Set<Edge>();
-  readonly dirtyBitmaps: DirtyBitmap[] = [];
+  readonly dirtyBitmaps = new DirtyBitmaps();
   /** Options that say what the node shows, for its name where that is no path. */
   get identity(): { readonly [option: string]: string | number | boolean } {
     return {};
@@ -451,7 +451,7 @@ export abstract class BlockNode implements EdgeParent {
     const request = this.ptruncate?.(size, options);
     if (request) yield request;
     this.writes++;
-    for (const bitmap of this.dirtyBitmaps) bitmap.resize(size);
+    this.dirtyBitmaps.resize(size);
     this.notifyResize();
   }
 
@@ -472,7 +472,7 @@ export abstract class BlockNode implements EdgeParent {
     this.writes++;
     if (end > this.highestWrite) this.highestWrite = end;
     if (this.writeThreshold !== 0 && end > this.writeThreshold) this.graph.writeThresholdExceeded(this, end);
-    for (const bitmap of this.dirtyBitmaps) bitmap.wrote(offset, bytes);
+    this.dirtyBitmaps.wrote(offset, bytes);
   }
 
   notifyResize(): void {

@@ -1,31 +1,43 @@
 import type { BlockDriver, OpenContext } from './driver.ts';
-import type { BlockGraph } from './graph.ts';
 import { BlockError } from './io-error.ts';
 import type { IoVector } from './io-vector.ts';
 import { BlockNode } from './node.ts';
 import type { BlockOptions } from './options.ts';
 import type { Pending } from './pending.ts';
-import type { BlockStatus, NodeSettings } from './requests.ts';
+import type { BlockStatus } from './requests.ts';
+
+const DEFAULT_SIZE = 2 ** 30;
+
+interface NullOptions {
+  /** In bytes. */
+  readonly size: number | undefined;
+  readonly latencyNs: number | undefined;
+  readonly readZeroes: boolean | undefined;
+}
 
 /** A disk that forgets all that is written to it: for measuring what is above. */
 class NullNode extends BlockNode {
   readonly #size: number;
   readonly #latencyMs: number;
   readonly #readZeroes: boolean;
+  readonly #identity: { readonly [option: string]: number | boolean };
 
-  constructor(
-    graph: BlockGraph,
-    driver: BlockDriver,
-    settings: NodeSettings,
-    size: number,
-    latencyNs: number,
-    readZeroes: boolean,
-  ) {
-    super(graph, driver, settings);
-    this.#size = size;
+  constructor(context: OpenContext, options: NullOptions) {
+    super(context.graph, context.driver, context.settings);
+    const { size, readZeroes, latencyNs = 0 } = options;
+    this.#size = Math.floor((size ?? DEFAULT_SIZE) / 512) * 512;
     this.#latencyMs = latencyNs / 1e6;
-    this.#readZeroes = readZeroes;
-    this.filename = `${driver.name}://`;
+    this.#readZeroes = readZeroes ?? false;
+    this.#identity = {
+      ...(size !== undefined && { size }),
+      ...(readZeroes !== undefined && { 'read-zeroes': readZeroes }),
+    };
+    // What shows something else than the plain name does has to say so.
+    this.filename = Object.keys(this.#identity).length === 0 ? `${context.driver.name}://` : '';
+  }
+
+  override get identity(): { readonly [option: string]: number | boolean } {
+    return this.#identity;
   }
 
   override get length(): number {
@@ -69,11 +81,13 @@ function nullDriver(name: string): BlockDriver {
     parseFilename(filename: string, _options: BlockOptions) {
       if (filename !== `${name}://`) throw new BlockError(`The only allowed filename for this driver is '${name}://'`);
     },
-    async open({ graph, options, settings }: OpenContext) {
-      const size = options.bytes('size') ?? 2 ** 30;
-      const latencyNs = options.number('latency-ns') ?? 0;
-      const readZeroes = options.bool('read-zeroes') ?? false;
-      return new NullNode(graph, driver, settings, Math.floor(size / 512) * 512, latencyNs, readZeroes);
+    async open(context: OpenContext) {
+      const { options } = context;
+      return new NullNode(context, {
+        size: options.bytes('size'),
+        latencyNs: options.number('latency-ns'),
+        readZeroes: options.bool('read-zeroes'),
+      });
     },
   };
   return driver;

@@ -82,6 +82,9 @@ export class Edge {
   frozen = 0;
   /** Stays where it is when the node it points to is replaced by another one. */
   readonly sticky: boolean;
+  /** Grows from use to use. */
+  readonly serial: number;
+  static #made = 0;
 
   constructor(name: string, parent: EdgeParent, node: BlockNode, permissions: Permissions, sticky = false) {
     this.name = name;
@@ -90,6 +93,7 @@ export class Edge {
     this.perm = permissions.perm;
     this.shared = permissions.shared;
     this.sticky = sticky;
+    this.serial = ++Edge.#made;
   }
 }
 

@@ -151,6 +151,7 @@ function* grow(file: BlockNode, size: number): Task {
 export const rawDriver: BlockDriver = {
   name: 'raw',
   kind: 'format',
+  transparent: true,
   // Anything may be a raw image, but anything else is more likely to be what it looks like.
   probe: () => 1,
   open,

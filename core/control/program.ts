@@ -82,8 +82,8 @@ export class Program implements QmpHost {
   #leavePreconfig: (() => Promise<void>) | undefined;
   readonly #inputs = new Set<(machine: Machine) => void>();
   #exiting = false;
+  #onExit: () => void = () => {};
   #quitting = false;
-  #afterReply: (() => void)[] = [];
 
   constructor(line: CommandLine, report: Reporter, registry: TypeRegistry, plugins: PluginHost) {
     this.line = line;
@@ -340,15 +340,6 @@ export class Program implements QmpHost {
     }
   }
 
-  settled(): void {
-    for (const action of this.#afterReply.splice(0)) action();
-  }
-
-  /** Runs `action` once the reply to the command under way has been sent. */
-  afterReply(action: () => void): void {
-    this.#afterReply.push(action);
-  }
-
   /** All commands that have handlers; loaded when first asked for. */
   commands(): Promise<CommandTable<QmpSession>> {
     this.#table ??= import('./commands/index.ts').then(module => module.commandTable(this));
@@ -373,6 +364,15 @@ export class Program implements QmpHost {
     this.exit(0);
   }
 
+  /** Shuts down for a client, which hears of the shutdown before it has its reply, as QEMU's do. */
+  async quitFor(cause: 'host-qmp-quit'): Promise<void> {
+    const exiting = new Promise<void>(resolve => {
+      this.#onExit = resolve;
+    });
+    this.quit(cause);
+    await exiting;
+  }
+
   /** The end has begun: the process will exit by itself. */
   get ending(): boolean {
     return this.#exiting || this.#quitting;
@@ -382,11 +382,14 @@ export class Program implements QmpHost {
   exit(code: number): void {
     if (this.#exiting) return;
     this.#exiting = true;
+    this.#onExit();
     void this.#finish(code);
   }
 
   async #finish(code: number): Promise<void> {
     try {
+      // The reply to the command that ends it all.
+      await new Promise<void>(resolve => setImmediate(resolve));
       if (this.#machine?.power.running) this.#machine.vm.pause();
       const blocks = await this.#blocks;
       if (blocks !== undefined) await blocks.graph.close();

@@ -279,6 +279,99 @@ const SCENES: readonly Scene[] = [
     },
   },
   {
+    name: 'what a backup shows of itself while it is there',
+    prepare: file => {
+      for (const name of ['disk', 'target']) qcow2(file(`${name}.qcow2`), '4M');
+    },
+    async play(stage) {
+      for (const name of ['disk', 'target']) await stage.add(name, `${name}.qcow2`);
+      await stage.say('block-dirty-bitmap-add', bitmap('disk', 'older'));
+      await stage.say('block-dirty-bitmap-add', bitmap('disk', 'b'));
+      await stage.io('disk', 'write -P 1 64k 128k');
+      const backup = { device: 'disk', target: 'target', sync: 'bitmap', bitmap: 'b', 'bitmap-mode': 'on-success' };
+      const named = { 'filter-node-name': 'backup-top', 'job-id': 'j', 'auto-finalize': false };
+      await stage.say('blockdev-backup', { ...backup, ...named });
+      await stage.hear('BLOCK_JOB_PENDING');
+      await stage.io('backup-top', 'write -P 2 128k 128k');
+      await stage.io('backup-top', 'write -P 2 1M 4k');
+      await stage.bitmaps();
+      await stage.say('x-debug-query-block-graph');
+      await stage.say('block-dirty-bitmap-clear', bitmap('disk', 'b'));
+      await stage.say('blockdev-backup', { ...backup, 'job-id': 'k' });
+      await stage.say('job-finalize', { id: 'j' });
+      await stage.hear('BLOCK_JOB_COMPLETED');
+      await stage.bitmaps();
+      // Somebody else writes below, which a backup does not allow.
+      const below = { driver: 'blkdebug', image: 'disk', 'take-child-perms': ['write'] };
+      await stage.say('blockdev-add', { 'node-name': 'other', ...below });
+      await stage.say('blockdev-add', { 'node-name': 'over', driver: 'raw', file: 'disk' });
+      await stage.say('blockdev-backup', { device: 'over', target: 'target', sync: 'full', 'job-id': 'l' });
+      await stage.say('x-debug-query-block-graph');
+    },
+    images: ['disk.qcow2', 'target.qcow2'],
+  },
+  {
+    name: 'errors that are to be ignored: what failed is tried again, or what it came from stays',
+    prepare: file => {
+      qcow2(file('base.qcow2'), '4M');
+      qcow2(file('mid.qcow2'), '4M', '-b', file('base.qcow2'), '-F', 'qcow2');
+      qcow2(file('top.qcow2'), '4M', '-b', file('mid.qcow2'), '-F', 'qcow2');
+      for (const name of ['copy', 'backup']) qcow2(file(`${name}.qcow2`), '4M');
+    },
+    async play(stage) {
+      // The second of two reads of data fails, once.
+      const failing = (name: string, event: string): Arguments => ({
+        driver: 'blkdebug',
+        image: { driver: 'file', filename: stage.file(`${name}.qcow2`) },
+        'set-state': [{ event, state: 1, new_state: 2 }],
+        'inject-error': [{ event, state: 2, errno: 5, once: true }],
+      });
+      await stage.add('base', 'base.qcow2');
+      await stage.io('base', 'write -P 1 0 64k');
+      await stage.io('base', 'write -P 2 1M 64k');
+      await stage.say('blockdev-del', { 'node-name': 'base' });
+      await stage.add('base', 'base.qcow2', { file: failing('base', 'read_aio') });
+      await stage.add('mid', 'mid.qcow2', { backing: 'base' });
+      await stage.add('top', 'top.qcow2', { backing: 'mid' });
+      await stage.say('block-stream', { device: 'top', 'job-id': 's', 'on-error': 'ignore' });
+      await stage.hear('BLOCK_JOB_ERROR');
+      await stage.hear('BLOCK_JOB_COMPLETED');
+      await stage.say('query-named-block-nodes', { flat: true }, nodes =>
+        Array.isArray(nodes)
+          ? nodes.filter(isRecord).map(node => [node['node-name'] ?? null, 'backing_file' in node])
+          : nodes,
+      );
+      await stage.io('mid', 'write -P 3 2M 64k');
+      await stage.say('blockdev-del', { 'node-name': 'top' });
+      await stage.say('blockdev-del', { 'node-name': 'mid' });
+      await stage.add('mid', 'mid.qcow2', { file: failing('mid', 'read_aio'), backing: 'base' });
+      await stage.io('mid', 'write -P 4 3M 64k');
+      await stage.io('mid', 'write -P 5 2M 64k');
+      await stage.add('top', 'top.qcow2', { backing: 'mid' });
+      await stage.say('block-commit', {
+        device: 'top',
+        'top-node': 'mid',
+        'base-node': 'base',
+        'job-id': 'c',
+        'on-error': 'ignore',
+      });
+      await stage.hear('BLOCK_JOB_ERROR');
+      await stage.hear('BLOCK_JOB_COMPLETED');
+      for (const target of ['copy', 'backup'])
+        await stage.add(target, `${target}.qcow2`, { file: failing(target, 'write_aio') });
+      const ignore = { 'on-source-error': 'ignore', 'on-target-error': 'ignore', sync: 'full' };
+      await stage.say('blockdev-mirror', { device: 'top', target: 'copy', 'job-id': 'm', ...ignore });
+      await stage.hear('BLOCK_JOB_ERROR');
+      await stage.hear('BLOCK_JOB_READY');
+      await stage.say('block-job-cancel', { device: 'm' });
+      await stage.hear('BLOCK_JOB_COMPLETED');
+      await stage.say('blockdev-backup', { device: 'top', target: 'backup', 'job-id': 'b', ...ignore });
+      await stage.hear('BLOCK_JOB_ERROR');
+      await stage.hear('BLOCK_JOB_COMPLETED');
+    },
+    images: ['base.qcow2', 'copy.qcow2', 'backup.qcow2'],
+  },
+  {
     name: 'bitmaps: added, merged, switched, in transactions that fail',
     prepare: file => qcow2(file('disk.qcow2'), '2M'),
     async play(stage) {

@@ -35,6 +35,8 @@ export class CopyBeforeWriteNode extends FilterNode {
   readonly #options: CopyBeforeWriteOptions;
   /** The node backs its target: who reads there finds here what has not been copied. */
   readonly #fleecing: boolean;
+  /** The node whose writes are copied first: what is to be copied of it is listed there. */
+  readonly #source: BlockNode;
   readonly #copying = new TrackedRequests();
   /** Reads of the snapshot from the node itself: what they read must not be replaced meanwhile. */
   readonly #frozen = new TrackedRequests();
@@ -53,9 +55,10 @@ export class CopyBeforeWriteNode extends FilterNode {
     this.#options = options;
     this.#fleecing = reaches(target, source);
     const granularity = Math.max(LEAST_GRANULARITY, target.clusterSize);
-    this.todo = new DirtyBitmap(source.length, { granularity });
-    this.#done = new DirtyBitmap(source.length, { granularity });
-    this.#accessible = new DirtyBitmap(source.length, { granularity });
+    this.todo = new DirtyBitmap(source.length, { granularity, disabled: true });
+    this.#done = new DirtyBitmap(source.length, { granularity, disabled: true });
+    this.#accessible = new DirtyBitmap(source.length, { granularity, disabled: true });
+    this.#source = source;
     this.filename = source.filename;
   }
 
@@ -75,6 +78,25 @@ export class CopyBeforeWriteNode extends FilterNode {
     if (only === undefined) this.todo.set(0, this.length);
     else this.todo.merge(only);
     this.#accessible.merge(this.todo);
+    this.#source.dirtyBitmaps.add(this.todo);
+    this.dirtyBitmaps.add(this.#done);
+    this.dirtyBitmaps.add(this.#accessible);
+  }
+
+  /** Copies no more than `only` marks. */
+  narrow(only: DirtyBitmap): void {
+    this.todo.clear();
+    this.todo.merge(only);
+  }
+
+  /** The snapshot is over. */
+  end(): void {
+    this.#source.dirtyBitmaps.remove(this.todo);
+  }
+
+  protected override pclose(): Pending {
+    this.end();
+    return super.pclose();
   }
 
   /** Copies a range as far as that was not done yet; `at` and `bytes` in whole granules. */
@@ -232,7 +254,7 @@ export const copyBeforeWriteDriver: BlockDriver = {
 };
 
 function bitmapOf(graph: BlockGraph, nodeName: string, name: string): DirtyBitmap {
-  const bitmap = graph.lookup(nodeName).dirtyBitmaps.find(one => one.name === name);
+  const bitmap = graph.lookup(nodeName).dirtyBitmaps.named(name);
   if (bitmap === undefined) throw new BlockError(`Dirty bitmap '${name}' not found`);
   return bitmap;
 }

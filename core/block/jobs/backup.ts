@@ -4,7 +4,9 @@ import { CopyBeforeWriteNode } from '../filters/copy-before-write.ts';
 import type { BlockGraph } from '../graph.ts';
 import { BlockError } from '../io-error.ts';
 import type { BlockNode } from '../node.ts';
+import { PERM_ALL } from '../permissions.ts';
 import { allocatedAbove, CopyError } from './copy.ts';
+import { Holds } from './hold.ts';
 import { Job, type JobOptions } from './job.ts';
 
 export interface BackupOptions extends JobOptions {
@@ -24,13 +26,14 @@ export class BackupJob extends Job {
   override readonly type = 'backup';
   readonly #options: BackupOptions;
   readonly #filter: CopyBeforeWriteNode;
-  #bitmapBefore: Uint8Array | undefined;
+  readonly #holds: Holds;
   #succeeded = false;
 
   constructor(graph: BlockGraph, options: BackupOptions) {
     super(graph, options);
     const { source, target, sync, bitmap } = options;
     this.#options = options;
+    this.#holds = new Holds(graph, this);
     if (source === target) throw new BlockError('Source and target cannot be the same');
     if (target.length < source.length) throw new BlockError(`Source and target image have different sizes`);
     if ((sync === 'incremental' || sync === 'bitmap') && bitmap === undefined)
@@ -45,7 +48,7 @@ export class BackupJob extends Job {
 
   /** Puts the filter over the source: from now on the backup is of this moment. */
   async setup(): Promise<this> {
-    const { source, sync, bitmap, filterNodeName } = this.#options;
+    const { source, target, sync, bitmap, filterNodeName } = this.#options;
     const filter = this.#filter;
     await this.graph.drained(() => {
       this.graph.adopt(filter, filterNodeName);
@@ -63,14 +66,19 @@ export class BackupJob extends Job {
         this.graph.forget(filter);
         throw error;
       }
-      const chosen = sync === 'incremental' || sync === 'bitmap' ? bitmap : undefined;
-      filter.begin(chosen);
-      if (bitmap !== undefined) {
-        this.#bitmapBefore = bitmap.snapshot();
-        bitmap.clear();
-        bitmap.busy = true;
-      }
+      if (bitmap !== undefined) source.dirtyBitmaps.freeze(bitmap);
+      filter.begin(undefined);
+      if (bitmap !== undefined && (sync === 'incremental' || sync === 'bitmap')) filter.narrow(bitmap);
     });
+    this.created();
+    try {
+      this.#holds.hold('main node', filter, { perm: 0, shared: PERM_ALL });
+      this.#holds.hold('target', target, { perm: 0, shared: PERM_ALL });
+    } catch (error) {
+      this.earlyFail();
+      await this.clean();
+      throw error;
+    }
     return this;
   }
 
@@ -89,6 +97,7 @@ export class BackupJob extends Job {
       try {
         await this.#filter.copy(at, bytes);
       } catch (error) {
+        this.offset = this.total - todo.count;
         if (!(error instanceof CopyError)) throw error;
         const { onSourceError = 'report', onTargetError = 'report' } = this.#options;
         const action = await this.failedRequest(
@@ -97,9 +106,10 @@ export class BackupJob extends Job {
           error.operation === 'read' ? onSourceError : onTargetError,
         );
         if (action === 'report') throw error.cause;
-        if (action === 'ignore') todo.reset(at, bytes);
         continue;
       }
+      // What the guest had copied, because it was about to overwrite it, is done as well.
+      this.offset = this.total - todo.count - bytes;
       await this.worked(bytes);
     }
     if (this.#filter.failure !== undefined) throw this.#filter.failure;
@@ -135,24 +145,26 @@ export class BackupJob extends Job {
     const { source, target, bitmap, bitmapMode = 'on-success' } = this.#options;
     const filter = this.#filter;
     await this.graph.drained(async () => {
+      this.#holds.letGo();
       this.graph.replace(filter, source);
       filter.detach('file');
       filter.detach('target');
+      filter.end();
       this.graph.forget(filter);
       filter.closed = true;
     }, this);
-    if (bitmap !== undefined && this.#bitmapBefore !== undefined) {
-      bitmap.busy = false;
+    if (bitmap !== undefined) {
+      const { dirtyBitmaps } = source;
       const forget = bitmapMode === 'always' || (bitmapMode === 'on-success' && this.#succeeded);
-      if (!forget) bitmap.restore(union(bitmap.snapshot(), this.#bitmapBefore));
-      // What was to be forgotten in any case, and was not copied, is remembered after all.
-      else if (!this.#succeeded) bitmap.merge(filter.todo);
+      if (!forget) dirtyBitmaps.reclaim(bitmap);
+      else {
+        const successor = dirtyBitmaps.succeed(bitmap);
+        // What was to be forgotten in any case, and was not copied, is remembered after all.
+        if (!this.#succeeded) successor.merge(filter.todo);
+      }
     }
+    await this.#holds.release();
     await this.graph.released(target);
     await this.graph.released(source);
   }
-}
-
-function union(a: Uint8Array, b: Uint8Array): Uint8Array {
-  return a.map((byte, index) => byte | (b[index] ?? 0));
 }

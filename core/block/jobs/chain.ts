@@ -1,9 +1,10 @@
 import type { OnError } from '../backend.ts';
-import { between } from '../chain.ts';
+import { between, mergedNodes } from '../chain.ts';
 import type { BlockGraph } from '../graph.ts';
 import { BlockError } from '../io-error.ts';
 import type { BlockNode } from '../node.ts';
 import { start } from '../pending.ts';
+import { PERM_ALL, perm } from '../permissions.ts';
 import { Qcow2Node } from '../qcow2/node.ts';
 import { reopen, whileWritable } from '../reopen.ts';
 import { allocatedAbove, CopyError, copyRange } from './copy.ts';
@@ -75,19 +76,27 @@ export class CommitJob extends Job {
     const { active, top, base, overlay, filterNodeName } = this.#options;
     if (top === base) throw new BlockError("'base' and 'top' are the same");
     try {
+      this.created();
       if (base.readOnly) {
         await reopen(base, { readOnly: false });
         this.#reopened = true;
       }
       this.#filter = await JobFilterNode.insert(this.graph, top, { purpose: 'commit', nodeName: filterNodeName });
-      this.#holds.hold('main node', active, false);
-      if (overlay !== active) this.#holds.hold('overlay node', overlay, false);
-      this.#holds.hold('commit top', this.#filter, false);
-      for (const node of between(top, base)) this.#holds.hold('intermediate node', node, false);
-      this.#holds.hold('base', base, false);
+      const nothing = { perm: 0, shared: PERM_ALL };
+      this.#holds.hold('main node', active, nothing);
+      if (overlay !== active) this.#holds.hold('overlay node', overlay, nothing);
+      this.#holds.hold('commit top', this.#filter, nothing);
+      for (const [node, shared] of mergedNodes(top, base))
+        this.#holds.hold('intermediate node', node, { perm: 0, shared });
+      const grows = base.length < top.length ? perm.RESIZE : 0;
+      this.#holds.hold('base', base, {
+        perm: perm.CONSISTENT_READ | perm.WRITE | grows,
+        shared: perm.CONSISTENT_READ | perm.WRITE_UNCHANGED,
+      });
       this.#holds.freeze(this.#filter, base);
       if (base.length < top.length) await base.truncate(top.length);
     } catch (error) {
+      this.earlyFail();
       await this.clean();
       throw error;
     }
@@ -107,7 +116,7 @@ export class CommitJob extends Job {
           if (!(error instanceof CopyError)) throw error;
           const action = await this.failedRequest(error.operation, error.cause, onError);
           if (action === 'report') throw error.cause;
-          if (action === 'stop') continue;
+          continue;
         }
       }
       if (found.allocated) await this.worked(found.bytes);
@@ -122,6 +131,7 @@ export class CommitJob extends Job {
   protected override async commit(): Promise<void> {
     const { overlay, base, backingFile } = this.#options;
     this.#holds.thaw();
+    this.#holds.relax();
     await this.graph.drained(() => changeBacking(this.graph, overlay, base, backingFile ?? base.filename), this);
   }
 
@@ -186,11 +196,16 @@ export class StreamJob extends Job {
         this.#reopened = true;
       }
       this.#filter = await JobFilterNode.insert(this.graph, top, { purpose: 'stream', nodeName: filterNodeName });
-      this.#holds.hold('main node', this.#filter, false);
-      this.#holds.hold('active node', top, false);
-      for (const node of between(top, this.#base)) if (node !== top) this.#holds.hold('intermediate node', node, false);
+      this.created();
+      const shared = perm.CONSISTENT_READ | perm.WRITE_UNCHANGED;
+      this.#holds.hold('main node', this.#filter, { perm: perm.CONSISTENT_READ, shared: shared | perm.WRITE });
+      this.#holds.hold('active node', top, { perm: 0, shared: shared | perm.WRITE });
+      // Each block is read once: nobody changes what is still to be read.
+      for (const node of between(top, this.#base))
+        if (node !== top) this.#holds.hold('intermediate node', node, { perm: 0, shared });
       this.#holds.freeze(this.#filter, this.#last);
     } catch (error) {
+      this.earlyFail();
       await this.clean();
       throw error;
     }
@@ -205,6 +220,7 @@ export class StreamJob extends Job {
     const { top, onError = 'report' } = this.#options;
     const image = top.withoutFilters;
     this.total = top.length;
+    let ignored: unknown;
     while (this.offset < top.length) {
       const at = this.offset;
       const own = await top.status(at, Math.min(CHUNK, top.length - at));
@@ -221,6 +237,7 @@ export class StreamJob extends Job {
             const action = await this.failedRequest('read', error, onError);
             if (action === 'report') throw error;
             if (action === 'stop') continue;
+            ignored ??= error;
           }
         }
       }
@@ -230,11 +247,14 @@ export class StreamJob extends Job {
         await this.pausePoint();
       }
     }
+    // What could not be read is still only where it was: the image goes on needing that.
+    if (ignored !== undefined) throw ignored;
   }
 
   protected override async commit(): Promise<void> {
     const { top, backingFile } = this.#options;
     this.#holds.thaw();
+    this.#holds.relax();
     await this.graph.drained(async () => {
       const base = this.#base;
       const name = base === undefined ? undefined : (backingFile ?? base.withoutFilters.filename);

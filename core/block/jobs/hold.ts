@@ -1,7 +1,7 @@
 import { between } from '../chain.ts';
 import type { BlockGraph } from '../graph.ts';
 import type { BlockNode } from '../node.ts';
-import { Edge, PERM_ALL, perm, settlePermissions } from '../permissions.ts';
+import { Edge, PERM_ALL, type Permissions, settlePermissions } from '../permissions.ts';
 import type { Job } from './job.ts';
 import type { JobFilterNode } from './job-filter.ts';
 
@@ -32,8 +32,7 @@ export class Holds {
   }
 
   /** @throws BlockError where another user of the node does not allow that */
-  hold(name: string, node: BlockNode, writes: boolean): void {
-    const permissions = { perm: perm.CONSISTENT_READ | (writes ? perm.WRITE | perm.RESIZE : 0), shared: PERM_ALL };
+  hold(name: string, node: BlockNode, permissions: Permissions): void {
     const edge = new Edge(name, this.#parent, node, permissions, true);
     edge.blocks = `block device is in use by block job: ${this.#parent.type}`;
     node.parents.add(edge);
@@ -46,11 +45,20 @@ export class Holds {
     this.#edges.push(edge);
   }
 
-  /** Keeps the nodes open, but needs nothing of them any more. */
+  /** Keeps the nodes open, but needs nothing of them any more, nor forbids anything. */
   relax(): void {
     for (const edge of this.#edges) {
       edge.perm = 0;
+      edge.shared = PERM_ALL;
       settlePermissions([edge.node]);
+    }
+  }
+
+  /** Is no user of the nodes any more; those that nobody else uses are closed by {@link release}. */
+  letGo(): void {
+    this.thaw();
+    for (const edge of this.#edges) {
+      if (edge.node.parents.delete(edge) && !edge.node.closed) settlePermissions([edge.node]);
     }
   }
 
@@ -58,11 +66,7 @@ export class Holds {
   async release(filter?: JobFilterNode): Promise<void> {
     this.thaw();
     await filter?.remove(this.#parent);
-    for (const edge of this.#edges.splice(0)) {
-      edge.node.parents.delete(edge);
-      if (edge.node.closed) continue;
-      settlePermissions([edge.node]);
-      await this.#graph.released(edge.node);
-    }
+    this.letGo();
+    for (const { node } of this.#edges.splice(0)) await this.#graph.released(node);
   }
 }

@@ -2,6 +2,7 @@ import { performance } from 'node:perf_hooks';
 import type { OnError } from '../backend.ts';
 import type { ErrorAction, JobStatus, JobType } from '../events.ts';
 import type { BlockGraph, Drainable } from '../graph.ts';
+import { isWellFormedId } from '../identifier.ts';
 import { BlockError, errno, errnoOf, errnoText, reason } from '../io-error.ts';
 import { WaitQueue } from '../pending.ts';
 
@@ -113,6 +114,11 @@ export abstract class Job implements Drainable {
 
   created(): void {
     this.#become('created');
+  }
+
+  /** What the job needs could not be had: it never runs. */
+  protected earlyFail(): void {
+    if (this.#status === 'created') this.#become('null');
   }
 
   start(): void {
@@ -339,7 +345,7 @@ export class Jobs {
 
   /** Checks an id before anything is set up for a job. */
   checkId(id: string): void {
-    if (!/^[a-z][a-z0-9._-]*$/i.test(id) && !id.startsWith('#')) throw new BlockError(`Invalid job ID '${id}'`);
+    if (!isWellFormedId(id) && !id.startsWith('#')) throw new BlockError(`Invalid job ID '${id}'`);
     if (this.#jobs.has(id)) throw new BlockError(`Job ID '${id}' already in use`);
   }
 

@@ -1,12 +1,13 @@
 import type { OnError } from '../backend.ts';
-import { between, canReplace } from '../chain.ts';
+import { canReplace, mergedNodes } from '../chain.ts';
 import { DirtyBitmap } from '../dirty-bitmap.ts';
+import { relativeTo } from '../file-name.ts';
 import type { BlockGraph } from '../graph.ts';
 import { BlockError, errno, IoError, reason } from '../io-error.ts';
 import type { BlockNode } from '../node.ts';
 import { BlockOptions } from '../options.ts';
 import type { Pending } from '../pending.ts';
-import { relativeTo } from '../qcow2/driver.ts';
+import { perm } from '../permissions.ts';
 import { reopen } from '../reopen.ts';
 import { TrackedRequests } from '../tracked-requests.ts';
 import { allocatedAbove, CHUNK, CopyError, copyRange, zeroRange } from './copy.ts';
@@ -49,6 +50,7 @@ export class MirrorJob extends Job {
   readonly #copying = new TrackedRequests();
   #pivot = true;
   #reopened = false;
+  #recording = false;
 
   constructor(graph: BlockGraph, options: MirrorOptions) {
     super(graph, options);
@@ -81,21 +83,30 @@ export class MirrorJob extends Job {
         nodeName: this.#options.filterNodeName,
         activeCommit: this.type === 'commit',
       });
-      this.#holds.hold('main node', this.#filter, false);
-      this.#holds.hold('source', source, false);
-      // What the base is given does not change what its overlay shows: the two agree.
-      this.#holds.hold('target', target, this.type === 'mirror');
-      if (this.type === 'commit') {
-        for (const node of between(source, target))
-          if (node !== source) this.#holds.hold('intermediate node', node, false);
+      this.created();
+      // Nobody resizes either of the two.
+      const shared = perm.CONSISTENT_READ | perm.WRITE | perm.WRITE_UNCHANGED;
+      this.#holds.hold('main node', this.#filter, { perm: perm.CONSISTENT_READ, shared });
+      const commits = this.type === 'commit';
+      const grows = commits && target.length < source.length ? perm.RESIZE : 0;
+      this.#holds.hold('target', target, {
+        perm: perm.WRITE | grows,
+        shared: commits ? shared : perm.WRITE_UNCHANGED,
+      });
+      this.#holds.hold('source', source, { perm: 0, shared });
+      if (commits) {
+        for (const [node, shared] of mergedNodes(source, target))
+          if (node !== source) this.#holds.hold('intermediate node', node, { perm: 0, shared });
         this.#holds.freeze(this.#filter, target);
         if (target.length < source.length) await target.truncate(source.length);
       }
     } catch (error) {
+      this.earlyFail();
       await this.clean();
       throw error;
     }
-    source.dirtyBitmaps.push(this.#bitmap);
+    source.dirtyBitmaps.add(this.#bitmap);
+    this.#recording = true;
     if (this.#options.writeBlocking === true) source.follower = (offset, bytes) => this.#follow(offset, bytes);
     return this;
   }
@@ -162,7 +173,8 @@ export class MirrorJob extends Job {
       const { operation, cause } = error.failure;
       const action = await this.failedRequest(operation, cause, operation === 'read' ? onSourceError : onTargetError);
       if (action === 'report') throw cause;
-      if (action === 'stop') this.#bitmap.set(at, error.bytes);
+      // Ignored or not, it is missing in the target: its turn comes again.
+      this.#bitmap.set(at, error.bytes);
       return action === 'stop' ? 0 : error.bytes;
     }
     this.offset += bytes;
@@ -254,9 +266,9 @@ export class MirrorJob extends Job {
 
   #forgetBitmap(): void {
     const { source } = this.#options;
-    const index = source.dirtyBitmaps.indexOf(this.#bitmap);
-    if (index < 0) return;
-    source.dirtyBitmaps.splice(index, 1);
+    if (!this.#recording) return;
+    this.#recording = false;
+    source.dirtyBitmaps.remove(this.#bitmap);
     if (this.#options.writeBlocking === true) source.follower = undefined;
   }
 

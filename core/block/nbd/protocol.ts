@@ -46,6 +46,7 @@ export const transmissionFlag = {
   SEND_DF: 128,
   CAN_MULTI_CONN: 256,
   SEND_CACHE: 1024,
+  SEND_FAST_ZERO: 2048,
 } as const;
 
 export const command = {
@@ -59,7 +60,7 @@ export const command = {
   BLOCK_STATUS: 7,
 } as const;
 
-export const commandFlag = { FUA: 1, NO_HOLE: 2, DF: 4, REQ_ONE: 8 } as const;
+export const commandFlag = { FUA: 1, NO_HOLE: 2, DF: 4, REQ_ONE: 8, FAST_ZERO: 16 } as const;
 
 export const chunk = {
   NONE: 0,

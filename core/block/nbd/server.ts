@@ -52,8 +52,10 @@ export interface ExportOptions {
   readonly name?: string | undefined;
   readonly description?: string | undefined;
   readonly writable?: boolean | undefined;
-  /** Dirty bitmaps of the node that clients may read; none of them may be in use. */
-  readonly bitmaps?: readonly DirtyBitmap[];
+  /** Clients do not hear of a write before it is safe. */
+  readonly writethrough?: boolean | undefined;
+  /** Finds the dirty bitmaps that clients may read; none of them may be in use. */
+  readonly bitmaps?: (writable: boolean) => readonly DirtyBitmap[];
   /** Clients may ask how deep in the chain of images a stretch lies. */
   readonly allocationDepth?: boolean | undefined;
 }
@@ -64,12 +66,13 @@ export class NbdServer {
   readonly #server: net.Server;
   readonly #exports = new Map<string, NbdExport>();
   readonly #clients = new Set<Connection>();
-  readonly #maxConnections: number;
+  /** Clients at a time; 0 for no limit. */
+  readonly maxConnections: number;
 
   private constructor(graph: BlockGraph, server: net.Server, maxConnections: number) {
     this.#graph = graph;
     this.#server = server;
-    this.#maxConnections = maxConnections;
+    this.maxConnections = maxConnections;
     server.on('connection', socket => this.#accept(socket));
   }
 
@@ -96,26 +99,23 @@ export class NbdServer {
     return [...this.#exports.values()];
   }
 
-  /** @throws BlockError where the name is taken or the node does not allow this use */
+  /** @throws BlockError where the name is taken, the node does not allow this use, or a bitmap is not to be had */
   add(node: BlockNode, options: ExportOptions): NbdExport {
     const name = options.name ?? node.nodeName;
-    const writable = options.writable ?? false;
-    if (Buffer.byteLength(name) > MAX_NAME) throw new BlockError(`export name '${name}' too long`);
-    if (this.#exports.has(name)) throw new BlockError(`NBD server already has export named '${name}'`);
-    if (this.exports.some(({ id }) => id === options.id))
-      throw new BlockError(`Block export id '${options.id}' is already in use`);
-    if (writable && node.readOnly) throw new BlockError('Cannot export read-only node as writable');
-    const bitmaps = options.bitmaps ?? [];
-    for (const bitmap of bitmaps) {
-      if (!writable && !node.readOnly && bitmap.enabled)
-        throw new BlockError(`Enabled bitmap '${bitmap.name}' incompatible with readonly export`);
-    }
+    const { description = '', writable = false } = options;
+    // Nobody resizes what clients have.
     const backend = new BlockBackend(this.#graph, {
       perm: perm.CONSISTENT_READ | (writable ? perm.WRITE : 0),
-      shared: PERM_ALL,
+      shared: PERM_ALL & ~perm.RESIZE,
     });
+    backend.writeCache = options.writethrough !== true;
+    let bitmaps: readonly DirtyBitmap[];
     try {
       backend.insert(node);
+      if (Buffer.byteLength(name) > MAX_NAME) throw new BlockError(`export name '${name}' too long`);
+      if (Buffer.byteLength(description) > MAX_NAME) throw new BlockError(`description '${description}' too long`);
+      if (this.#exports.has(name)) throw new BlockError(`NBD server already has export named '${name}'`);
+      bitmaps = options.bitmaps?.(writable) ?? [];
     } catch (error) {
       void backend.close();
       throw error;
@@ -129,7 +129,7 @@ export class NbdServer {
     const added = {
       id: options.id,
       name,
-      description: options.description ?? '',
+      description,
       backend,
       writable,
       contexts,
@@ -167,7 +167,7 @@ export class NbdServer {
   #accept(socket: net.Socket): void {
     const connection = new Connection(this, socket);
     this.#clients.add(connection);
-    if (this.#maxConnections > 0 && this.#clients.size > this.#maxConnections) connection.close();
+    if (this.maxConnections > 0 && this.#clients.size > this.maxConnections) connection.close();
     void connection
       .serve()
       .catch(() => {})
@@ -282,9 +282,11 @@ class Connection {
       transmissionFlag.SEND_FUA |
       transmissionFlag.SEND_CACHE |
       (this.#structured ? transmissionFlag.SEND_DF : 0) |
+      // All clients share one backend, so that a flush by one covers the writes of all.
+      (this.#server.maxConnections !== 1 ? transmissionFlag.CAN_MULTI_CONN : 0) |
       (writable
-        ? transmissionFlag.SEND_TRIM | transmissionFlag.SEND_WRITE_ZEROES
-        : transmissionFlag.READ_ONLY | transmissionFlag.CAN_MULTI_CONN)
+        ? transmissionFlag.SEND_TRIM | transmissionFlag.SEND_WRITE_ZEROES | transmissionFlag.SEND_FAST_ZERO
+        : transmissionFlag.READ_ONLY)
     );
   }
 
@@ -454,7 +456,8 @@ class Connection {
         status = await backend.writeZeroes(
           offset,
           length,
-          (flags & commandFlag.NO_HOLE) !== 0 ? 0 : writeFlag.MAY_UNMAP,
+          ((flags & commandFlag.NO_HOLE) !== 0 ? 0 : writeFlag.MAY_UNMAP) |
+            ((flags & commandFlag.FAST_ZERO) !== 0 ? writeFlag.NO_FALLBACK : 0),
         );
         break;
       case command.TRIM:

@@ -55,9 +55,9 @@ export class PersistentBitmaps {
     const node = this.#node;
     const { image } = node;
     const { dirtyBitmaps } = node;
-    for (const old of dirtyBitmaps.filter(({ persistent }) => persistent)) {
+    for (const old of dirtyBitmaps.persistent) {
       if (old.inTransit) old.inTransit = false;
-      else dirtyBitmaps.splice(dirtyBitmaps.indexOf(old), 1);
+      else dirtyBitmaps.remove(old);
     }
     this.#stored = [];
     const { bitmaps: extension } = image.header;
@@ -75,7 +75,7 @@ export class PersistentBitmaps {
     image.claim('bitmap directory', extension.directoryOffset, extension.directorySize);
     for (const stored of this.#stored) {
       // One that came beside the image is the newer one.
-      if (dirtyBitmaps.some(one => one.persistent && one.name === stored.name)) continue;
+      if (dirtyBitmaps.persistent.some(one => one.name === stored.name)) continue;
       const bitmap = new DirtyBitmap(node.length, {
         name: stored.name,
         granularity: 2 ** stored.granularityBits,
@@ -85,7 +85,7 @@ export class PersistentBitmaps {
       if ((stored.flags & flag.IN_USE) !== 0) bitmap.inconsistent = true;
       else yield* this.#readBits(stored, bitmap);
       bitmap.readonly = node.readOnly;
-      dirtyBitmaps.push(bitmap);
+      dirtyBitmaps.add(bitmap);
     }
   }
 
@@ -171,7 +171,7 @@ export class PersistentBitmaps {
    */
   *markInUse(): Task {
     const { dirtyBitmaps, image } = this.#node;
-    for (const bitmap of dirtyBitmaps) if (bitmap.persistent) bitmap.readonly = false;
+    for (const bitmap of dirtyBitmaps.persistent) bitmap.readonly = false;
     const { bitmaps: extension } = image.header;
     if (extension === undefined || this.#stored.every(({ flags }) => (flags & flag.IN_USE) !== 0)) return;
     for (const stored of this.#stored) stored.flags |= flag.IN_USE;
@@ -190,7 +190,7 @@ export class PersistentBitmaps {
     if (length / granularity / 8 > MAX_BITMAP_BYTES)
       throw refuse('Too much space will be occupied by the bitmap. Use larger granularity');
     if (Buffer.byteLength(name) > MAX_NAME) throw refuse(`Name length exceeds maximum (${MAX_NAME} characters)`);
-    const names = dirtyBitmaps.filter(({ persistent }) => persistent).map(bitmap => bitmap.name ?? '');
+    const names = dirtyBitmaps.persistent.map(bitmap => bitmap.name ?? '');
     if (names.length >= MAX_BITMAPS) throw refuse('Too many persistent bitmaps');
     if (directoryBytes([...names, name]) > MAX_DIRECTORY) throw refuse('Not enough space in the bitmap directory');
   }
@@ -207,14 +207,13 @@ export class PersistentBitmaps {
   /** Those that the image keeps are known only to whoever has the image. */
   forgetStored(): void {
     const { dirtyBitmaps } = this.#node;
-    for (const kept of dirtyBitmaps.filter(one => one.persistent && !one.inTransit))
-      dirtyBitmaps.splice(dirtyBitmaps.indexOf(kept), 1);
+    for (const kept of dirtyBitmaps.persistent) if (!kept.inTransit) dirtyBitmaps.remove(kept);
   }
 
   /** Writes the bitmaps into the file. The lock is held, and nothing is written to the image any more. */
   *store(): Task {
     const { dirtyBitmaps, image } = this.#node;
-    const wanted = dirtyBitmaps.filter(one => one.persistent && !one.readonly && !one.inTransit);
+    const wanted = dirtyBitmaps.persistent.filter(one => !one.readonly && !one.inTransit);
     if (wanted.length === 0 && this.#stored.length === 0) return;
     const next: StoredBitmap[] = [];
     for (const bitmap of wanted) {

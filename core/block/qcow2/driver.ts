@@ -1,5 +1,5 @@
-import path from 'node:path';
 import type { BlockDriver, OpenContext } from '../driver.ts';
+import { relativeTo } from '../file-name.ts';
 import { BlockError, IoError, reason } from '../io-error.ts';
 import { IoVector } from '../io-vector.ts';
 import { openVolume } from '../luks/luks.ts';
@@ -224,16 +224,6 @@ async function openBacking(
     throw new BlockError(`Could not open backing file: ${reason(error)}`, { cause: error });
   }
   node.attach('backing', backing);
-}
-
-/** A file name as it stands in an image: relative to the image's own folder, if it is a plain relative path. */
-export function relativeTo(image: string, name: string): string {
-  if (name.startsWith('/') || /^[^/:]+:/.test(name) || image === '') return name;
-  if (image.startsWith('json:')) {
-    throw new BlockError(`Cannot use relative backing file names for '${image}'`);
-  }
-  const directory = path.dirname(image);
-  return directory === '.' ? name : `${directory}/${name}`;
 }
 
 export const qcow2Driver: BlockDriver = {

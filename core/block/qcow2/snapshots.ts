@@ -197,7 +197,7 @@ export class Snapshots {
     const node = this.#node;
     const { image, refcounts, map } = node;
     if (snapshot.diskSize !== image.header.size) {
-      if (node.dirtyBitmaps.some(({ persistent }) => persistent)) throw new IoError(errno.EOPNOTSUPP);
+      if (node.dirtyBitmaps.persistent.length > 0) throw new IoError(errno.EOPNOTSUPP);
       yield* node.writeSize(snapshot.diskSize);
     }
     yield* node.markDirty();

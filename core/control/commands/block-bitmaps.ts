@@ -20,7 +20,7 @@ export function rootNode(graph: BlockGraph, device: string): BlockNode {
 }
 
 export function findBitmap(node: BlockNode, name: string): DirtyBitmap {
-  const bitmap = node.dirtyBitmaps.find(one => one.name === name);
+  const bitmap = node.dirtyBitmaps.named(name);
   if (bitmap === undefined) throw new QmpError(`Dirty bitmap '${name}' not found`);
   return bitmap;
 }
@@ -48,28 +48,21 @@ export function addBitmap(graph: BlockGraph, args: Value<typeof schema.BlockDirt
   if (granularity < 512 || (granularity & (granularity - 1)) !== 0) {
     throw new QmpError('Granularity must be power of 2 and at least 512');
   }
-  if (node.dirtyBitmaps.some(one => one.name === name)) throw new QmpError(`Bitmap already exists: ${name}`);
+  if (node.dirtyBitmaps.named(name) !== undefined) throw new QmpError(`Bitmap already exists: ${name}`);
   if (Buffer.byteLength(name) > MAX_NAME) throw new QmpError(`Bitmap name too long: ${name}`);
   const { disabled = false, persistent = false } = args;
   const bitmap = new DirtyBitmap(node.length, { name, granularity, disabled, persistent });
   if (persistent) node.checkPersistent(bitmap);
-  node.dirtyBitmaps.push(bitmap);
-  return () => drop(node, bitmap);
-}
-
-function drop(node: BlockNode, bitmap: DirtyBitmap): void {
-  const index = node.dirtyBitmaps.indexOf(bitmap);
-  if (index >= 0) node.dirtyBitmaps.splice(index, 1);
+  node.dirtyBitmaps.add(bitmap);
+  return () => node.dirtyBitmaps.remove(bitmap);
 }
 
 export async function removeBitmap(graph: BlockGraph, args: Value<typeof schema.BlockDirtyBitmap>): Promise<Undo> {
   const bitmap = usableBitmap(graph, args, { inconsistent: true });
   const node = bitmapNode(graph, args.node);
   if (bitmap.persistent) await node.forgetBitmap(args.name);
-  drop(node, bitmap);
-  return () => {
-    node.dirtyBitmaps.push(bitmap);
-  };
+  node.dirtyBitmaps.remove(bitmap);
+  return () => node.dirtyBitmaps.add(bitmap);
 }
 
 export function clearBitmap(graph: BlockGraph, args: Value<typeof schema.BlockDirtyBitmap>): Undo {

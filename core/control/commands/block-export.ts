@@ -1,6 +1,8 @@
 import type { ListenOptions } from 'node:net';
+import { chainOf } from '../../block/chain.ts';
 import type { DirtyBitmap } from '../../block/dirty-bitmap.ts';
 import { activate } from '../../block/handover.ts';
+import { isWellFormedId } from '../../block/identifier.ts';
 import { NbdServer } from '../../block/nbd/server.ts';
 import type { BlockNode } from '../../block/node.ts';
 import type { Program } from '../program.ts';
@@ -18,13 +20,23 @@ function listenOptions({ addr }: Args<(typeof commands)['nbd-server-start']>): L
   throw new QmpError('An inherited socket cannot be listened on by the NBD server');
 }
 
-/** A bitmap of the node, or of what lies under it. */
-function exportedBitmap(top: BlockNode, name: string): DirtyBitmap {
-  for (let node: BlockNode | undefined = top; node !== undefined; node = node.filtered ?? node.backing) {
-    const found = node.dirtyBitmaps.find(one => one.name === name);
-    if (found !== undefined) return found.checkUsable({ readonly: true });
+/** A bitmap of the node, or of what lies under it. What changes all the time is not for those who cannot change anything. */
+function exportedBitmap(top: BlockNode, name: string, writable: boolean): DirtyBitmap {
+  for (const node of chainOf(top)) {
+    const found = node.dirtyBitmaps.named(name);
+    if (found === undefined) continue;
+    if (!writable && !node.readOnly && found.enabled)
+      throw new QmpError(`Enabled bitmap '${name}' incompatible with readonly export`);
+    return found.checkUsable({ readonly: true });
   }
   throw new QmpError(`Bitmap '${name}' is not found`);
+}
+
+/** What an export must not be, whatever its kind. */
+function checkExport(node: BlockNode, id: string, writable: boolean, server: NbdServer | undefined): void {
+  if (!isWellFormedId(id)) throw new QmpError('Invalid block export id');
+  if (server?.exports.some(one => one.id === id)) throw new QmpError(`Block export id '${id}' is already in use`);
+  if (writable && node.readOnly) throw new QmpError('Cannot export read-only node as writable');
 }
 
 /** The NBD server, and what it exports. */
@@ -33,6 +45,13 @@ export function blockExportCommands(program: Program): Handlers<QmpSession> {
   const running = (): NbdServer => {
     if (server === undefined) throw new QmpError('NBD server not running');
     return server;
+  };
+  /** There is one thread for all nodes, but what could not be moved elsewhere is not promised to be. */
+  const checkThread = async (node: BlockNode, thread: string, fixed: boolean): Promise<void> => {
+    if ((await program.objects()).get(thread)?.spec['qom-type'] !== 'iothread')
+      throw new QmpError(`iothread "${thread}" not found`);
+    if (fixed && [...node.parents].some(({ parent }) => parent.asNode === undefined))
+      throw new QmpError('Cannot change iothread of active block backend');
   };
   return blockErrors({
     'nbd-server-start': async args => {
@@ -46,14 +65,17 @@ export function blockExportCommands(program: Program): Handlers<QmpSession> {
     'nbd-server-add': async ({ device, name, description, writable, bitmap }) => {
       const { graph } = await program.blocks();
       const node = rootNode(graph, device);
+      const id = name ?? device;
+      const changes = writable === true && !node.readOnly;
+      checkExport(node, id, changes, server);
       const into = running();
       await activate(node);
       const added = into.add(node, {
-        id: name ?? device,
-        name: name ?? device,
+        id,
+        name: id,
         description,
-        writable: writable === true && !node.readOnly,
-        bitmaps: bitmap === undefined ? [] : [exportedBitmap(node, bitmap)],
+        writable: changes,
+        bitmaps: given => (bitmap === undefined ? [] : [exportedBitmap(node, bitmap, given)]),
       });
       // A device's medium is exported, so the export goes with it.
       graph.backend(device)?.onMediumGone.add(async () => {
@@ -71,17 +93,26 @@ export function blockExportCommands(program: Program): Handlers<QmpSession> {
     },
     'block-export-add': async options => {
       const { graph } = await program.blocks();
-      const node = graph.lookupPair(undefined, options['node-name']);
-      const { id, writable, name, description } = options;
+      const { id, writable, writethrough, name, description, iothread, 'node-name': nodeName } = options;
+      const node = graph.lookupPair(undefined, nodeName);
+      checkExport(node, id, writable === true, server);
+      if (iothread !== undefined) await checkThread(node, iothread, options['fixed-iothread'] === true);
       running();
       await activate(node);
-      const bitmaps = (options.bitmaps ?? []).map(bitmap =>
-        typeof bitmap === 'string'
-          ? exportedBitmap(node, bitmap)
-          : findBitmap(graph.lookupPair(undefined, bitmap.node), bitmap.name).checkUsable({ readonly: true }),
-      );
-      const allocationDepth = options['allocation-depth'];
-      running().add(node, { id, name, description, writable, bitmaps, allocationDepth });
+      running().add(node, {
+        id,
+        name,
+        description,
+        writable,
+        writethrough,
+        allocationDepth: options['allocation-depth'],
+        bitmaps: given =>
+          (options.bitmaps ?? []).map(bitmap =>
+            typeof bitmap === 'string'
+              ? exportedBitmap(node, bitmap, given)
+              : findBitmap(graph.lookupPair(undefined, bitmap.node), bitmap.name).checkUsable({ readonly: true }),
+          ),
+      });
     },
     'block-export-del': async ({ id, mode = 'safe' }) => {
       const found = server?.exports.find(one => one.id === id);
@@ -89,7 +120,7 @@ export function blockExportCommands(program: Program): Handlers<QmpSession> {
       await server.remove(found, mode === 'hard');
     },
     'query-block-exports': () =>
-      (server?.exports ?? []).map(one => ({
+      [...(server?.exports ?? [])].reverse().map(one => ({
         id: one.id,
         type: 'nbd' as const,
         'node-name': one.backend.root?.nodeName ?? '',

@@ -466,7 +466,7 @@ function backupBitmap(source: BlockNode, args: BackupArgs): DirtyBitmap | undefi
     if (mode !== undefined) throw new QmpError('Cannot specify bitmap sync mode without a bitmap');
     return undefined;
   }
-  const bitmap = source.dirtyBitmaps.find(one => one.name === name);
+  const bitmap = source.dirtyBitmaps.named(name);
   if (bitmap === undefined) throw new QmpError(`Bitmap '${name}' could not be found`);
   if (mode === undefined && sync !== 'incremental')
     throw new QmpError('Bitmap sync mode must be given when providing a bitmap');
@@ -481,9 +481,8 @@ function backupBitmap(source: BlockNode, args: BackupArgs): DirtyBitmap | undefi
 async function backup(blocks: Blocks, args: BackupArgs, target: BlockNode): Promise<Job> {
   const { graph, jobs } = blocks;
   const source = rootNode(graph, args.device);
-  source.checkNotBusy();
-  target.checkNotBusy();
   const bitmap = backupBitmap(source, args);
+  if (source !== target) for (const node of [source, target]) node.checkNotBusy();
   const job = new BackupJob(graph, {
     ...jobOptions(jobId(blocks, args['job-id'], source), args),
     source,

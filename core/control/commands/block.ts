@@ -50,7 +50,9 @@ export function blockCommands(program: Program): Handlers<QmpSession> {
     'query-named-block-nodes': async ({ flat = false }) =>
       (await graph()).nodes().map(node => typed<Value<typeof BlockDeviceInfo>>(nodeInfo(node, undefined, flat))),
     'query-blockstats': async ({ 'query-nodes': nodes = false }) => {
-      const all = nodes ? (await graph()).nodes().map(nodeStats) : listedBackends(await graph()).map(backendStats);
+      const all = nodes
+        ? (await graph()).nodes().map(node => nodeStats(node))
+        : listedBackends(await graph()).map(backendStats);
       return all.map(info => typed<Value<typeof BlockStats>>(info));
     },
     'blockdev-add': async options => {

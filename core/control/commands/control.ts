@@ -14,7 +14,7 @@ export function controlCommands(program: Program): Handlers<QmpSession> {
       const known: [string, AnyEvent][] = Object.entries(events);
       return introspect((await program.commands()).entries(), new Map(known)) as never;
     },
-    quit: () => program.afterReply(() => program.quit('host-qmp-quit')),
+    quit: () => program.quitFor('host-qmp-quit'),
     'x-exit-preconfig': () => program.exitPreconfig(),
   };
 }

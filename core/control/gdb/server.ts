@@ -208,7 +208,6 @@ export class GdbServer {
   async #monitor(line: string): Promise<string> {
     const { executeHmp } = await import('../hmp/execute.ts');
     const output = await executeHmp(this.#program, line, this.#general);
-    this.#program.settled();
     for (let at = 0; at < output.length; at += MAX_MEMORY / 2) {
       this.#send(`O${Buffer.from(output.slice(at, at + MAX_MEMORY / 2)).toString('hex')}`);
     }

@@ -69,7 +69,6 @@ export class HmpMonitor {
       this.#chr.writeAll(`Error: ${error instanceof Error ? error.message : String(error)}\r\n`);
     }
     this.#busy = false;
-    this.#program.settled();
     if (!this.#program.ending) this.#readline.show();
     this.#chr.acceptInput();
   }

@@ -22,8 +22,6 @@ export interface QmpHost {
   find(name: string): Promise<Bound<QmpSession> | undefined>;
   /** Throws a QmpError where the command cannot be executed yet: before the machine is built, or while the program ends. */
   admit(name: string, bound: Bound<QmpSession>): void;
-  /** After each reply: what a command put off until the client has it. */
-  settled(): void;
 }
 
 /** What a handler knows about the client that called it. */
@@ -126,7 +124,6 @@ export class QmpMonitor {
     for (let request = this.#queue.shift(); request !== undefined; request = this.#queue.shift()) {
       if (request.error !== undefined) this.#fail(new QmpError(request.error.message), undefined);
       else await this.#execute(request.value ?? null, false);
-      this.#host.settled();
     }
     this.#busy = false;
     this.#chr.acceptInput();

@@ -42,6 +42,7 @@ export class Blocks {
     this.drives = new Drives(this.graph);
     this.jobs = new Jobs(this.graph);
     this.graph.groupLimits = name => this.#groupLimits(name);
+    this.graph.isDevice = id => program.machine.findDevice(id) !== undefined;
     this.graph.secret = id => this.#secret(id);
     for (const kind of ['drive', 'block']) program.backends.provide(kind, id => this.backend(id));
     // For a device with a removable medium that no drive was given to: the monitor inserts one by the device's id.

@@ -243,8 +243,14 @@ export function requestUnplug(machine: Machine, idOrPath: string): void {
 
 /** Takes a device out and says so. */
 export function removeDevice(machine: Machine, device: Device): void {
-  const { id, path } = device;
+  const gone = [...withThoseBelow(device)].map(({ id, path }) => ({ ...(id !== undefined && { device: id }), path }));
   if (device instanceof X86Cpu) machine.cpus.unplug(device);
   else device.bus.unplug(device);
-  machine.emit('DEVICE_DELETED', { ...(id !== undefined && { device: id }), path });
+  for (const one of gone) machine.emit('DEVICE_DELETED', one);
+}
+
+/** What goes with a device, the device last: what lies behind its transport, what is plugged into it. */
+function* withThoseBelow(device: Device): Generator<Device> {
+  for (const bus of device.buses) for (const below of bus.devices) yield* withThoseBelow(below);
+  yield device;
 }

@@ -40,7 +40,7 @@ function carried(sent: readonly MigratedBitmap[]): MigratedBitmap[] {
 t.test('a bitmap goes to another process under its alias', async t => {
   const from = await nullNode('src');
   const bitmap = marked();
-  from.node.dirtyBitmaps.push(bitmap);
+  from.node.dirtyBitmaps.add(bitmap);
   const mapping = [{ 'node-name': 'src', alias: 'disk', bitmaps: [{ name: 'b', alias: 'c' }] }];
   const sent = carried(bitmapsToSend(from.graph, mapping));
   t.match(sent, [{ node: 'disk', name: 'c', granularity: 4096, enabled: false }]);
@@ -53,7 +53,7 @@ t.test('a bitmap goes to another process under its alias', async t => {
     },
   ];
   for (const one of sent) takeBitmap(to.graph, there, one);
-  const [taken] = to.node.dirtyBitmaps;
+  const [taken] = [...to.node.dirtyBitmaps];
   t.equal(taken?.name, 'd');
   t.equal(taken?.enabled, false);
   t.same(taken?.bytes, bitmap.bytes);
@@ -79,7 +79,7 @@ t.test('names that make no sense, and bitmaps that cannot go', async t => {
   const { graph, node: holder } = await nullNode('src');
   const bitmap = marked();
   bitmap.busy = true;
-  holder.dirtyBitmaps.push(bitmap);
+  holder.dirtyBitmaps.add(bitmap);
   t.throws(() => checkBitmapsCanLeave(graph, undefined), {
     message: "Bitmap 'b' is currently in use by another operation and cannot be used",
   });
@@ -88,7 +88,7 @@ t.test('names that make no sense, and bitmaps that cannot go', async t => {
 
 t.test('a stream that was altered is refused', async t => {
   const { node, graph } = await nullNode('src');
-  node.dirtyBitmaps.push(marked());
+  node.dirtyBitmaps.add(marked());
   const [head, bits] = [...pieces(bitmapsToSend(graph, undefined))];
   const refused = (...records: (SavedRecord | undefined)[]): void => {
     const incoming = new IncomingBitmaps(() => t.fail('taken'));
@@ -111,21 +111,21 @@ t.test('what an image keeps goes with the image, unless it goes by itself', { sk
   const { graph } = quietGraph();
   const node = await openQcow2(graph, file);
   node.monitorOwned = true;
-  node.dirtyBitmaps.push(marked(true));
+  node.dirtyBitmaps.add(marked(true));
   await handOver(graph);
-  t.same(node.dirtyBitmaps, [], 'only the image knows it now');
+  t.same([...node.dirtyBitmaps], [], 'only the image knows it now');
   await takeOver(graph);
-  t.equal(node.dirtyBitmaps[0]?.count, marked().count);
+  t.equal([...node.dirtyBitmaps][0]?.count, marked().count);
   const sent = bitmapsToSend(graph, [
     { 'node-name': node.nodeName, alias: 'disk', bitmaps: [{ name: 'b', alias: 'b' }] },
   ]);
   t.equal(sent[0]?.persistent, true);
   await handOver(graph);
-  t.equal(node.dirtyBitmaps.length, 1, 'kept in memory, in case the machine comes back');
+  t.equal(node.dirtyBitmaps.size, 1, 'kept in memory, in case the machine comes back');
   t.notOk(qemuImg('info', '-U', '--output=json', file).includes('"bitmaps"'), 'and not in the image');
   await takeOver(graph);
-  t.equal(node.dirtyBitmaps[0]?.count, marked().count);
-  t.equal(node.dirtyBitmaps[0]?.inTransit, false);
+  t.equal([...node.dirtyBitmaps][0]?.count, marked().count);
+  t.equal([...node.dirtyBitmaps][0]?.inTransit, false);
   await graph.close();
   t.ok(qemuImg('info', '--output=json', file).includes('"bitmaps"'));
 });

@@ -87,10 +87,8 @@ t.test('quit and signals end the program with their event', async t => {
   const program = await RunningProgram.start('-machine', 'none');
   await program.execute('qmp_capabilities');
   const exited = once(program.process, 'exit');
+  // QEMU's main loop says so before the monitor has its turn to reply.
   t.strictSame(await program.execute('quit'), { return: {} });
-  t.match(JSON.parse(await program.qmpLines.next()), {
-    event: 'SHUTDOWN',
-    data: { guest: false, reason: 'host-qmp-quit' },
-  });
+  t.match(program.events, [{ event: 'SHUTDOWN', data: { guest: false, reason: 'host-qmp-quit' } }]);
   t.strictSame(await exited, [0, null]);
 });
