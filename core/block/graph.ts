@@ -12,7 +12,7 @@ import type { BlockNode } from './node.ts';
 import { BlockOptions } from './options.ts';
 import { type EdgeParent, settlePermissions } from './permissions.ts';
 import type { DetectZeroes, NodeSettings } from './requests.ts';
-import { type ThrottleClock, type ThrottleConfig, ThrottleGroup } from './throttle.ts';
+import { type ThrottleClock, ThrottleGroup } from './throttle.ts';
 
 /** How much of an image a driver sees to recognise it. */
 const PROBE_BYTES = 2048;
@@ -50,8 +50,6 @@ export class BlockGraph {
   stopMachine: () => void = () => {};
   /** Cancels what works on nodes by itself; whoever runs such work sets it. */
   endJobs: () => Promise<void> = async () => {};
-  /** The limits of the object `throttle-group` of that name; whoever has such objects sets it. */
-  groupLimits: (name: string) => Promise<ThrottleConfig | undefined> = async () => undefined;
   /** Whether there is a device of that id or path at all; whoever has devices sets it. */
   isDevice: (id: string) => boolean = () => false;
   /** The bytes of the object `secret` of that name; whoever has such objects sets it. */

@@ -8,11 +8,15 @@ import type { BlockStatus } from './requests.ts';
 
 const DEFAULT_SIZE = 2 ** 30;
 
+type Identity = { readonly [option: string]: string | number | boolean };
+
 interface NullOptions {
   /** In bytes. */
   readonly size: number | undefined;
   readonly latencyNs: number | undefined;
   readonly readZeroes: boolean | undefined;
+  /** What the node shows depends on, as it was given. */
+  readonly identity: Identity;
 }
 
 /** A disk that forgets all that is written to it: for measuring what is above. */
@@ -20,23 +24,20 @@ class NullNode extends BlockNode {
   readonly #size: number;
   readonly #latencyMs: number;
   readonly #readZeroes: boolean;
-  readonly #identity: { readonly [option: string]: number | boolean };
+  readonly #identity: Identity;
 
   constructor(context: OpenContext, options: NullOptions) {
     super(context.graph, context.driver, context.settings);
-    const { size, readZeroes, latencyNs = 0 } = options;
+    const { size, readZeroes, latencyNs = 0, identity } = options;
     this.#size = Math.floor((size ?? DEFAULT_SIZE) / 512) * 512;
     this.#latencyMs = latencyNs / 1e6;
     this.#readZeroes = readZeroes ?? false;
-    this.#identity = {
-      ...(size !== undefined && { size }),
-      ...(readZeroes !== undefined && { 'read-zeroes': readZeroes }),
-    };
+    this.#identity = identity;
     // What shows something else than the plain name does has to say so.
     this.filename = Object.keys(this.#identity).length === 0 ? `${context.driver.name}://` : '';
   }
 
-  override get identity(): { readonly [option: string]: number | boolean } {
+  override get identity(): Identity {
     return this.#identity;
   }
 
@@ -83,10 +84,16 @@ function nullDriver(name: string): BlockDriver {
     },
     async open(context: OpenContext) {
       const { options } = context;
+      const identity: Record<string, string | number | boolean> = {};
+      for (const name of ['size', 'read-zeroes']) {
+        const given = options.peek(name);
+        if (given !== undefined && given !== null) identity[name] = typeof given === 'bigint' ? Number(given) : given;
+      }
       return new NullNode(context, {
         size: options.bytes('size'),
         latencyNs: options.number('latency-ns'),
         readZeroes: options.bool('read-zeroes'),
+        identity,
       });
     },
   };

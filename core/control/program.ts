@@ -178,6 +178,10 @@ export class Program implements QmpHost {
         const { openIothread } = await import('./startup/iothreads.ts');
         openIothread(this.threads, object);
       });
+      objects.provide('throttle-group', async object => {
+        const { openThrottleGroup } = await import('./startup/throttle-groups.ts');
+        openThrottleGroup((await this.blocks()).graph, object);
+      });
       for (const type of module.TLS_CREDENTIALS) {
         objects.provide(type, async object => {
           const { openCredentials } = await import('./startup/tls-objects.ts');

@@ -5,6 +5,8 @@ import type { PropertyValue } from './object.ts';
 export interface BackendLookup {
   /** @throws SouthbridgeError where there is no such backend, or it has an owner already */
   find(kind: string, id: string): unknown;
+  /** Makes ready what devices that may have a backend of `kind` look for when they have none. */
+  prepare?(kind: string): Promise<void>;
 }
 
 /** One typed, validated property of a device or machine type. */

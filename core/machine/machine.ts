@@ -527,6 +527,7 @@ function withDevices(backends: BackendLookup, find: (id: string) => Device | und
       if (device === undefined) throw new SouthbridgeError('ERR_BACKEND', `Device '${id}' not found`);
       return device;
     },
+    prepare: async kind => backends.prepare?.(kind),
   };
 }
 

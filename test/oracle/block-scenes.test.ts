@@ -372,6 +372,44 @@ const SCENES: readonly Scene[] = [
     images: ['base.qcow2', 'copy.qcow2', 'backup.qcow2'],
   },
   {
+    name: 'throttle groups: limits are asked for and changed, and a group in use stays',
+    async play(stage) {
+      const path = '/objects/tg';
+      const limits = async (value: Arguments): Promise<void> => {
+        await stage.say('qom-set', { path, property: 'limits', value });
+        await stage.say('qom-get', { path, property: 'limits' });
+      };
+      await stage.say('object-add', {
+        'qom-type': 'throttle-group',
+        id: 'bad',
+        limits: { 'bps-total': 1, 'bps-read': 1 },
+      });
+      await stage.say('object-add', {
+        'qom-type': 'throttle-group',
+        id: 'tg',
+        'x-iops-total': 100,
+        'x-iops-size': 4096,
+      });
+      await stage.say('object-add', { 'qom-type': 'throttle-group', id: 'tg' });
+      await stage.say('qom-get', { path, property: 'limits' });
+      await limits({ 'bps-read': 1000, 'bps-read-max': 5000, 'bps-read-max-length': 3 });
+      await limits({ 'iops-read': 5 });
+      await limits({ 'iops-total': 0, 'iops-size': 0 });
+      await stage.say('qom-set', { path, property: 'x-iops-total', value: 5 });
+      await stage.say('qom-get', { path, property: 'x-bps-read-max' });
+      await stage.say('blockdev-add', { 'node-name': 'null', driver: 'null-co', 'read-zeroes': true });
+      const filter = { driver: 'throttle', file: 'null' };
+      await stage.say('blockdev-add', { 'node-name': 'f', 'throttle-group': 'none', ...filter });
+      await stage.say('blockdev-add', { 'node-name': 'f', 'throttle-group': 'tg', ...filter });
+      await stage.say('query-named-block-nodes', { flat: true }, nodes =>
+        Array.isArray(nodes) ? nodes.filter(isRecord).map(node => node['file'] ?? null) : nodes,
+      );
+      await stage.say('object-del', { id: 'tg' });
+      await stage.say('blockdev-del', { 'node-name': 'f' });
+      await stage.say('object-del', { id: 'tg' });
+    },
+  },
+  {
     name: 'bitmaps: added, merged, switched, in transactions that fail',
     prepare: file => qcow2(file('disk.qcow2'), '2M'),
     async play(stage) {

@@ -54,9 +54,7 @@ export const throttleDriver: BlockDriver = {
   async open(context: OpenContext) {
     const name = context.options.string('throttle-group');
     if (name === undefined) throw new BlockError('Please specify a throttle group');
-    const limits = context.graph.throttleGroups.has(name) ? undefined : await context.graph.groupLimits(name);
-    const group = limits === undefined ? context.graph.throttleGroups.get(name) : context.graph.throttleGroup(name);
-    if (limits !== undefined) group?.configure(limits);
+    const group = context.graph.throttleGroups.get(name);
     if (group === undefined) throw new BlockError(`Throttle group '${name}' does not exist`);
     const file = await context.child('file');
     context.followReadOnly(file);

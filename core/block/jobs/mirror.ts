@@ -192,7 +192,7 @@ export class MirrorJob extends Job {
     const { granularity } = this.#bitmap;
     const whole = Math.max(granularity, found.bytes - (found.bytes % granularity));
     const limit = Math.max(granularity, Math.min(CHUNK, this.#options.bufferSize || CHUNK));
-    const bytes = Math.min(run, zero && limit === CHUNK ? whole : limit);
+    const bytes = Math.min(run, whole, zero && limit === CHUNK ? run : limit);
     if (run > bytes) this.#bitmap.set(at + bytes, run - bytes);
     try {
       await (zero && found.bytes >= bytes

@@ -10,9 +10,16 @@ export class Backends implements BackendLookup, Resource {
   readonly #providers = new Map<string, BackendProvider>();
   readonly #finders: ((kind: string, id: string) => unknown)[] = [];
   readonly #resources: Resource[] = [];
+  readonly #program: Pick<Program, 'chars' | 'blocks'>;
 
-  constructor(program: Pick<Program, 'chars'>) {
+  constructor(program: Pick<Program, 'chars' | 'blocks'>) {
+    this.#program = program;
     this.provide('chardev', id => program.chars.claim(id));
+  }
+
+  /** A drive that is empty is known to the block layer as well: that is where media are put into it. */
+  async prepare(kind: string): Promise<void> {
+    if (kind === 'drive') await this.#program.blocks();
   }
 
   /** Registers what finds backends of `kind`; `owner` is let go with the program. */

@@ -7,8 +7,6 @@ import { BlockError } from '../../block/io-error.ts';
 import { IoVector } from '../../block/io-vector.ts';
 import { Jobs } from '../../block/jobs/job.ts';
 import { BlockOptions, type OptionScalar } from '../../block/options.ts';
-import type { ThrottleConfig } from '../../block/throttle.ts';
-import { takeLimits } from '../../block/throttle-options.ts';
 import { SouthbridgeError } from '../../errors.ts';
 import type { DriveConfig, FlashConfig } from '../../machine/machine-config.ts';
 import type { JsonObject } from '../json/value.ts';
@@ -41,23 +39,11 @@ export class Blocks {
     this.graph.onEvent(event => this.#report(event));
     this.drives = new Drives(this.graph);
     this.jobs = new Jobs(this.graph);
-    this.graph.groupLimits = name => this.#groupLimits(name);
     this.graph.isDevice = id => program.machine.findDevice(id) !== undefined;
     this.graph.secret = id => this.#secret(id);
     for (const kind of ['drive', 'block']) program.backends.provide(kind, id => this.backend(id));
     // For a device with a removable medium that no drive was given to: the monitor inserts one by the device's id.
     program.backends.provide('empty-drive', () => new BlockBackend(this.graph));
-  }
-
-  /** The limits of `-object throttle-group`, written as one member or as several (`x-bps-total`). */
-  async #groupLimits(name: string): Promise<ThrottleConfig | undefined> {
-    const spec = (await this.#program.objects()).get(name)?.spec;
-    if (spec?.['qom-type'] !== 'throttle-group') return undefined;
-    const limits = new BlockOptions();
-    for (const [key, value] of [...Object.entries(spec), ...Object.entries(spec.limits ?? {})]) {
-      if (typeof value === 'number' || typeof value === 'bigint') limits.set(key.replace(/^x-/, ''), value);
-    }
-    return takeLimits(limits);
   }
 
   async #secret(id: string): Promise<Uint8Array> {

@@ -85,6 +85,8 @@ export async function addDevice(
     if (!HOTPLUG_BUSES.has(bus.kind)) throw new QmpError(`Bus '${bus.busName}' does not support hotplugging`);
     if (!type.hotpluggable) throw new QmpError(`Device '${type.type}' does not support hotplugging`);
   }
+  for (const { backend } of Object.values(type.properties))
+    if (backend !== undefined) await machine.services.backends.prepare?.(backend);
   const device = bus.plug(type, {}, request.properties, request.id, true);
   if (device instanceof PciDevice) primary.plugged(device);
   if (hotplug && device instanceof PciDevice) device.pciBus.hotplugController?.plugged(device);

@@ -20,6 +20,8 @@ export class UserObject extends ObjectNode {
   onDelete: (() => void) | undefined;
   /** How many others refer to it; it cannot be deleted while there are any. */
   users = 0;
+  /** Whether something that is no object makes use of it. */
+  inUse: () => boolean = () => false;
 
   constructor(spec: ObjectSpec) {
     super(spec['qom-type']);
@@ -212,7 +214,7 @@ export class UserObjects {
     }
     const object = this.#objects.get(id);
     if (object === undefined) throw new QmpError(`object '${id}' not found`);
-    if (object.users > 0) throw new QmpError(`object '${id}' is in use, can not be deleted`);
+    if (object.users > 0 || object.inUse()) throw new QmpError(`object '${id}' is in use, can not be deleted`);
     object.onDelete?.();
     this.#objects.delete(id);
     this.#home.removeChild(object);

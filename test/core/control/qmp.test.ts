@@ -83,6 +83,30 @@ t.test('the schema describes every command once, and its types resolve', async t
   await program.stop();
 });
 
+t.test('a drive without a medium is a block device all the same, and gets one later', async t => {
+  const program = await RunningProgram.start(
+    '-machine',
+    'pc',
+    '-nodefaults',
+    '-device',
+    'ide-cd,id=cd',
+    '-device',
+    'floppy,id=fd',
+  );
+  await program.execute('qmp_capabilities');
+  t.match(await program.execute('query-block'), {
+    return: [
+      { device: '', qdev: 'cd', removable: true, locked: false, tray_open: false, 'io-status': 'ok' },
+      { device: '', qdev: 'fd', removable: true, locked: false },
+    ],
+  });
+  await program.execute('blockdev-add', { 'node-name': 'disc', driver: 'null-co', 'read-zeroes': true });
+  await program.execute('blockdev-open-tray', { id: 'cd' });
+  t.strictSame(await program.execute('blockdev-insert-medium', { id: 'cd', 'node-name': 'disc' }), { return: {} });
+  t.match(await program.execute('query-block'), { return: [{ inserted: { 'node-name': 'disc' } }, {}] });
+  await program.stop();
+});
+
 t.test('quit and signals end the program with their event', async t => {
   const program = await RunningProgram.start('-machine', 'none');
   await program.execute('qmp_capabilities');
