@@ -35,6 +35,7 @@ export class PowerControl implements SystemControl {
   #suspend = false;
   #wakeup: WakeupReason | undefined;
   #scheduled = false;
+  #held = false;
   #finishedWith: number | undefined;
   /** A device asked to stop while resetting is under way, and the like: what the state will be afterwards. */
   #report = '';
@@ -49,7 +50,22 @@ export class PowerControl implements SystemControl {
   }
 
   get running(): boolean {
-    return this.#state === 'running';
+    return this.#state === 'running' && !this.#held;
+  }
+
+  /**
+   * Until {@link release}, a machine that is started is `running` to those who ask, but its CPUs, clocks and devices wait: its
+   * memory is still on the way.
+   */
+  hold(): void {
+    this.#held = true;
+  }
+
+  release(): void {
+    if (!this.#held) return;
+    this.#held = false;
+    if (this.#state === 'running') this.#setRunning();
+    this.#schedule();
   }
 
   /** What the accelerator said when the guest stopped by itself. */
@@ -83,11 +99,17 @@ export class PowerControl implements SystemControl {
         'Resetting the Virtual Machine is required',
         'use system_reset first',
       );
-    this.#setRunning();
+    if (this.#held) this.#state = 'running';
+    else this.#setRunning();
     this.#machine.emit('RESUME');
   }
 
   stop(state: RunState): void {
+    if (this.#held && this.#state === 'running') {
+      this.#state = state;
+      this.#machine.emit('STOP');
+      return;
+    }
     if (!this.running && this.#state !== 'suspended') {
       if (this.#state === 'prelaunch' || state !== 'paused')
         this.#state = this.#state === 'prelaunch' && state === 'paused' ? 'prelaunch' : state;
@@ -233,7 +255,7 @@ export class PowerControl implements SystemControl {
       this.#shutDown(cause);
       return;
     }
-    if (this.#resetCause !== undefined) {
+    if (this.#resetCause !== undefined && !this.#held) {
       const cause = this.#resetCause;
       this.#resetCause = undefined;
       this.reset(cause);

@@ -12,11 +12,20 @@ class Block {
   /** As it was sent last; zero where nothing was. */
   readonly sent: Buffer;
   count = 0;
+  /** What was due when the machine went ahead of its memory. */
+  due: Uint8Array | undefined;
 
   constructor(ram: GuestRam) {
     this.ram = ram;
     this.dirty = new Uint8Array(Math.ceil(ram.size / PAGE));
     this.sent = Buffer.alloc(ram.size);
+  }
+
+  /** Whatever was due, and lies behind `page`, is due again. */
+  rewind(page: number): void {
+    const { due } = this;
+    if (due === undefined) return;
+    for (let next = due.indexOf(1, page + 1); next >= 0; next = due.indexOf(1, next + 1)) this.mark(next);
   }
 
   mark(page: number): void {
@@ -65,6 +74,19 @@ export class PageTracker {
         comparePiece(block, at, Math.min(block.ram.size, at + PIECE));
         yield PIECE;
       }
+    }
+  }
+
+  /** The machine stands still from now on: what is due now is all that there is to send. */
+  settle(): void {
+    for (const block of this.#blocks) block.due = block.dirty.slice();
+  }
+
+  /** What was taken since {@link settle}, and comes after the page at `last`, has not arrived: it is due again. */
+  rewind(last: { readonly block: number; readonly offset: number } | undefined): void {
+    for (const [index, block] of this.#blocks.entries()) {
+      if (last === undefined || index > last.block) block.rewind(-1);
+      else if (index === last.block) block.rewind(Math.floor(last.offset / PAGE));
     }
   }
 

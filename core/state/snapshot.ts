@@ -1,33 +1,38 @@
-import { crc32 } from 'node:zlib';
+import { inflateSync } from 'node:zlib';
 import { SouthbridgeError } from '../errors.ts';
 import type { Machine } from '../machine/machine.ts';
 import { RUN_STATES, type RunState } from '../machine/run-state.ts';
 import type { GuestRam } from '../memory/guest-ram.ts';
 import { isZero } from '../memory/zero.ts';
+import { ChunkReader, chunk, damaged, preamble, STREAM } from './chunks.ts';
 import { decodeValue, encodeValue } from './codec.ts';
 import { asRecord, type SavedRecord, type SavedValue } from './fields.ts';
 import { applyDelta } from './page-delta.ts';
 import { PAGE } from './page-tracker.ts';
 
-const MAGIC = Buffer.from('SBRIDGE\0');
-const VERSION = 2;
 /** RAM goes in pieces of this size; one that is all zero is left out. */
 const PIECE = 0x1_0000;
-const HEADER = 12;
-const MAX_CHUNK = 64 * 2 ** 20;
+/** Of the pages of one packet, inflated. */
+const MAX_PACKET = 8 * 2 ** 20;
 
-const Chunk = { MANIFEST: 1, RAM: 2, DEVICE: 3, ACCELERATOR: 4, END: 5, DELTA: 6, ZERO: 7, EXTRA: 8 } as const;
+const Chunk = {
+  MANIFEST: 1,
+  RAM: 2,
+  DEVICE: 3,
+  ACCELERATOR: 4,
+  END: 5,
+  DELTA: 6,
+  ZERO: 7,
+  EXTRA: 8,
+  /** Chunks with a page each, deflated together. */
+  PACKET: 9,
+  /** Nothing behind it counts before all channels for memory have come to their end. */
+  JOIN: 10,
+  /** The memory that follows a machine which has gone ahead is all there. */
+  MEMORY_END: 11,
+} as const;
 /** In front of the bytes of RAM: the block's number as u32, and the offset as f64. */
 const PLACE = 12;
-
-/** One chunk: kind, length and CRC-32 of the contents as u32, then the contents. */
-function chunk(kind: number, contents: Buffer): Buffer {
-  const header = Buffer.allocUnsafe(HEADER);
-  header.writeUInt32LE(kind, 0);
-  header.writeUInt32LE(contents.length, 4);
-  header.writeUInt32LE(crc32(contents), 8);
-  return Buffer.concat([header, contents]);
-}
 
 /** What else a stream may carry. */
 export interface SaveOptions {
@@ -51,7 +56,7 @@ function manifest(machine: Machine, { uuid = false }: SaveOptions = {}): SavedRe
 
 /** What a stream begins with: who made it, and what machine it is of. */
 export function* saveHeader(machine: Machine, options: SaveOptions = {}): Generator<Buffer> {
-  yield Buffer.concat([MAGIC, Buffer.from(Uint32Array.of(VERSION).buffer)]);
+  yield preamble(STREAM.machine);
   yield chunk(Chunk.MANIFEST, encodeValue(manifest(machine, options)));
 }
 
@@ -75,15 +80,38 @@ export const saveZeroPage = (block: number, offset: number, length: number): Buf
 export const saveDelta = (block: number, offset: number, delta: Uint8Array): Buffer =>
   placed(Chunk.DELTA, block, offset, delta);
 
+/** Several of the above in one, deflated by the caller. */
+export const savePacket = (deflated: Buffer): Buffer => chunk(Chunk.PACKET, deflated);
+
+/** What a further channel for memory begins with. */
+export const saveMemoryHeader = (): Buffer => preamble(STREAM.memory);
+
+/** The end of a channel for memory, and in the machine's stream the place where all of them have ended. */
+export const saveJoin = (): Buffer => chunk(Chunk.JOIN, Buffer.alloc(0));
+
+/** The end of the memory that goes after the machine. */
+export const saveMemoryEnd = (): Buffer => chunk(Chunk.MEMORY_END, Buffer.alloc(0));
+
+export interface SaveRestOptions {
+  readonly runState?: RunState;
+  /** Pages of RAM come after this, up to {@link saveMemoryEnd}. */
+  readonly memoryFollows?: boolean;
+}
+
 /** All but RAM, of a stopped machine: each device by its place, the CPUs with the accelerator's own chips, and an end mark. */
-export function* saveRest(machine: Machine, runState?: RunState): Generator<Buffer> {
+export function* saveRest(machine: Machine, options: SaveRestOptions = {}): Generator<Buffer> {
+  const { runState, memoryFollows } = options;
   for (const device of machine.devices())
     yield chunk(Chunk.DEVICE, encodeValue({ path: device.location, state: device.save() }));
   const accelerator = machine.vm.saveState?.();
   if (accelerator !== undefined) yield chunk(Chunk.ACCELERATOR, Buffer.from(accelerator));
   yield chunk(
     Chunk.END,
-    encodeValue({ virtualNs: machine.clocks.virtual.now(), ...(runState !== undefined && { runState }) }),
+    encodeValue({
+      virtualNs: machine.clocks.virtual.now(),
+      ...(runState !== undefined && { runState }),
+      ...(memoryFollows === true && { memoryFollows }),
+    }),
   );
 }
 
@@ -99,11 +127,8 @@ export function* saveMachine(machine: Machine, options: SaveOptions = {}): Gener
       if (!isZero(ram.bytes, offset, length)) yield saveRam(index, offset, ram.bytes.subarray(offset, offset + length));
     }
   }
-  yield* saveRest(machine, options.runState);
+  yield* saveRest(machine, options);
 }
-
-const damaged = (what: string): SouthbridgeError =>
-  new SouthbridgeError('ERR_STATE_FORMAT', `the machine's state ${what}`, 'make it again');
 
 const mismatch = (what: string, saved: unknown, here: unknown): SouthbridgeError =>
   new SouthbridgeError(
@@ -112,6 +137,12 @@ const mismatch = (what: string, saved: unknown, here: unknown): SouthbridgeError
     'start both with the same options',
   );
 
+/** Where in RAM something is: the block by its number in the stream, and bytes from its start. */
+export interface RamPlace {
+  readonly block: number;
+  readonly offset: number;
+}
+
 /**
  * Puts a stream of {@link saveMachine} into a stopped machine of the same make. RAM is written as it comes; devices and CPUs
  * are restored together at the end, so that a stream that ends early changes nothing but RAM.
@@ -119,14 +150,16 @@ const mismatch = (what: string, saved: unknown, here: unknown): SouthbridgeError
 export class MachineLoader {
   readonly #machine: Machine;
   readonly #devices = new Map<string, SavedValue>();
-  #pending: Buffer = Buffer.alloc(0);
-  #started = false;
+  #reader = new ChunkReader(STREAM.machine);
   #manifest: SavedRecord | undefined;
   #accelerator: Buffer | undefined;
+  #arrived = false;
   #complete = false;
+  #joining = false;
   /** This machine's RAM in the order of the stream: what was plugged in while it ran may have come in another. */
   #blocks: readonly (GuestRam | undefined)[] = [];
   #runState: RunState = 'running';
+  #last: RamPlace | undefined;
   /** Bytes of RAM so far. */
   transferred = 0;
   /** Gets what goes with the machine; see {@link saveExtra}. */
@@ -138,8 +171,23 @@ export class MachineLoader {
     this.#machine = machine;
   }
 
+  /** The devices and CPUs are what they were; memory may yet follow. */
+  get arrived(): boolean {
+    return this.#arrived;
+  }
+
   get complete(): boolean {
     return this.#complete;
+  }
+
+  /** The channels for memory are to be waited for: then call {@link joined}. */
+  get joining(): boolean {
+    return this.#joining;
+  }
+
+  /** The last page that came after the machine had {@link arrived}. */
+  get last(): RamPlace | undefined {
+    return this.#last;
   }
 
   /** What the machine was doing when it was saved, where the stream says. */
@@ -149,18 +197,23 @@ export class MachineLoader {
 
   /** @throws SouthbridgeError ERR_STATE_FORMAT, ERR_STATE_VERSION, ERR_STATE_MACHINE or what a device says of its state */
   feed(bytes: Buffer): void {
-    this.#pending = this.#pending.length === 0 ? bytes : Buffer.concat([this.#pending, bytes]);
-    let at = this.#magic();
-    while (this.#started && this.#pending.length - at >= HEADER) {
-      const length = this.#pending.readUInt32LE(at + 4);
-      if (length > MAX_CHUNK) throw damaged('is damaged: a piece is too long');
-      if (this.#pending.length - at < HEADER + length) break;
-      const contents = this.#pending.subarray(at + HEADER, at + HEADER + length);
-      if (crc32(contents) !== this.#pending.readUInt32LE(at + 8)) throw damaged('was altered: a checksum is wrong');
-      this.#accept(this.#pending.readUInt32LE(at), contents);
-      at += HEADER + length;
-    }
-    this.#pending = Buffer.from(this.#pending.subarray(at));
+    this.#reader.feed(bytes, (kind, contents) => this.#accept(kind, contents));
+  }
+
+  /** All channels for memory have ended. @throws as {@link feed} */
+  joined(): void {
+    this.#joining = false;
+    this.feed(Buffer.alloc(0));
+  }
+
+  /** Another channel for this machine's memory. */
+  memoryChannel(): MemoryChannel {
+    return new MemoryChannel((kind, contents) => this.#loadRam(kind, contents));
+  }
+
+  /** The memory that follows goes on over another connection: half a chunk of the old one is lost. */
+  reconnected(): void {
+    this.#reader = new ChunkReader();
   }
 
   /** The stream has ended. @throws SouthbridgeError ERR_STATE_FORMAT where that came early */
@@ -168,37 +221,37 @@ export class MachineLoader {
     if (!this.#complete) throw damaged('ends early');
   }
 
-  #magic(): number {
-    if (this.#started) return 0;
-    const known = Math.min(MAGIC.length, this.#pending.length);
-    if (!this.#pending.subarray(0, known).equals(MAGIC.subarray(0, known)))
-      throw damaged('is not a saved state of this program');
-    if (this.#pending.length < MAGIC.length + 4) return 0;
-    const version = this.#pending.readUInt32LE(MAGIC.length);
-    if (version !== VERSION) {
-      throw new SouthbridgeError(
-        'ERR_STATE_VERSION',
-        `the saved state is of version ${version}, this program reads version ${VERSION}`,
-      );
-    }
-    this.#started = true;
-    for (const ram of this.#machine.ram) if (!ram.readonly) ram.bytes.fill(0);
-    return MAGIC.length + 4;
-  }
-
-  #accept(kind: number, contents: Buffer): void {
+  /** @returns false where what follows has to wait */
+  #accept(kind: number, contents: Buffer): boolean {
     if (this.#complete) throw damaged('goes on behind its end');
     if ((kind === Chunk.MANIFEST) === (this.#manifest !== undefined))
       throw damaged('is damaged: its manifest is not in its place');
     switch (kind) {
-      case Chunk.MANIFEST:
-        this.#manifest = asRecord(decodeValue(contents), 'manifest');
-        this.#check(this.#manifest);
-        break;
       case Chunk.RAM:
       case Chunk.DELTA:
       case Chunk.ZERO:
         this.#loadRam(kind, contents);
+        return true;
+      case Chunk.JOIN:
+        this.#joining = true;
+        return false;
+      case Chunk.MEMORY_END:
+        if (!this.#arrived) throw damaged('is damaged: its memory ends before the machine');
+        this.#complete = true;
+        return true;
+      default:
+        if (this.#arrived) throw damaged('goes on behind its end');
+        this.#acceptState(kind, contents);
+        return true;
+    }
+  }
+
+  #acceptState(kind: number, contents: Buffer): void {
+    switch (kind) {
+      case Chunk.MANIFEST:
+        this.#manifest = asRecord(decodeValue(contents), 'manifest');
+        this.#check(this.#manifest);
+        for (const ram of this.#machine.ram) if (!ram.readonly) ram.bytes.fill(0);
         break;
       case Chunk.DEVICE: {
         const { path, state } = asRecord(decodeValue(contents), 'device');
@@ -214,7 +267,7 @@ export class MachineLoader {
         this.onExtra(asRecord(decodeValue(contents), 'extra'));
         break;
       case Chunk.END:
-        this.#finish(asRecord(decodeValue(contents), 'end'));
+        this.#arrive(asRecord(decodeValue(contents), 'end'));
         break;
       default:
         throw damaged(`is damaged: a piece of kind ${kind}`);
@@ -252,7 +305,8 @@ export class MachineLoader {
 
   #loadRam(kind: number, contents: Buffer): void {
     if (contents.length < PLACE) throw damaged('is damaged: a piece of RAM');
-    const ram = this.#blocks[contents.readUInt32LE(0)];
+    const block = contents.readUInt32LE(0);
+    const ram = this.#blocks[block];
     const offset = contents.readDoubleLE(4);
     const data = contents.subarray(PLACE);
     if (kind === Chunk.ZERO && data.length !== 2) throw damaged('is damaged: a piece of RAM');
@@ -264,9 +318,10 @@ export class MachineLoader {
     else if (kind === Chunk.ZERO) ram.bytes.fill(0, offset, offset + length);
     else applyDelta(ram.bytes.subarray(offset, offset + length), data);
     this.transferred += data.length;
+    if (this.#arrived) this.#last = { block, offset };
   }
 
-  #finish({ virtualNs, runState }: SavedRecord): void {
+  #arrive({ virtualNs, runState, memoryFollows }: SavedRecord): void {
     const machine = this.#machine;
     const devices = [...machine.devices()];
     for (const device of devices)
@@ -275,6 +330,50 @@ export class MachineLoader {
     for (const device of devices) device.restore(this.#devices.get(device.location) ?? null);
     if (this.#accelerator !== undefined) machine.vm.restoreState?.(this.#accelerator);
     this.#runState = RUN_STATES.find(state => state === runState) ?? 'running';
-    this.#complete = true;
+    this.#arrived = true;
+    this.#complete = memoryFollows !== true;
+  }
+}
+
+/** A further channel for memory of a machine that is on its way. */
+export class MemoryChannel {
+  readonly #reader = new ChunkReader(STREAM.memory);
+  readonly #load: (kind: number, contents: Buffer) => void;
+  #ended = false;
+
+  constructor(load: (kind: number, contents: Buffer) => void) {
+    this.#load = load;
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** @throws SouthbridgeError ERR_STATE_FORMAT, ERR_STATE_VERSION */
+  feed(bytes: Buffer): void {
+    this.#reader.feed(bytes, (kind, contents) => this.#accept(kind, contents));
+  }
+
+  #accept(kind: number, contents: Buffer): boolean {
+    if (this.#ended) throw damaged('goes on behind the end of a channel');
+    if (kind === Chunk.JOIN) this.#ended = true;
+    else if (kind === Chunk.PACKET) this.#unpack(contents);
+    else if (kind === Chunk.RAM || kind === Chunk.DELTA || kind === Chunk.ZERO) this.#load(kind, contents);
+    else throw damaged(`is damaged: a piece of kind ${kind} in a channel for memory`);
+    return true;
+  }
+
+  #unpack(deflated: Buffer): void {
+    let inflated: Buffer;
+    try {
+      inflated = inflateSync(deflated, { maxOutputLength: MAX_PACKET });
+    } catch {
+      throw damaged('is damaged: a packet of pages');
+    }
+    new ChunkReader().feed(inflated, (kind, contents) => {
+      if (kind !== Chunk.RAM && kind !== Chunk.DELTA && kind !== Chunk.ZERO) throw damaged('is damaged: a packet');
+      this.#load(kind, contents);
+      return true;
+    });
   }
 }

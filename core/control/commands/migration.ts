@@ -16,9 +16,10 @@ export function migrationCommands(program: Program): Handlers<QmpSession> {
     'migrate-set-parameters': async given => (await program.migration()).settings.setParameters(given),
     'query-migrate': async () => (await program.migration()).settledInfo(),
     migrate: async ({ uri, blk = false, inc = false, resume = false }) => {
-      if (resume) throw new QmpError('Cannot resume if there is no paused migration');
       if (blk || inc) throw new QmpError('QEMU compiled without old-style (blk/-b, inc/-i) block migration');
-      (await program.migration()).start(uri);
+      const migration = await program.migration();
+      if (resume) migration.resume(uri);
+      else migration.start(uri);
     },
     migrate_cancel: async () => (await program.migration()).cancel(),
     'migrate-continue': async ({ state }) => (await program.migration()).proceed(state),
@@ -30,14 +31,8 @@ export function migrationCommands(program: Program): Handlers<QmpSession> {
       const migration = await program.migration();
       void migration.receive(uri).catch(error => program.report.error(error));
     },
-    'migrate-recover': () => {
-      throw new QmpError('Migrate recover can only be run when postcopy is paused.');
-    },
-    'migrate-pause': () => {
-      throw new QmpError('migrate-pause is currently only supported during postcopy-active state');
-    },
-    'migrate-start-postcopy': () => {
-      throw new QmpError('Enable postcopy with migrate_set_capability before the start of migration');
-    },
+    'migrate-recover': async ({ uri }) => (await program.migration()).recover(uri),
+    'migrate-pause': async () => (await program.migration()).interrupt(),
+    'migrate-start-postcopy': async () => (await program.migration()).goAhead(),
   };
 }

@@ -38,28 +38,89 @@ export function parseUri(uri: string, named: (name: string) => number | undefine
   }
 }
 
+/** Whether several connections to one place can be had. */
+export const hasChannels = ({ kind }: MigrationUri): boolean => kind === 'tcp' || kind === 'unix';
+
 /** Where the input end listens, as management tools are told (QAPI SocketAddress). */
 export type SocketAddress =
   | { readonly type: 'inet'; readonly host: string; readonly port: string }
   | { readonly type: 'unix'; readonly path: string };
 
-/** The output end, and a promise of its proper end. */
+/** Makes a connection one that nobody else can read or change. */
+export type Secure = (socket: Socket) => Promise<Socket>;
+
+/** The output end. */
 export interface Sink {
   readonly stream: Writable;
+  /** Resolves once all has arrived. @throws QmpError where the receiver does not say so: the sender keeps the machine */
   finished(): Promise<void>;
+  /** The next line that the receiver sends; absent where nothing comes back this way. @throws QmpError where none comes */
+  answer?(): Promise<string>;
 }
 
-export async function openSink(uri: MigrationUri): Promise<Sink> {
+/** What the receiver sends back over a socket once it has taken the machine over. */
+const TAKEN_OVER = 'taken over';
+/** Of an answer, in characters: the receiver is not trusted. */
+const MAX_ANSWER = 4096;
+
+class SocketSink implements Sink {
+  readonly stream: Socket;
+  #received = '';
+  #closed = false;
+  #wake: () => void = () => undefined;
+
+  constructor(socket: Socket) {
+    this.stream = socket;
+    socket.on('data', (chunk: Buffer) => {
+      if (this.#received.length < MAX_ANSWER) this.#received += chunk.toString('latin1');
+      this.#wake();
+    });
+    for (const event of ['end', 'close', 'error']) {
+      socket.on(event, () => {
+        this.#closed = true;
+        this.#wake();
+      });
+    }
+  }
+
+  async answer(): Promise<string> {
+    for (;;) {
+      const end = this.#received.indexOf('\n');
+      if (end >= 0) {
+        const line = this.#received.slice(0, end);
+        this.#received = this.#received.slice(end + 1);
+        return line;
+      }
+      if (this.#closed || this.#received.length >= MAX_ANSWER)
+        throw new QmpError('the destination did not take the machine over');
+      await new Promise<void>(resolve => {
+        this.#wake = resolve;
+      });
+    }
+  }
+
+  async finished(): Promise<void> {
+    if ((await this.answer()) !== TAKEN_OVER) throw new QmpError('the destination did not take the machine over');
+    this.stream.end();
+  }
+}
+
+/** A further connection to where a {@link Sink} goes. */
+export async function openSocket(uri: MigrationUri, secure?: Secure): Promise<Socket> {
+  if (uri.kind !== 'tcp' && uri.kind !== 'unix') throw new QmpError('multifd is not supported by current protocol');
+  const socket =
+    uri.kind === 'unix'
+      ? connect({ path: uri.path, allowHalfOpen: true })
+      : connect({ port: uri.port, host: uri.host || 'localhost', allowHalfOpen: true });
+  await once(socket, 'connect');
+  return secure === undefined ? socket : secure(socket);
+}
+
+export async function openSink(uri: MigrationUri, secure?: Secure): Promise<Sink> {
   switch (uri.kind) {
     case 'tcp':
-    case 'unix': {
-      const socket =
-        uri.kind === 'unix'
-          ? connect({ path: uri.path, allowHalfOpen: true })
-          : connect({ port: uri.port, host: uri.host || 'localhost', allowHalfOpen: true });
-      await once(socket, 'connect');
-      return { stream: socket, finished: () => acknowledged(socket) };
-    }
+    case 'unix':
+      return new SocketSink(await openSocket(uri, secure));
     case 'file': {
       const file = createWriteStream(uri.path);
       await once(file, 'open');
@@ -68,7 +129,7 @@ export async function openSink(uri: MigrationUri): Promise<Sink> {
     case 'fd': {
       if (fstatSync(uri.fd).isSocket()) {
         const socket = new Socket({ fd: uri.fd, allowHalfOpen: true, readable: true, writable: true });
-        return { stream: socket, finished: () => acknowledged(socket) };
+        return new SocketSink(secure === undefined ? socket : await secure(socket));
       }
       const file = createWriteStream('', { fd: uri.fd });
       return { stream: file, finished: () => ended(file) };
@@ -79,26 +140,6 @@ export async function openSink(uri: MigrationUri): Promise<Sink> {
       return { stream: child.stdin, finished: () => childEnded(child) };
     }
   }
-}
-
-/** What the receiver sends back over a socket once it has taken the machine over. */
-const TAKEN_OVER = Buffer.from('taken over\n');
-
-/** The receiver's last word; only sockets can carry it. */
-export function acknowledge(stream: Readable): void {
-  if (stream instanceof Socket && stream.writable) stream.end(TAKEN_OVER);
-}
-
-/** Waits until the receiver says that it has the machine; without that the sender keeps it. */
-async function acknowledged(socket: Socket): Promise<void> {
-  let answer = Buffer.alloc(0);
-  const closed = once(socket, 'close');
-  socket.on('data', (chunk: Buffer) => {
-    answer = Buffer.concat([answer, chunk]);
-  });
-  socket.end();
-  await closed;
-  if (!answer.equals(TAKEN_OVER)) throw new QmpError('the destination did not take the machine over');
 }
 
 async function ended(stream: Writable): Promise<void> {
@@ -114,36 +155,84 @@ async function childEnded(child: ChildProcess): Promise<void> {
   if (code !== 0) throw new QmpError(`the command of exec: ended with status ${code}`);
 }
 
-/** The input end: for a server, the first client. */
-export async function openSource(uri: MigrationUri, listening: (address: SocketAddress) => void): Promise<Readable> {
+/** Sends a line back to where the machine comes from, where that is a socket. */
+export function answer(stream: Readable, line: string): void {
+  if (stream instanceof Socket && stream.writable) stream.write(`${line}\n`);
+}
+
+/** The receiver's last word: it has the machine. */
+export function acknowledge(stream: Readable): void {
+  answer(stream, TAKEN_OVER);
+  if (stream instanceof Socket) stream.end();
+  // Until the other side has ended too.
+  stream.resume();
+}
+
+/** The input end. */
+export interface Source {
+  /** Nobody else may come. */
+  close(): void;
+}
+
+export interface SourceOptions {
+  readonly listening: (address: SocketAddress) => void;
+  readonly connected: (stream: Readable) => void;
+  /** A connection that came to nothing: others may follow. */
+  readonly refused: (error: unknown) => void;
+  readonly secure?: Secure | undefined;
+}
+
+export async function openSource(uri: MigrationUri, options: SourceOptions): Promise<Source> {
+  const none: Source = { close: () => undefined };
   switch (uri.kind) {
     case 'tcp':
-    case 'unix': {
-      const server = createServer({ allowHalfOpen: true });
-      // A socket of an earlier run may still have the name.
-      if (uri.kind === 'unix') rmSync(uri.path, { force: true });
-      server.listen(uri.kind === 'unix' ? { path: uri.path } : { host: uri.host || '0.0.0.0', port: uri.port });
-      await once(server, 'listening');
-      const address = server.address();
-      if (uri.kind === 'unix') listening({ type: 'unix', path: uri.path });
-      else if (typeof address === 'object' && address !== null)
-        listening({ type: 'inet', host: address.address, port: String(address.port) });
-      const [socket] = (await once(server, 'connection')) as [Socket];
-      server.close();
-      return socket;
-    }
+    case 'unix':
+      return listen(uri, options);
     case 'file': {
       const file = createReadStream(uri.path);
       await once(file, 'open');
-      return file;
+      options.connected(file);
+      return none;
     }
-    case 'fd':
+    case 'fd': {
       // A saved machine that a management tool has opened, and read its own header off; node:net takes pipes and sockets only.
-      return fstatSync(uri.fd).isFile()
-        ? createReadStream('', { fd: uri.fd })
-        : new Socket({ fd: uri.fd, readable: true, writable: fstatSync(uri.fd).isSocket(), allowHalfOpen: true });
+      if (fstatSync(uri.fd).isFile()) {
+        options.connected(createReadStream('', { fd: uri.fd }));
+        return none;
+      }
+      const writable = fstatSync(uri.fd).isSocket();
+      take(new Socket({ fd: uri.fd, readable: true, writable, allowHalfOpen: true }), options);
+      return none;
+    }
     default:
       mayStartPrograms('migration through exec:');
-      return spawn('/bin/sh', ['-c', uri.command], { stdio: ['ignore', 'pipe', 'inherit'] }).stdout;
+      options.connected(spawn('/bin/sh', ['-c', uri.command], { stdio: ['ignore', 'pipe', 'inherit'] }).stdout);
+      return none;
   }
+}
+
+async function listen(uri: Extract<MigrationUri, { kind: 'tcp' | 'unix' }>, options: SourceOptions): Promise<Source> {
+  const server = createServer({ allowHalfOpen: true });
+  // A socket of an earlier run may still have the name.
+  if (uri.kind === 'unix') rmSync(uri.path, { force: true });
+  server.listen(uri.kind === 'unix' ? { path: uri.path } : { host: uri.host || '0.0.0.0', port: uri.port });
+  await once(server, 'listening');
+  const address = server.address();
+  if (uri.kind === 'unix') options.listening({ type: 'unix', path: uri.path });
+  else if (typeof address === 'object' && address !== null)
+    options.listening({ type: 'inet', host: address.address, port: String(address.port) });
+  server.on('connection', socket => take(socket, options));
+  return { close: () => server.close() };
+}
+
+function take(socket: Socket, { secure, connected, refused }: SourceOptions): void {
+  if (secure === undefined) {
+    connected(socket);
+    return;
+  }
+  socket.on('error', () => undefined);
+  secure(socket).then(connected, error => {
+    socket.destroy();
+    refused(error);
+  });
 }

@@ -1,18 +1,20 @@
+import type { Socket } from 'node:net';
 import {
   bitmapsToSend,
   checkBitmapsCanLeave,
   type MigratedBitmap,
   type NodeAlias,
-  takeBitmap,
 } from '../../block/bitmap-migration.ts';
 import { handOver } from '../../block/handover.ts';
-import { MachineLoader } from '../../state/snapshot.ts';
+import { reason } from '../../block/io-error.ts';
 import type { Program } from '../program.ts';
 import type { Value } from '../qapi/declare.ts';
 import { QmpError } from '../qapi/error.ts';
 import type { MigrationInfo } from '../qapi/schema/migration.ts';
-import { IncomingBitmaps, pieces } from './bitmaps.ts';
-import { acknowledge, type MigrationUri, openSink, openSource, parseUri, type SocketAddress } from './channel.ts';
+import { pieces } from './bitmaps.ts';
+import { hasChannels, type MigrationUri, openSink, openSocket, parseUri, type SocketAddress } from './channel.ts';
+import { Incoming } from './incoming.ts';
+import { MemoryChannels } from './memory-channels.ts';
 import { Outgoing } from './outgoing.ts';
 import { MigrationSettings } from './settings.ts';
 
@@ -25,6 +27,9 @@ const UNDER_WAY: ReadonlySet<Status> = new Set([
   'active',
   'pre-switchover',
   'device',
+  'postcopy-active',
+  'postcopy-paused',
+  'postcopy-recover',
   'cancelling',
 ]);
 /** How long a guest has, once all is cancelled, to let go the cards that it was asked for. */
@@ -43,6 +48,7 @@ export class Migration {
   #total = 0;
   #downtime = 0;
   #outgoing: Outgoing | undefined;
+  #incoming: Incoming | undefined;
   #listening: SocketAddress | undefined;
   #continue: (() => void) | undefined;
   #unplugDeadline: (() => void) | undefined;
@@ -70,6 +76,17 @@ export class Migration {
         ...(this.settings.has('xbzrle') && { 'xbzrle-cache': this.#deltaStats(outgoing) }),
         ...(outgoing.throttlePercentage > 0 && { 'cpu-throttle-percentage': outgoing.throttlePercentage }),
       }),
+      ...this.#blocktime,
+    };
+  }
+
+  /** How long the CPUs waited for memory: all of them as long as the first. */
+  get #blocktime(): Pick<Info, 'postcopy-blocktime' | 'postcopy-vcpu-blocktime'> {
+    const ms = this.#incoming?.blockedMs;
+    if (ms === undefined || !this.settings.has('postcopy-blocktime')) return {};
+    return {
+      'postcopy-blocktime': ms,
+      'postcopy-vcpu-blocktime': this.#program.machine.cpus.plugged.map(() => ms),
     };
   }
 
@@ -88,11 +105,11 @@ export class Migration {
       'dirty-sync-count': outgoing.syncs,
       'postcopy-requests': 0,
       'page-size': 4096,
-      'multifd-bytes': 0,
+      'multifd-bytes': outgoing.channelBytes,
       'pages-per-second': Math.round((outgoing.bandwidth * 1000) / 4096),
       'precopy-bytes': outgoing.precopyBytes || outgoing.transferred,
       'downtime-bytes': outgoing.downtimeBytes,
-      'postcopy-bytes': 0,
+      'postcopy-bytes': outgoing.postcopyBytes,
       'dirty-sync-missed-zero-copy': 0,
     };
   }
@@ -125,14 +142,29 @@ export class Migration {
       throw new QmpError("There's a migration process in progress");
   }
 
+  /** @throws QmpError with QEMU's wording */
+  #target(uri: string): MigrationUri {
+    const target = parseUri(uri, name => this.#program.takeNamedFd(name));
+    if (target === undefined) throw new QmpError("Parameter 'uri' expects a valid migration protocol");
+    return target;
+  }
+
+  /** @throws QmpError with QEMU's wording */
+  #origin(uri: string): MigrationUri {
+    const origin = parseUri(uri, name => this.#program.takeNamedFd(name));
+    if (origin === undefined) throw new QmpError(`unknown migration protocol: ${uri}`);
+    return origin;
+  }
+
   /** `migrate`: the rest goes on by itself. */
   start(uri: string): void {
     this.refuseWhileUnderWay();
     if (this.#program.runState === 'inmigrate') throw new QmpError('Guest is waiting for an incoming migration');
     if (this.#program.runState === 'postmigrate')
       throw new QmpError("Can't migrate the vm that was paused due to previous migration");
-    const target = parseUri(uri, name => this.#program.takeNamedFd(name));
-    if (target === undefined) throw new QmpError("Parameter 'uri' expects a valid migration protocol");
+    const target = this.#target(uri);
+    if (this.settings.has('multifd') && !hasChannels(target))
+      throw new QmpError('multifd is not supported by current protocol');
     this.#error = undefined;
     this.#startedAt = performance.now();
     this.#outgoing = new Outgoing(this.#program.machine, {
@@ -143,6 +175,10 @@ export class Migration {
       begun: () => this.#begin(),
       stopped: () => this.#beforeSwitchover(),
       extras: () => pieces(this.#bitmaps),
+      wentAhead: () => {
+        this.#downtime = Math.round(performance.now() - (this.#outgoing?.stoppedAt ?? performance.now()));
+        this.#set('postcopy-active');
+      },
     });
     this.#set('setup');
     this.#settled = this.#send(target, this.#outgoing);
@@ -150,7 +186,8 @@ export class Migration {
 
   /** `migrate_cancel`: the machine stays here. */
   cancel(): void {
-    if (!UNDER_WAY.has(this.#status) || this.#outgoing === undefined) return;
+    // What has gone ahead cannot come back.
+    if (!UNDER_WAY.has(this.#status) || this.#outgoing === undefined || this.#outgoing.wentAhead) return;
     this.#set('cancelling');
     this.#outgoing.cancel();
     this.#continue?.();
@@ -163,46 +200,64 @@ export class Migration {
     this.#continue?.();
   }
 
+  /** `migrate-start-postcopy`: what is under way goes ahead of its memory. */
+  goAhead(): void {
+    if (!this.settings.has('postcopy-ram'))
+      throw new QmpError('Enable postcopy with migrate_set_capability before the start of migration');
+    if (this.#outgoing === undefined) throw new QmpError('Postcopy must be started after migration has been started');
+    this.#outgoing.goAhead();
+  }
+
+  /** `migrate-pause`: the connection is cut. */
+  interrupt(): void {
+    if (this.#status !== 'postcopy-active')
+      throw new QmpError('migrate-pause is currently only supported during postcopy-active state');
+    this.#outgoing?.interrupt();
+    this.#incoming?.interrupt();
+  }
+
+  /** `migrate` with `resume`: the rest of the memory goes another way. */
+  resume(uri: string): void {
+    if (this.#status !== 'postcopy-paused' || this.#outgoing === undefined)
+      throw new QmpError('Cannot resume if there is no paused migration');
+    if (this.settings.has('release-ram'))
+      throw new QmpError('Postcopy recovery cannot work when release-ram capability is set');
+    const target = this.#target(uri);
+    this.#set('postcopy-recover');
+    this.#settled = this.#sendRest(target, this.#outgoing);
+  }
+
+  /** `migrate-recover`: the rest of the memory comes another way. */
+  async recover(uri: string): Promise<void> {
+    if (this.#status !== 'postcopy-paused' || this.#incoming === undefined)
+      throw new QmpError('Migrate recover can only be run when postcopy is paused.');
+    await this.#incoming.recover(this.#origin(uri));
+  }
+
   /** `-incoming`, `migrate-incoming`. The machine starts once the state is there, unless `-S` was given. */
   async receive(uri: string): Promise<void> {
-    const { machine, report } = this.#program;
-    const source = parseUri(uri, name => this.#program.takeNamedFd(name));
-    if (source === undefined) throw new QmpError(`unknown migration protocol: ${uri}`);
+    const source = this.#origin(uri);
     this.#status = 'setup';
     // QEMU says so whether or not the capability is on.
     this.#program.emit('MIGRATION', { status: 'setup' });
-    const { graph } = await this.#program.blocks();
-    const stream = await openSource(source, address => {
-      this.#listening = address;
+    this.#incoming = new Incoming(this.#program, {
+      settings: this.settings,
+      secure: undefined,
+      mapping: () => this.#mapping,
+      set: status => this.#set(status),
+      failed: error => {
+        this.#error = reason(error);
+        this.#set('failed');
+        this.#program.report.error(error);
+        this.#program.exit(1);
+      },
+      listening: address => {
+        this.#listening = address;
+      },
+      announce: () => this.#announce(),
+      takeImages: () => this.#takeImages(),
     });
-    // Nothing may be waited for from here on: what a command has written is lost once it has ended and nobody reads.
-    this.#set('active');
-    const loader = new MachineLoader(machine);
-    const incoming = new IncomingBitmaps(bitmap => takeBitmap(graph, this.#mapping, bitmap));
-    loader.onExtra = extra => incoming.feed(extra);
-    try {
-      for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-        loader.feed(chunk);
-        if (loader.complete) break;
-      }
-      loader.end();
-    } catch (error) {
-      this.#error = error instanceof Error ? error.message : String(error);
-      this.#set('failed');
-      stream.destroy();
-      report.error(error);
-      this.#program.exit(1);
-      return;
-    }
-    acknowledge(stream);
-    const state = loader.runState;
-    const starts = state === 'running' && !this.#program.line.has('S');
-    const late = !starts && this.settings.has('late-block-activate');
-    const active = late || (await this.#takeImages());
-    await this.#announce();
-    this.#set('completed');
-    machine.power.setState(state === 'running' ? 'paused' : state);
-    if (starts && active) machine.start();
+    await this.#incoming.receive(source);
   }
 
   /** Switches still send the cards' frames to where the machine was. */
@@ -235,22 +290,60 @@ export class Migration {
     try {
       if (this.settings.has('dirty-bitmaps')) checkBitmapsCanLeave((await this.#program.blocks()).graph, this.#mapping);
       const sink = await openSink(target);
-      await outgoing.run(sink);
-      const now = performance.now();
-      this.#downtime = Math.round(now - (outgoing.stoppedAt ?? now));
-      this.#total = Math.round(now - this.#startedAt);
-      machine.power.setState('postmigrate');
-      this.#set('completed');
+      if (this.settings.has('postcopy-ram') && sink.answer === undefined)
+        throw new QmpError('Unable to open return-path for postcopy');
+      await outgoing.run(sink, await this.#channels(target));
+      this.#arrived(outgoing);
     } catch (error) {
+      if (outgoing.wentAhead) {
+        this.#lost(error);
+        return;
+      }
       await this.#takeImages();
       const cancelled = this.#status === 'cancelling';
-      if (!cancelled) this.#error = error instanceof Error ? error.message : String(error);
+      if (!cancelled) this.#error = reason(error);
       this.#total = Math.round(performance.now() - this.#startedAt);
       if (before === 'running') machine.start();
       else machine.power.setState(before);
       for (const standby of machine.services.netCards.standbys.values()) await standby.giveBack();
       this.#set(cancelled ? 'cancelled' : 'failed');
     }
+  }
+
+  /** The connections that memory is spread over. */
+  async #channels(target: MigrationUri): Promise<MemoryChannels> {
+    const { settings } = this;
+    const count = settings.has('multifd') ? settings.number('multifd-channels') : 0;
+    const sockets: Socket[] = [];
+    for (let index = 0; index < count; index++) sockets.push(await openSocket(target));
+    const deflates = settings.parameters['multifd-compression'] === 'zlib';
+    return new MemoryChannels(sockets, deflates ? settings.number('multifd-zlib-level') : undefined);
+  }
+
+  /** The connection of a machine that went ahead has been lost: it waits over there, and its memory here. */
+  #lost(error: unknown): void {
+    this.#error = reason(error);
+    this.#set('postcopy-paused');
+  }
+
+  async #sendRest(target: MigrationUri, outgoing: Outgoing): Promise<void> {
+    try {
+      const sink = await openSink(target);
+      this.#error = undefined;
+      this.#set('postcopy-active');
+      await outgoing.resume(sink);
+      this.#arrived(outgoing);
+    } catch (error) {
+      this.#lost(error);
+    }
+  }
+
+  #arrived(outgoing: Outgoing): void {
+    const now = performance.now();
+    if (!outgoing.wentAhead) this.#downtime = Math.round(now - (outgoing.stoppedAt ?? now));
+    this.#total = Math.round(now - this.#startedAt);
+    this.#program.machine.power.setState('postmigrate');
+    this.#set('completed');
   }
 
   /** The memory has been looked through once: its rounds may begin. One that was cancelled meanwhile ends by itself. */

@@ -6,14 +6,27 @@ import type { RunState } from '../../machine/run-state.ts';
 import type { SavedRecord } from '../../state/fields.ts';
 import { encodeDelta } from '../../state/page-delta.ts';
 import { PAGE, type PageToSend, PageTracker } from '../../state/page-tracker.ts';
-import { saveDelta, saveExtra, saveHeader, saveRam, saveRest, saveZeroPage } from '../../state/snapshot.ts';
+import {
+  type RamPlace,
+  saveDelta,
+  saveExtra,
+  saveHeader,
+  saveJoin,
+  saveMemoryEnd,
+  saveRam,
+  saveRest,
+  saveZeroPage,
+} from '../../state/snapshot.ts';
 import { QmpError } from '../qapi/error.ts';
 import type { Sink } from './channel.ts';
+import { MemoryChannels } from './memory-channels.ts';
 import type { MigrationSettings } from './settings.ts';
 import { CpuThrottle } from './throttle.ts';
 
 /** The rate is kept over this long, in milliseconds. */
 const WINDOW_MS = 100;
+/** The bandwidth may be raised meanwhile. */
+const LONGEST_PAUSE_MS = 1000;
 /** What is compared between two turns of the event loop, in bytes. */
 const SYNC_STEP = 4 * 2 ** 20;
 /** How many rounds may bring more than they took away before the CPUs are slowed down. */
@@ -31,6 +44,16 @@ export interface OutgoingHost {
   stopped(): Promise<void>;
   /** What goes with the machine: called once it has stopped. */
   extras(): Iterable<SavedRecord>;
+  /** The machine has gone ahead of its memory: it is the other side's from now on. */
+  wentAhead(): void;
+}
+
+/** The parameter that limits how much is sent. */
+type Limit = 'max-bandwidth' | 'max-postcopy-bandwidth';
+
+interface EncodedPage {
+  readonly page: number;
+  readonly piece: Buffer;
 }
 
 /** Sends a machine: its memory while it runs, then again what has changed, until what is left fits into the downtime that is allowed. */
@@ -48,6 +71,9 @@ export class Outgoing {
   #sentAtSync = 0;
   #worse = 0;
   #runState: RunState = 'running';
+  #channels = new MemoryChannels([], undefined);
+  #goAheadWanted = false;
+  #wentAhead = false;
 
   // For query-migrate
   transferred = 0;
@@ -63,6 +89,8 @@ export class Outgoing {
   deltaPages = 0;
   deltaBytes = 0;
   deltaOverflows = 0;
+  channelBytes = 0;
+  postcopyBytes = 0;
   stoppedAt: number | undefined;
 
   constructor(machine: Machine, host: OutgoingHost) {
@@ -89,21 +117,32 @@ export class Outgoing {
     return Math.round(this.remaining / this.#memoryRate);
   }
 
-  cancel(): void {
-    this.#cancelled = true;
-    this.#stream?.destroy();
+  /** Whether the machine has gone ahead of its memory, so that it can only go on over there. */
+  get wentAhead(): boolean {
+    return this.#wentAhead;
   }
 
-  /** @throws whatever kept the machine from arriving; it is stopped then, or not yet */
-  async run(sink: Sink): Promise<void> {
-    const { stream } = sink;
-    this.#stream = stream;
-    this.#failure = new Promise((_, reject) => {
-      stream.once('error', reject);
-      stream.once('close', () => reject(new QmpError('the connection was closed')));
-    });
-    this.#failure.catch(() => undefined);
-    if (this.#cancelled) stream.destroy();
+  cancel(): void {
+    this.#cancelled = true;
+    this.interrupt();
+  }
+
+  /** `migrate-pause`: as if the connection had been lost. */
+  interrupt(): void {
+    this.#stream?.destroy();
+    this.#channels.destroy();
+  }
+
+  /** `migrate-start-postcopy`: the machine goes ahead, and its memory follows. */
+  goAhead(): void {
+    this.#goAheadWanted = true;
+  }
+
+  /** @throws whatever kept the machine from arriving; it is stopped then, or not yet. See {@link wentAhead} */
+  async run(sink: Sink, channels: MemoryChannels): Promise<void> {
+    this.#channels = channels;
+    this.#attach(sink);
+    if (this.#cancelled) this.interrupt();
     try {
       await this.#precopy();
       this.#throttle.stop();
@@ -115,8 +154,26 @@ export class Outgoing {
       await this.#finish(sink);
     } finally {
       this.#throttle.stop();
-      this.#tracker = undefined;
+      if (!this.#wentAhead) this.#tracker = undefined;
     }
+  }
+
+  /** Goes on with the memory of a machine that went ahead, over another connection. @throws as {@link run} */
+  async resume(sink: Sink): Promise<void> {
+    this.#attach(sink);
+    this.#tracker?.rewind(placeFrom(await sink.answer?.()));
+    await this.#follow(sink);
+  }
+
+  #attach({ stream }: Sink): void {
+    this.#stream = stream;
+    const lost = new Promise<never>((_, reject) => {
+      stream.once('error', reject);
+      stream.once('close', () => reject(new QmpError('the connection was closed')));
+    });
+    this.#failure = this.#channels.any ? Promise.race([lost, this.#channels.failed()]) : lost;
+    lost.catch(() => undefined);
+    this.#failure.catch(() => undefined);
   }
 
   /** Rounds while the machine runs. One that does not run, or has no CPU to write memory, needs none. */
@@ -128,8 +185,8 @@ export class Outgoing {
     // Names the devices that go along: those that stay have gone by now.
     for (const piece of saveHeader(this.#machine, { uuid: this.#host.settings.has('validate-uuid') }))
       await this.#write(piece);
-    while (this.#machine.power.running && this.#tracker.remaining > this.#affordable()) {
-      await this.#sendPages(true);
+    while (this.#machine.power.running && !this.#goAheadWanted && this.#tracker.remaining > this.#affordable()) {
+      await this.#sendPages('max-bandwidth');
       await this.#sync();
       if (this.#host.settings.has('auto-converge')) this.#slowDown();
     }
@@ -176,8 +233,24 @@ export class Outgoing {
     this.#throttle.set(next);
   }
 
-  async #sendPages(limited: boolean): Promise<void> {
-    for (const piece of this.#tracker?.take(page => this.#encode(page)) ?? []) await this.#write(piece, limited);
+  async #sendPages(limit?: Limit): Promise<void> {
+    const pages = this.#tracker?.take(page => ({ page: page.offset / PAGE, piece: this.#encode(page) })) ?? [];
+    for (const page of pages) {
+      await this.#writePage(page, limit);
+      if (this.#goAheadWanted && this.#machine.power.running) break;
+    }
+    if (this.#channels.any && !this.#wentAhead) this.#sent(await this.#channels.flush());
+  }
+
+  async #writePage({ page, piece }: EncodedPage, limit: Limit | undefined): Promise<void> {
+    if (!this.#channels.any || this.#wentAhead) {
+      await this.#write(piece, limit);
+      return;
+    }
+    this.#checkCancelled();
+    const bytes = await this.#channels.write(page, piece);
+    this.#sent(bytes);
+    if (bytes > 0) await this.#pace(limit);
   }
 
   #encode({ block, offset, bytes, before }: PageToSend): Buffer {
@@ -203,12 +276,38 @@ export class Outgoing {
   async #finish(sink: Sink): Promise<void> {
     const before = this.transferred;
     await this.#sync();
-    await this.#sendPages(false);
-    for (const extra of this.#host.extras()) await this.#write(saveExtra(extra), false);
-    for (const piece of saveRest(this.#machine, this.#runState)) await this.#write(piece, false);
+    const ahead = this.#goAheadWanted && this.#runState === 'running';
+    if (!ahead) await this.#sendPages();
+    if (this.#channels.any) {
+      this.#sent(await this.#channels.end());
+      await this.#write(saveJoin());
+    }
+    for (const extra of this.#host.extras()) await this.#write(saveExtra(extra));
+    if (ahead) this.#tracker?.settle();
+    for (const piece of saveRest(this.#machine, { runState: this.#runState, memoryFollows: ahead }))
+      await this.#write(piece);
     this.precopyBytes = before;
     this.downtimeBytes = this.transferred - before;
-    await Promise.race([sink.finished(), this.#failed()]);
+    if (!ahead) {
+      await Promise.race([sink.finished(), this.#failed()]);
+      return;
+    }
+    this.#wentAhead = true;
+    this.#host.wentAhead();
+    await this.#follow(sink);
+  }
+
+  /** The memory of a machine that went ahead. */
+  async #follow(sink: Sink): Promise<void> {
+    const before = this.transferred;
+    try {
+      await this.#sendPages('max-postcopy-bandwidth');
+      await this.#write(saveMemoryEnd());
+      await Promise.race([sink.finished(), this.#failed()]);
+      this.#tracker = undefined;
+    } finally {
+      this.postcopyBytes += this.transferred - before;
+    }
   }
 
   /** A socket that ends in order closes too, so only errors count while the end is awaited. */
@@ -216,16 +315,28 @@ export class Outgoing {
     return new Promise((_, reject) => this.#stream?.once('error', reject));
   }
 
-  async #write(piece: Buffer, limited = true): Promise<void> {
+  async #write(piece: Buffer, limit?: Limit): Promise<void> {
     this.#checkCancelled();
     this.transferred += piece.length;
     this.#windowBytes += piece.length;
     if (this.#stream !== undefined && !this.#stream.write(piece))
       await Promise.race([once(this.#stream, 'drain'), this.#failure]);
-    const limit = this.#host.settings.number('max-bandwidth') * (WINDOW_MS / 1000);
+    await this.#pace(limit);
+  }
+
+  #sent(bytes: number): void {
+    this.transferred += bytes;
+    this.channelBytes += bytes;
+    this.#windowBytes += bytes;
+  }
+
+  /** Keeps to the bandwidth, and lets the machine run now and then. */
+  async #pace(limit: Limit | undefined): Promise<void> {
+    const rate = limit === undefined ? 0 : this.#host.settings.number(limit) / 1000;
     const now = performance.now();
-    if (limited && limit > 0 && this.#windowBytes >= limit && now < this.#windowEnds) {
-      await Promise.race([sleep(this.#windowEnds - now), this.#failure]);
+    const due = this.#windowEnds - WINDOW_MS + (rate > 0 ? this.#windowBytes / rate : 0);
+    if (rate > 0 && this.#windowBytes >= rate * WINDOW_MS && now < due) {
+      await Promise.race([sleep(Math.min(LONGEST_PAUSE_MS, due - now)), this.#failure]);
       this.#nextWindow();
     } else if (now >= this.#windowEnds) {
       if (this.#machine.power.running) await turn();
@@ -248,4 +359,13 @@ export class Outgoing {
   #checkCancelled(): void {
     if (this.#cancelled) throw new QmpError('cancelled');
   }
+}
+
+/** What the receiver says that it has: its last page, or null for none. It is not trusted. */
+function placeFrom(line: string | undefined): RamPlace | undefined {
+  const said: unknown = line === undefined ? null : JSON.parse(line);
+  if (said === null) return undefined;
+  const { block, offset } = said as Partial<RamPlace>;
+  if (Number.isSafeInteger(block) && Number.isSafeInteger(offset)) return { block: block ?? 0, offset: offset ?? 0 };
+  throw new QmpError('the destination does not say what memory it has');
 }

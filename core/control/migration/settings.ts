@@ -42,7 +42,11 @@ const SUPPORTED: ReadonlySet<string> = new Set([
   'dirty-bitmaps',
   'events',
   'late-block-activate',
+  'multifd',
   'pause-before-switchover',
+  'postcopy-blocktime',
+  'postcopy-preempt',
+  'postcopy-ram',
   'release-ram',
   'return-path',
   'validate-uuid',
@@ -53,7 +57,6 @@ const SUPPORTED: ReadonlySet<string> = new Set([
 /** What QEMU says where it was built without a capability. */
 const REFUSALS: Readonly<Record<string, string>> = {
   block: 'QEMU compiled without old-style (blk/-b, inc/-i) block migration',
-  'postcopy-ram': 'Postcopy is not supported',
   'x-colo': 'QEMU compiled without replication module',
 };
 
@@ -88,7 +91,13 @@ export class MigrationSettings {
       if (!state || SUPPORTED.has(capability)) continue;
       throw new QmpError(REFUSALS[capability] ?? `Capability '${capability}' is not supported by this program`);
     }
-    for (const { capability, state } of given) this.#capabilities.set(capability, state);
+    const after = new Map([
+      ...this.#capabilities,
+      ...given.map(({ capability, state }) => [capability, state] as const),
+    ]);
+    if (after.get('postcopy-preempt') === true && after.get('postcopy-ram') !== true)
+      throw new QmpError('Postcopy preempt requires postcopy-ram');
+    for (const [capability, state] of after) this.#capabilities.set(capability, state);
   }
 
   /** @throws QmpError where one of them is out of its range; then none is changed */

@@ -163,7 +163,7 @@ t.test('memory goes while the machine runs, and again where it has changed', { t
   const capabilities = ['events', 'pause-before-switchover', 'xbzrle'].map(capability => ({ capability, state: true }));
   t.same(await source.execute('migrate-set-capabilities', { capabilities }), { return: {} });
   t.match(
-    await source.execute('migrate-set-capabilities', { capabilities: [{ capability: 'multifd', state: true }] }),
+    await source.execute('migrate-set-capabilities', { capabilities: [{ capability: 'background-snapshot', state: true }] }),
     {
       error: { class: 'GenericError' },
     },
