@@ -139,6 +139,8 @@ export class Serial implements IoHandler, CharUser {
     this.#pollModem();
     this.#regs.MSR.value &= ~MSR_DELTAS;
     this.#update();
+    // A byte from before the reset is gone, and there is room for what comes behind it.
+    this.#chardev?.acceptInput();
   }
 
   // The host's side

@@ -46,6 +46,8 @@ export interface SocketOptions {
   readonly reconnect: number;
   /** Puts another stream in a client's place: one that takes file descriptors. */
   upgrade?(socket: Socket): (Duplex & FdReceiver) | undefined;
+  /** Makes a connection a TLS session; fails where the peer is nobody who may be spoken to. */
+  secure?(socket: Socket): Promise<Duplex>;
   /** Told where a server waits for its first client. */
   waiting?(filename: string): void;
 }
@@ -55,6 +57,8 @@ export class SocketChardev extends StreamChardev {
   readonly #options: SocketOptions;
   #server: Server | undefined;
   #socket: Duplex | undefined;
+  /** The connection that is not yet secured. */
+  #securing: Socket | undefined;
   #addresses: Addresses = {};
   #retry: NodeJS.Timeout | undefined;
   #telnet: TelnetFilter | undefined;
@@ -111,17 +115,23 @@ export class SocketChardev extends StreamChardev {
   /** Ends the present connection, as if the peer had (`yank`, `chardev-change`). */
   override hangUp(): void {
     this.#socket?.destroy();
+    this.#securing?.destroy();
   }
 
   /** Takes an already connected socket as the peer (`add_client`). */
   adopt(socket: Socket): boolean {
-    if (this.#socket !== undefined) return false;
+    if (this.#busy) return false;
     this.#accept(socket);
     return true;
   }
 
+  get #busy(): boolean {
+    return this.#socket !== undefined || this.#securing !== undefined;
+  }
+
   override dispose(): void {
     this.#disposed = true;
+    this.#securing?.destroy();
     clearTimeout(this.#retry);
     this.disconnect();
     this.#socket?.destroy();
@@ -155,7 +165,7 @@ export class SocketChardev extends StreamChardev {
   async #listen(): Promise<void> {
     const { address } = this.#options;
     const server = createServer({ pauseOnConnect: false, noDelay: this.#options.nodelay }, socket => {
-      if (this.#socket === undefined) this.#accept(socket);
+      if (!this.#busy) this.#accept(socket);
       // Node may notice an error even while nobody reads.
       else this.#waiting.push(socket.pause().on('error', () => socket.destroy()));
     });
@@ -180,15 +190,39 @@ export class SocketChardev extends StreamChardev {
     const { localAddress, localPort, remoteAddress, remotePort } = socket;
     this.#addresses = { localAddress, localPort, remoteAddress, remotePort };
     if (this.#options.nodelay) socket.setNoDelay(true);
-    const peer = this.#options.upgrade?.(socket) ?? socket;
+    if (this.#options.secure === undefined) this.#serve(this.#options.upgrade?.(socket) ?? socket);
+    else void this.#secure(socket, this.#options.secure);
+    this.#firstClient?.();
+    this.#firstClient = undefined;
+  }
+
+  /** Whoever fails has never been there: a server takes the next one, a client tries again later. */
+  async #secure(socket: Socket, secure: (socket: Socket) => Promise<Duplex>): Promise<void> {
+    this.#securing = socket;
+    let session: Duplex | undefined;
+    try {
+      session = await secure(socket);
+    } catch {
+      // As by QEMU, nobody is told why.
+    }
+    this.#securing = undefined;
+    if (session !== undefined && !this.#disposed) {
+      this.#serve(session);
+      return;
+    }
+    session?.destroy();
+    if (this.#disposed) return;
+    if (this.#options.server) this.#acceptNext();
+    else if (this.#options.reconnect > 0) this.#scheduleRetry();
+  }
+
+  #serve(peer: Duplex): void {
     this.#socket = peer;
     if (this.#options.telnet) {
       peer.write(TELNET_GREETING);
       this.#telnet = new TelnetFilter(() => this.sendBreak());
     }
     this.connect(peer, peer);
-    this.#firstClient?.();
-    this.#firstClient = undefined;
     peer.once('close', () => this.#acceptNext());
   }
 

@@ -73,6 +73,7 @@ export class Program implements QmpHost {
   #isReady = false;
   #built = false;
   #objects: Promise<UserObjects> | undefined;
+  #earlyObjects: Promise<void> | undefined;
   #pluginObjects: Promise<PluginObjects> | undefined;
   #displays: Promise<Displays> | undefined;
   #blocks: Promise<Blocks> | undefined;
@@ -98,6 +99,10 @@ export class Program implements QmpHost {
       terminate: () => this.quit('host-qmp-quit'),
       commit: () => void this.#commitDisks(),
       escape: escapeCharacter(line),
+      secure: async request => {
+        const { tlsUpgrade } = await import('./startup/tls-objects.ts');
+        return tlsUpgrade(this, request);
+      },
     });
     this.backends = new Backends(this);
     this.#whenReady = new Promise(resolve => {
@@ -203,6 +208,23 @@ export class Program implements QmpHost {
       return objects;
     });
     return this.#objects;
+  }
+
+  /** Makes the objects of the command line that others may refer to: once, for whoever is first. */
+  earlyObjects(): Promise<void> {
+    this.#earlyObjects ??= this.#addObjects(false);
+    return this.#earlyObjects;
+  }
+
+  /** Makes those that refer to backends. */
+  lateObjects(): Promise<void> {
+    return this.#addObjects(true);
+  }
+
+  async #addObjects(late: boolean): Promise<void> {
+    if (this.line.object('object').length === 0) return;
+    const { addObjects } = await import('./startup/line-objects.ts');
+    await addObjects(this, late);
   }
 
   #provideRngs(types: readonly string[], objects: UserObjects): void {

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { Chardev } from '../../char/chardev.ts';
 import type { FdSocket } from '../../char/fd-socket.ts';
 import type { MuxActions, MuxChardev } from '../../char/mux.ts';
@@ -6,6 +7,7 @@ import type { InputHandler } from '../../display/input.ts';
 import { SouthbridgeError } from '../../errors.ts';
 import { OptionError, type Opts } from '../options/opts.ts';
 import { QmpError } from '../qapi/error.ts';
+import type { TlsRequest } from '../startup/tls-objects.ts';
 import { type ChardevSpec, optsFromCompat, specFromOpts } from './spec.ts';
 
 /** How long the end of the program waits for a client to take its last replies. */
@@ -28,6 +30,13 @@ async function fdReceiver(): Promise<((socket: Socket) => FdSocket | undefined) 
   return socket => Receiver.adopt(socket);
 }
 
+type SocketSpec = Extract<ChardevSpec, { kind: 'socket' }>;
+
+function tlsRequest({ server, address }: SocketSpec, { creds, authz }: NonNullable<SocketSpec['tls']>): TlsRequest {
+  if (server) return { creds, endpoint: 'server', authz };
+  return { creds, endpoint: 'client', hostname: address.type === 'inet' ? address.host : undefined };
+}
+
 interface Entry {
   readonly chardev: Chardev;
   readonly mux: MuxChardev | undefined;
@@ -42,6 +51,8 @@ export interface CharHost extends MuxActions {
   exit(status: number): void;
   /** Told where a server waits for its first client. */
   info(message: string): void;
+  /** What makes a connection a TLS session. @throws QmpError where the credentials are missing or for the other side */
+  secure(request: TlsRequest): Promise<(stream: Duplex) => Promise<Duplex>>;
 }
 
 /** All character devices of the program, by id. Each kind's module is loaded when the first of its kind is made. */
@@ -165,7 +176,13 @@ export class CharManager {
         const { SocketChardev } = await import('../../char/socket.ts');
         const waiting = (filename: string): void => this.#host.info(`QEMU waiting for connection on: ${filename}`);
         const upgrade = spec.address.type !== 'inet' && !SERVERS.has(id) ? await fdReceiver() : undefined;
-        return new SocketChardev(id, { ...spec, waiting, ...(upgrade !== undefined && { upgrade }) });
+        const secure = spec.tls === undefined ? undefined : await this.#host.secure(tlsRequest(spec, spec.tls));
+        return new SocketChardev(id, {
+          ...spec,
+          waiting,
+          ...(upgrade !== undefined && { upgrade }),
+          ...(secure !== undefined && { secure }),
+        });
       }
       case 'stdio': {
         if (this.#host.daemonized) throw new OptionError('cannot use stdio with -daemonize');

@@ -27,6 +27,7 @@ export type ChardevSpec = (
       readonly telnet: boolean;
       readonly nodelay: boolean;
       readonly reconnect: number;
+      readonly tls?: { readonly creds: string; readonly authz: string | undefined };
     }
 ) & { readonly log?: { readonly path: string; readonly append: boolean } };
 
@@ -163,7 +164,8 @@ function socketFromOpts(opts: Opts): ChardevSpec {
       wait: opts.has('wait'),
       reconnect: opts.has('reconnect'),
       websocket: opts.bool('websocket') ?? false,
-      tls: opts.has('tls-creds'),
+      creds: opts.string('tls-creds'),
+      authz: opts.string('tls-authz'),
     },
   );
 }
@@ -178,14 +180,15 @@ interface SocketGiven {
   readonly wait: boolean;
   readonly reconnect: boolean;
   readonly websocket: boolean;
-  readonly tls: boolean;
+  readonly creds: string | undefined;
+  readonly authz: string | undefined;
 }
 
 function checkSocket(spec: Extract<ChardevSpec, { kind: 'socket' }>, given: SocketGiven): ChardevSpec {
   if (spec.address.type === 'fd' && given.reconnect) {
     throw new OptionError("'reconnect' option is incompatible with 'fd' address type");
   }
-  if (given.tls) throw new OptionError("'tls-creds' is not supported by character devices of this program");
+  checkTls(spec, given);
   if (spec.server && given.reconnect) {
     throw new OptionError("'reconnect' option is incompatible with socket in server listen mode");
   }
@@ -193,7 +196,17 @@ function checkSocket(spec: Extract<ChardevSpec, { kind: 'socket' }>, given: Sock
     throw new OptionError("'wait' option is incompatible with socket in client connect mode");
   }
   if (given.websocket) throw new OptionError("'websocket' is not supported by character devices of this program");
-  return spec;
+  return given.creds === undefined ? spec : { ...spec, tls: { creds: given.creds, authz: given.authz } };
+}
+
+function checkTls({ address, server }: Extract<ChardevSpec, { kind: 'socket' }>, given: SocketGiven): void {
+  if (given.creds === undefined) {
+    if (given.authz !== undefined) throw new OptionError("'tls_authz' option requires 'tls_creds' option");
+    return;
+  }
+  if (address.type === 'unix') throw new OptionError("'tls_creds' option is incompatible with 'unix' address type");
+  if (address.type === 'fd' && !server)
+    throw new OptionError("'tls_creds' option is incompatible with 'fd' address type as client");
 }
 
 /** The older form, `tcp:host:port,server=on`, `unix:path`, `stdio`, `file:path`; undefined where it is none. */
@@ -319,7 +332,8 @@ export function specFromQapi(
           wait: wait !== undefined,
           reconnect: reconnect !== undefined,
           websocket: websocket ?? false,
-          tls: backend.data['tls-creds'] !== undefined,
+          creds: backend.data['tls-creds'],
+          authz: backend.data['tls-authz'],
         },
       );
     }

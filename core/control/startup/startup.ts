@@ -48,11 +48,11 @@ export class Startup {
     checkDisplay(line);
     warnOfZeroes(line, program.report);
     const type = await this.#machineType();
-    await this.#objects(false);
+    await program.earlyObjects();
     program.accelerator = await chooseAccelerator(line, program.report, program.plugins);
     const defaults = defaultsFor(line, type);
     const parts = await this.#backends(type, defaults);
-    await this.#objects(true);
+    await program.lateObjects();
     await this.#defaultMonitor(defaults);
     const machine = this.#machine(type, parts);
     program.adopt(machine);
@@ -92,17 +92,6 @@ export class Startup {
     const [type] = parts.machines;
     if (type === undefined) throw new SouthbridgeError('ERR_MACHINE_UNKNOWN', `there is no machine type in ${path}`);
     return type;
-  }
-
-  async #objects(late: boolean): Promise<void> {
-    const given = this.#line.object('object');
-    if (given.length === 0) return;
-    const { isLate } = await import('./objects.ts');
-    const objects = await this.#program.objects();
-    for (const { value, keyval, location } of given) {
-      if (isLate(value) !== late) continue;
-      await at(location, () => objects.addFrom(value, keyval));
-    }
   }
 
   /** Serial and parallel ports, drives and network cards: all that the machine's definition will look for. */

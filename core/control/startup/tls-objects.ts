@@ -1,4 +1,6 @@
 /** What stands behind `-object tls-creds-*` and `-object authz-*`, for those who speak TLS. Loaded with the first of them. */
+import type { Duplex } from 'node:stream';
+import type { TLSSocket } from 'node:tls';
 import { type Authorizer, byRules, onlyFor, RulesFile } from '../../tls/authorization.ts';
 import {
   AnonymousCredentials,
@@ -108,4 +110,26 @@ export async function tlsAuthorizer(program: Program, id: string): Promise<Autho
       return found.allows(identity);
     },
   };
+}
+
+/** Who wants a connection to be secured, and how. */
+export type TlsRequest = { readonly creds: string } & (
+  | { readonly endpoint: 'client'; readonly hostname?: string | undefined }
+  | { readonly endpoint: 'server'; readonly authz?: string | undefined }
+);
+
+/**
+ * What makes connections TLS sessions. The objects of the command line are made for it where that has not been done.
+ * @throws QmpError where the credentials are missing or for the other side
+ */
+export async function tlsUpgrade(
+  program: Program,
+  request: TlsRequest,
+): Promise<(stream: Duplex) => Promise<TLSSocket>> {
+  await program.earlyObjects();
+  const creds = await tlsCredentials(program, request.creds, request.endpoint);
+  const { tlsClient, tlsServer } = await import('../../tls/session.ts');
+  if (request.endpoint === 'client') return stream => tlsClient(stream, creds, request.hostname);
+  const authz = request.authz === undefined ? undefined : await tlsAuthorizer(program, request.authz);
+  return stream => tlsServer(stream, creds, authz);
 }

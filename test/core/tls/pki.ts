@@ -1,5 +1,5 @@
 /** Certificates, keys and revocation lists for tests (RFC 5280), so that none that is kept can expire. */
-import { generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto';
+import { generateKeyPairSync, getDiffieHellman, type KeyObject, randomBytes, sign } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -171,6 +171,13 @@ export const clientIdentity = (ca: Identity, options: Partial<CertificateOptions
     ca,
   );
 
+/** The group of 2048 bits (RFC 3526 3): a QEMU that has to find one of its own takes its time. */
+export function diffieHellman(): string {
+  const group = getDiffieHellman('modp14');
+  const prime = Buffer.concat([Buffer.from([0]), group.getPrime()]);
+  return pem('DH PARAMETERS', sequence(integer(prime), integer(Buffer.from([2]))));
+}
+
 /** Writes files into a new folder. */
 export function folder(path: string, files: Readonly<Record<string, string>>): string {
   mkdirSync(path, { recursive: true });
@@ -187,6 +194,7 @@ export function credentialsFolder(
   const server = serverIdentity(ca);
   return folder(path, {
     'ca-cert.pem': ca.pem,
+    'dh-params.pem': diffieHellman(),
     'server-cert.pem': server.pem,
     'server-key.pem': server.keyPem,
     ...(client !== undefined && { 'client-cert.pem': client.pem, 'client-key.pem': client.keyPem }),
