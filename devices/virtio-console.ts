@@ -32,6 +32,10 @@ abstract class VirtPort extends Device<typeof properties> implements SerialPort,
   /** The guest's buffer that the host has taken a part of. */
   #element: VirtqueueElement | undefined;
   #throttled = false;
+  /** Somebody is at the other end of the chardev. What the guest knows of that is {@link hostConnected}. */
+  #connected = false;
+  /** The state came from a snapshot: the guest has yet to learn what is different here. */
+  #moved = false;
 
   constructor(context: DeviceContext<typeof properties>) {
     super(context);
@@ -53,9 +57,26 @@ abstract class VirtPort extends Device<typeof properties> implements SerialPort,
     this.#serial.addPort(this);
     this.onUnrealize(() => this.#serial.removePort(this));
     if (chardev === undefined) return;
-    if (this.console) this.#saved.hostConnected = true;
+    if (this.console) this.#connected = this.#saved.hostConnected = true;
     this.onUnrealize(() => chardev.detach());
+    this.onUnrealize(this.services.system.onRunning(() => this.#arrive()));
     chardev.attach(this);
+  }
+
+  protected override restored(): void {
+    this.#element = undefined;
+    this.#throttled = false;
+    this.#moved = true;
+  }
+
+  /** The machine runs again, perhaps elsewhere: each side hears how the other is, and what was on its way goes on. */
+  #arrive(): void {
+    if (!this.#moved) return;
+    this.#moved = false;
+    if (this.props.chardev !== undefined) this.#tellConnected(this.#connected);
+    this.guestOpened(this.guestConnected);
+    const queue = this.#serial.outputOf(this.#number);
+    if (this.hostConnected && this.#saved.held !== NONE && queue?.ready === true) this.outputReady(queue);
   }
 
   get opensLater(): boolean {
@@ -185,15 +206,17 @@ abstract class VirtPort extends Device<typeof properties> implements SerialPort,
 
   event(event: CharEvent): void {
     if (this.console) return;
-    if (event === 'opened') this.#connect(true);
-    else if (event === 'closed') this.#connect(false);
+    if (event !== 'opened' && event !== 'closed') return;
+    this.#connected = event === 'opened';
+    this.#tellConnected(this.#connected);
   }
 
-  #connect(connected: boolean): void {
+  #tellConnected(connected: boolean): void {
     if (connected === this.#saved.hostConnected) return;
     this.#saved.hostConnected = connected;
     if (!connected) {
       const queue = this.#serial.outputOf(this.#number);
+      if (queue?.ready === true) this.#takeSaved(queue);
       if (this.#element !== undefined) queue?.push(this.#element, 0);
       this.#element = undefined;
       this.guestReset();
