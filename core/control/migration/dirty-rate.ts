@@ -64,7 +64,7 @@ export class DirtyRate {
     this.#status = 'measuring';
     this.#seconds = seconds;
     this.#samplesPerGib = samplesPerGib ?? SAMPLES.default;
-    this.#startTime = Math.floor(performance.now() / 1000);
+    [this.#startTime] = process.hrtime();
     const before = performance.now();
     const samples = this.#sample();
     this.#timer = setTimeout(() => this.#finish(samples, performance.now() - before), 1000 * seconds);
