@@ -1,7 +1,6 @@
 import type { BlockBackend, IoResult } from '../core/block/backend.ts';
 import { type BlockSizes, blockProperties, blockSizes } from '../core/block/device-properties.ts';
 import { type Geometry, guessGeometry } from '../core/block/geometry.ts';
-import { IoVector } from '../core/block/io-vector.ts';
 import { writeFlag } from '../core/block/requests.ts';
 import { deviceType } from '../core/device/device-type.ts';
 import { prop } from '../core/device/property.ts';
@@ -214,9 +213,7 @@ class VirtioBlk extends VirtioDevice<typeof properties> {
       }
       return { cylinders: cyls, heads, sectors: secs };
     }
-    const mbr = new Uint8Array(SECTOR);
-    if (this.#blk.length >= SECTOR) this.#blk.readv(0, IoVector.of(mbr));
-    return guessGeometry(mbr, this.#blk.length).geometry;
+    return guessGeometry(this.#blk.peekBootSector(), this.#blk.length).geometry;
   }
 
   // Features and configuration

@@ -4,7 +4,7 @@ import type { ErrorAction } from './events.ts';
 import type { BlockGraph, Drainable } from './graph.ts';
 import { plugTransfers, unplugTransfers } from './host-transfer.ts';
 import { BlockError, errno, errnoOf, errnoText } from './io-error.ts';
-import type { IoVector } from './io-vector.ts';
+import { IoVector } from './io-vector.ts';
 import type { BlockNode } from './node.ts';
 import { type Pending, WaitQueue } from './pending.ts';
 import { Edge, type EdgeParent, PERM_ALL, type Permissions, perm, settlePermissions } from './permissions.ts';
@@ -16,6 +16,8 @@ import type { ThrottleGroup } from './throttle.ts';
  * once; it never rejects.
  */
 export type IoResult = number | Promise<number>;
+
+const SECTOR = 512;
 
 /** Calls `done` with a result, at once where it is there. */
 export function whenDone(result: IoResult, done: (error: number) => void): void {
@@ -231,6 +233,36 @@ export class BlockBackend implements EdgeParent, Drainable {
 
   unplug(): void {
     unplugTransfers();
+  }
+
+  /**
+   * The first sector, for a guess at the geometry: nobody waits for it, and no guest has asked for it. Zeros where it is not at
+   * hand at once.
+   */
+  peekBootSector(): Uint8Array {
+    const sector = new Uint8Array(SECTOR);
+    const edge = this.#root;
+    if (edge === undefined || edge.node.length < SECTOR) return sector;
+    try {
+      const request = edge.node.readv(0, SECTOR, IoVector.of(sector), 0);
+      if (request !== undefined) void this.#ignore(request);
+    } catch {
+      // A disk that cannot be read has the geometry of its size.
+    }
+    return sector;
+  }
+
+  /** Whether it succeeds interests nobody, but it is under way. */
+  async #ignore(request: Promise<void>): Promise<void> {
+    this.#inFlight++;
+    try {
+      await request;
+    } catch {
+      // As above.
+    } finally {
+      this.#inFlight--;
+      if (this.#inFlight === 0) this.#idle.wakeAll();
+    }
   }
 
   /** Reads `bytes` bytes from `offset` on into `iov` from its byte `at` on. */

@@ -1,7 +1,6 @@
 import { BlockBackend, type BlockDevice } from '../../core/block/backend.ts';
 import { automatic, guessGeometry, type Translation } from '../../core/block/geometry.ts';
 import { BlockGraph } from '../../core/block/graph.ts';
-import { IoVector } from '../../core/block/io-vector.ts';
 import { Device } from '../../core/device/device.ts';
 import type { DeviceContext } from '../../core/device/device-type.ts';
 import { deviceType } from '../../core/device/device-type.ts';
@@ -240,10 +239,7 @@ export class IdeDisk extends IdeDrive<typeof diskProperties> {
   protected override settleGeometry(backend: BlockBackend): DriveGeometry {
     const { cyls, heads, secs, 'bios-chs-trans': chosen } = this.props;
     if (cyls === 0 && heads === 0 && secs === 0) {
-      const mbr = new Uint8Array(SECTOR);
-      // Where the first sector is not at hand at once, the geometry is guessed from the size alone.
-      if (backend.length >= SECTOR) void backend.readv(0, IoVector.of(mbr));
-      const { geometry, translation } = guessGeometry(mbr, backend.length);
+      const { geometry, translation } = guessGeometry(backend.peekBootSector(), backend.length);
       this.geometry = geometry;
       this.translation = translation;
     } else {

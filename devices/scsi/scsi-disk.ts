@@ -2,7 +2,6 @@ import { BlockBackend, type BlockDevice } from '../../core/block/backend.ts';
 import { type BlockSizes, blockProperties, blockSizes } from '../../core/block/device-properties.ts';
 import { type Geometry, guessGeometry } from '../../core/block/geometry.ts';
 import { BlockGraph } from '../../core/block/graph.ts';
-import { IoVector } from '../../core/block/io-vector.ts';
 import { deviceType } from '../../core/device/device-type.ts';
 import { type PropSet, type PropValues, prop } from '../../core/device/property.ts';
 import { SouthbridgeError } from '../../core/errors.ts';
@@ -16,7 +15,6 @@ import { emptyDrive } from '../empty-drive.ts';
 import { DiskCommand } from './disk-command.ts';
 import { DiskTransfer, TRANSFERS } from './disk-transfer.ts';
 
-const SECTOR = 512;
 const CD_BLOCK = 2048;
 const VERSION = '2.5+';
 const SERIAL_AS_ID = 20;
@@ -387,10 +385,7 @@ class ScsiHardDisk extends ScsiDiskBase<typeof diskProperties> {
       }
       return { cylinders: cyls, heads, sectors: secs };
     }
-    const mbr = new Uint8Array(SECTOR);
-    // Where the first sector is not at hand at once, the geometry is guessed from the size alone.
-    if (backend.length >= SECTOR) void backend.readv(0, IoVector.of(mbr));
-    return guessGeometry(mbr, backend.length).geometry;
+    return guessGeometry(backend.peekBootSector(), backend.length).geometry;
   }
 }
 

@@ -2,6 +2,9 @@
  * The same QMP questions to our machine and to QEMU's: what management tools learn must agree. Where we implement a part of
  * what QEMU has (machine types, devices, CPU models), what we do have must be described alike.
  */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { ask, compareJson, type Json, listing, type Question } from './qmp-player.ts';
 import { findQemu, southbridge } from './qtest-player.ts';
@@ -137,6 +140,26 @@ for (const type of ['pc', 'q35']) {
         { execute: 'query-acpi-ospm-status' },
       ],
     ),
+  );
+}
+
+t.test('disks before the guest runs', { skip, timeout: 200_000 }, t => {
+  const folder = mkdtempSync(join(tmpdir(), 'southbridge-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const drives = ['ide', 'virtio', 'scsi'].flatMap((kind, index) => {
+    const file = join(folder, kind);
+    writeFileSync(file, Buffer.alloc(2 ** 20, index));
+    return ['-drive', `file=${file},format=raw,id=${kind},if=${kind === 'scsi' ? 'none' : kind}`];
+  });
+  const machine = [...pc, ...drives, '-device', 'lsi53c895a', '-device', 'scsi-hd,drive=scsi', '-snapshot'];
+  return compare(t, machine, [{ execute: 'query-blockstats', compare: guests }]);
+});
+
+/** What the guest has asked of its disks: how much is read of files to open them is each program's own. */
+function guests(answer: Json): Json {
+  if (!Array.isArray(answer)) return answer;
+  return answer.map(
+    item => (typeof item === 'object' && item !== null && 'stats' in item ? item['stats'] : item) ?? null,
   );
 }
 
