@@ -4,13 +4,14 @@ import type { GuestRam } from '../memory/guest-ram.ts';
 export const PAGE = 4096;
 /** Memory is compared in pieces of this size first: most of it has not changed. */
 const PIECE = 16 * PAGE;
+const ZEROS = Buffer.alloc(PIECE);
 
 /** What the other side has of one block of RAM, and which pages are to be sent again. */
 class Block {
   readonly ram: GuestRam;
   readonly dirty: Uint8Array;
-  /** As it was sent last; zero where nothing was. */
-  readonly sent: Buffer;
+  /** As it was sent last, in pieces: absent where nothing was, and the other side has zeros. Most of a guest's RAM is never used. */
+  readonly #sent: (Buffer | undefined)[];
   count = 0;
   /** What was due when the machine went ahead of its memory. */
   due: Uint8Array | undefined;
@@ -18,7 +19,21 @@ class Block {
   constructor(ram: GuestRam) {
     this.ram = ram;
     this.dirty = new Uint8Array(Math.ceil(ram.size / PAGE));
-    this.sent = Buffer.alloc(ram.size);
+    this.#sent = new Array<Buffer | undefined>(Math.ceil(ram.size / PIECE)).fill(undefined);
+  }
+
+  /** What the other side has; within one piece. */
+  sentAt(offset: number, length: number): Buffer {
+    const piece = this.#sent[Math.floor(offset / PIECE)] ?? ZEROS;
+    return piece.subarray(offset % PIECE, (offset % PIECE) + length);
+  }
+
+  /** The other side has that of a page from now on. */
+  keep(offset: number, bytes: Buffer): void {
+    const index = Math.floor(offset / PIECE);
+    const piece = this.#sent[index] ?? Buffer.alloc(PIECE);
+    this.#sent[index] = piece;
+    bytes.copy(piece, offset % PIECE);
   }
 
   /** Whatever was due, and lies behind `page`, is due again. */
@@ -48,7 +63,7 @@ export interface PageToSend {
 
 /**
  * Which pages of RAM differ from what was sent of them. It compares the contents, so it needs no help of the accelerator and
- * no device can be forgotten; the price is a second copy of RAM while a migration is under way.
+ * no device can be forgotten; the price is a second copy of the RAM in use while a migration is under way.
  */
 export class PageTracker {
   readonly #blocks: readonly Block[];
@@ -100,8 +115,8 @@ export class PageTracker {
         const offset = page * PAGE;
         const length = Math.min(PAGE, block.ram.size - offset);
         const bytes = view(block.ram, offset, length);
-        const encoded = encode({ block: index, offset, bytes, before: block.sent.subarray(offset, offset + length) });
-        bytes.copy(block.sent, offset);
+        const encoded = encode({ block: index, offset, bytes, before: block.sentAt(offset, length) });
+        block.keep(offset, bytes);
         block.dirty[page] = 0;
         block.count--;
         yield encoded;
@@ -115,9 +130,9 @@ function view({ bytes }: GuestRam, offset: number, length: number): Buffer {
 }
 
 function comparePiece(block: Block, from: number, to: number): void {
-  if (view(block.ram, from, to - from).equals(block.sent.subarray(from, to))) return;
+  if (view(block.ram, from, to - from).equals(block.sentAt(from, to - from))) return;
   for (let at = from; at < to; at += PAGE) {
     const length = Math.min(PAGE, to - at);
-    if (!view(block.ram, at, length).equals(block.sent.subarray(at, at + length))) block.mark(at / PAGE);
+    if (!view(block.ram, at, length).equals(block.sentAt(at, length))) block.mark(at / PAGE);
   }
 }

@@ -210,7 +210,9 @@ export class Outgoing {
       this.#checkCancelled();
     }
     const elapsed = Math.max(1, performance.now() - Math.min(started, this.#lastSync));
-    if (this.syncs > 0) this.dirtyPagesPerSecond = Math.round((this.remaining / PAGE / elapsed) * 1000);
+    // What is zero from the start need not be sent, and counts as if it had been.
+    if (this.syncs === 0) this.zeroPages = Math.floor((this.total - this.remaining) / PAGE);
+    else this.dirtyPagesPerSecond = Math.round((this.remaining / PAGE / elapsed) * 1000);
     this.#lastSync = performance.now();
     this.syncs++;
     this.#host.pass(this.syncs);
