@@ -18,7 +18,7 @@ import type { Ps2Mouse } from '../devices/ps2-mouse.ts';
 import { vmmouse } from '../devices/vmmouse.ts';
 import { vmport } from '../devices/vmport.ts';
 import type { NvdimmOptions } from './firmware/install.ts';
-import { fillCmos, installBootOrder } from './pc-cmos.ts';
+import { fillCmos, installBootOrder, setCpuCount } from './pc-cmos.ts';
 import { plugHpet } from './pc-hpet.ts';
 import type { PcInterrupts } from './pc-interrupts.ts';
 import type { PcRamLayout } from './pc-memory.ts';
@@ -77,6 +77,7 @@ export function plugBoard(
   const rtc = isa.plug(mc146818rtc, { base_year: 0, 'x-clock': config.rtc.clock });
   rtc.setTime(startTime(machine), () => Date.now());
   fillCmos(rtc, layout, machine.cpuCount);
+  machine.cpus.onChange(() => setCpuCount(rtc, machine.guestCpuCount));
   installBootOrder(machine, rtc, options['fd-bootchk']);
 
   timers?.takeRtc(rtc.interrupt);

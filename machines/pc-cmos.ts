@@ -30,8 +30,13 @@ const EQUIPMENT_PS2_MOUSE = 0x04;
 /** Memory sizes, CPUs and equipment, as firmware expects them. */
 export function fillCmos(rtc: Mc146818Rtc, ram: PcRamLayout, cpus: number): void {
   fillMemorySizes(rtc, ram);
-  rtc.setCmos(CMOS.CPUS, cpus - 1);
+  setCpuCount(rtc, cpus);
   rtc.setCmos(CMOS.EQUIPMENT, rtc.getCmos(CMOS.EQUIPMENT) | EQUIPMENT_FPU | EQUIPMENT_PS2_MOUSE);
+}
+
+/** Firmware waits at power-on until that many CPUs have answered. */
+export function setCpuCount(rtc: Mc146818Rtc, cpus: number): void {
+  rtc.setCmos(CMOS.CPUS, cpus - 1);
 }
 
 /** Of these the memory sizes alone. */

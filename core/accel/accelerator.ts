@@ -175,6 +175,8 @@ export interface VmOptions {
   readonly cpuModel?: string;
   /** The APIC ID of each CPU; by default its number. */
   readonly apicIds?: readonly number[];
+  /** Those of CPUs that may come later, whose numbers follow. */
+  readonly laterApicIds?: readonly number[];
   /** Bytes of RAM below 4 GiB; the wasm accelerator keeps guest RAM inside its own memory. */
   readonly lowRam: number;
   /** Only where {@link AcceleratorCaps.icount} is true. */
@@ -227,7 +229,12 @@ export interface Vm {
   /** @throws SouthbridgeError ERR_STATE_FORMAT, with nothing changed, where the bytes are not such a state */
   restoreState?(state: Uint8Array): void;
 
+  /** The CPUs that are there, in the order of their numbers, of which some may be missing. */
   readonly vcpus: readonly Vcpu[];
+  /** A CPU comes, and waits to be started. Undefined, or no method, where the accelerator cannot run it. */
+  plugCpu?(index: number): Vcpu | undefined;
+  /** A CPU that came goes. */
+  unplugCpu?(index: number): void;
   /** Those of the CPU whose access is being answered; undefined where none is. */
   readonly accessRegisters?: AccessRegisters | undefined;
   /** What CPU features guests may have; everything where absent. */

@@ -152,7 +152,7 @@ export class Program implements QmpHost {
   /** The host's thread of CPU number `index`. */
   cpuThread(index: number): number {
     const { vm, accelerator } = this.machine;
-    const own = vm.vcpus[index]?.threadId;
+    const own = vm.vcpus.find(vcpu => vcpu.index === index)?.threadId;
     if (own !== undefined) return own;
     const name = `CPU ${index}/${accelerator.name.toUpperCase()}`;
     const id = this.threads.idOf(name);

@@ -1,4 +1,4 @@
-import type { CpuIdentity } from '../accel/accelerator.ts';
+import type { CpuIdentity, Vm } from '../accel/accelerator.ts';
 import { type CpuOption, parseCpuOption } from '../cpu/option.ts';
 import type { CpuHost } from '../cpu/resolve.ts';
 import { checkedPlace, placeOfApicId } from '../cpu/topology.ts';
@@ -25,7 +25,9 @@ export class MachineCpus {
   readonly option: CpuOption;
   hotplugController: CpuHotplugController | undefined;
   readonly #topology: CpuTopology;
+  readonly #listeners: (() => void)[] = [];
   #bus: CpuBus | undefined;
+  #vm: Vm | undefined;
 
   /**
    * @param text `-cpu`: a model and its properties
@@ -53,17 +55,21 @@ export class MachineCpus {
     return this.slots.slots.slice(0, this.#topology.cpus).map(slot => slot.apicId);
   }
 
-  /** What the accelerator is to make of CPU number `index`; undefined where there is none. */
-  identityOf(index: number): CpuIdentity | undefined {
-    const cpu = this.slots.slots[index]?.cpu;
-    if (cpu === undefined) return undefined;
+  /** The APIC IDs of those that may come later. */
+  get laterApicIds(): readonly number[] {
+    return this.slots.slots.slice(this.#topology.cpus).map(slot => slot.apicId);
+  }
+
+  /** What the accelerator is to make of a CPU. */
+  #identityOf(cpu: X86Cpu): CpuIdentity {
     const { resolved, apicId, physicalBits, props } = cpu;
     return { cpu: resolved, apicId, topology: this.#topology, physicalBits, hostPmu: props.pmu };
   }
 
   /** Makes the CPUs that are there from the start. @throws SouthbridgeError where the model and its properties do not fit */
-  populate(parts: { services: DeviceServices; home: DeviceHome; host: CpuHost }): void {
+  populate(parts: { services: DeviceServices; home: DeviceHome; host: CpuHost; vm: Vm }): void {
     this.#bus = new CpuBus(parts);
+    this.#vm = parts.vm;
     for (const slot of this.slots.slots.slice(0, this.#topology.cpus)) this.#seat(this.#make(undefined, {}), slot);
   }
 
@@ -88,6 +94,7 @@ export class MachineCpus {
     const slot = this.#slotFor(cpu);
     this.#seat(cpu, slot);
     this.hotplugController?.plugged(slot);
+    for (const listener of this.#listeners) listener();
     return cpu;
   }
 
@@ -98,6 +105,13 @@ export class MachineCpus {
     if (slot.index === 0) throw new SouthbridgeError('ERR_CPU_UNPLUG', 'Boot CPU is unpluggable');
     slot.cpu = undefined;
     this.#bus?.unplug(cpu);
+    this.#vm?.unplugCpu?.(slot.index);
+    for (const listener of this.#listeners) listener();
+  }
+
+  /** `listener` is called when a CPU has come or gone. */
+  onChange(listener: () => void): void {
+    this.#listeners.push(listener);
   }
 
   #make(id: string | undefined, input: Readonly<Record<string, unknown>>): X86Cpu {
@@ -124,6 +138,8 @@ export class MachineCpus {
     if (slot.nodeId !== undefined) cpu.nodeId = slot.nodeId;
     this.#bus?.insert(cpu);
     slot.cpu = cpu;
+    const vcpu = this.#vm?.vcpus.find(({ index }) => index === slot.index) ?? this.#vm?.plugCpu?.(slot.index);
+    vcpu?.setIdentity?.(this.#identityOf(cpu));
   }
 
   #slotFor(cpu: X86Cpu): CpuSlot {

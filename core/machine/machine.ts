@@ -1,4 +1,12 @@
-import type { Accelerator, GuestBus, InstructionClock, InterruptSource, Vm, VmStop } from '../accel/accelerator.ts';
+import type {
+  Accelerator,
+  GuestBus,
+  InstructionClock,
+  InterruptSource,
+  Vcpu,
+  Vm,
+  VmStop,
+} from '../accel/accelerator.ts';
 import { MemoryBus } from '../bus/memory-bus.ts';
 import { HostClock, RealtimeClock, VirtualClock } from '../clock/clock.ts';
 import { ANY_CPU } from '../cpu/resolve.ts';
@@ -178,6 +186,17 @@ export class Machine {
     return slot.cpu !== undefined && slot.index < (fixedCpus === true ? this.cpuCount : maxCpus);
   }
 
+  /** How many CPUs the guest sees. */
+  get guestCpuCount(): number {
+    return this.cpus.plugged.filter(slot => this.runsCpu(slot)).length;
+  }
+
+  /** CPU number `index`, where it is plugged in and the accelerator runs it. */
+  vcpu(index: number): Vcpu | undefined {
+    if (this.cpus.slots.slots[index]?.cpu === undefined) return undefined;
+    return this.vm.vcpus.find(vcpu => vcpu.index === index);
+  }
+
   get runState(): RunState {
     return this.power.state;
   }
@@ -205,16 +224,14 @@ export class Machine {
         },
         cpuModel: this.cpus.option.cpu.name,
         apicIds: this.cpus.apicIds.slice(0, this.cpuCount),
+        laterApicIds: this.cpus.laterApicIds.slice(0, this.accelerator.caps.maxCpus - this.cpuCount),
         lowRam: this.type.lowRam(this.config),
         ...(this.#icount !== undefined && { icount: this.#icount }),
         stopped: stop => this.#stopped(stop),
       });
       if (this.type.hasCpus || this.config.cpuModel !== undefined) {
-        this.cpus.populate({ services: this.services, home: this.home, host: this.vm.cpuHost ?? ANY_CPU });
-        for (const vcpu of this.vm.vcpus) {
-          const identity = this.cpus.identityOf(vcpu.index);
-          if (identity !== undefined) vcpu.setIdentity?.(identity);
-        }
+        const { services, home, vm } = this;
+        this.cpus.populate({ services, home, host: vm.cpuHost ?? ANY_CPU, vm });
       }
       transaction(() => this.type.build(this));
       this.cpus.finish();

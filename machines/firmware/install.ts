@@ -4,7 +4,7 @@ import { featureWord } from '../../core/cpu/features.ts';
 import { cpuWord } from '../../core/cpu/resolve.ts';
 import type { NvdimmSlots } from '../../core/firmware/acpi-build.ts';
 import type { McfgFacts } from '../../core/firmware/acpi-tables.ts';
-import type { FwCfg } from '../../core/firmware/fw-cfg.ts';
+import { FW_CFG_KEYS, type FwCfg } from '../../core/firmware/fw-cfg.ts';
 import type { HmatFacts } from '../../core/firmware/hmat.ts';
 import type { NvdimmPersistence } from '../../core/firmware/nfit.ts';
 import type { CpuSlot } from '../../core/machine/cpu-slots.ts';
@@ -55,6 +55,7 @@ export interface PcFirmwareParts {
 export function installPcFirmware(parts: PcFirmwareParts): PcFirmware {
   const { machine, pm, chipset } = parts;
   wireCpus(machine, pm.cpuHotplug);
+  machine.cpus.onChange(() => parts.fwCfg.setNumber(FW_CFG_KEYS.NB_CPUS, machine.guestCpuCount, 2));
   const { memoryBus, ioRoot } = machine;
   if (memoryBus !== undefined) {
     pm.memoryHotplug?.wire(memoryBus, ioRoot);

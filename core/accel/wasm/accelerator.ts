@@ -10,7 +10,6 @@ export const wasm: Accelerator = {
   caps: {
     irqchip: 'one-cpu',
     maxCpus: 255,
-    fixedCpus: true,
     maxRam: abi.MAX_RAM,
     longMode: false,
     readonlyMemory: false,

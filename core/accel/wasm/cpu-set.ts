@@ -9,11 +9,13 @@ export const CONTEXT_SIZE = REGISTERS_SIZE + TSC_OFFSET_SIZE;
 const FLAG_IF = 0x200;
 const NOWHERE = -1;
 
-/** One CPU: its registers while the module executes another, and what waits for it until it is between two instructions. */
+/** One CPU, which may be missing: its registers while the module executes another, and what waits for it until it is between two instructions. */
 export class CpuContext {
   readonly index: number;
   /** What the module's memory holds from `STATE_START` on, then the TSC's offset. */
   readonly bytes: Uint8Array = new Uint8Array(CONTEXT_SIZE);
+  /** It is plugged in. */
+  present: boolean;
   nmiWanted = false;
   initWanted = false;
   /** It has had an INIT, and waits for a start-up message. */
@@ -21,8 +23,9 @@ export class CpuContext {
   /** The page that a start-up message named, or -1. */
   startPage = NOWHERE;
 
-  constructor(index: number) {
+  constructor(index: number, present: boolean) {
     this.index = index;
+    this.present = present;
   }
 
   /** A non-maskable interrupt arrives: one that comes before the CPU has been started is lost. */
@@ -72,9 +75,12 @@ export class CpuSet {
   #memory: CoreMemory;
   #cpu: WasmCpu;
   #current = 0;
+  /** What the first CPU is after a reset, and so each that comes. */
+  readonly #afterReset = new Uint8Array(CONTEXT_SIZE);
 
-  constructor(count: number, memory: CoreMemory, cpu: WasmCpu) {
-    this.contexts = Array.from({ length: count }, (_, index) => new CpuContext(index));
+  /** @param present how many are plugged in @param possible how many may be */
+  constructor({ present, possible }: { present: number; possible: number }, memory: CoreMemory, cpu: WasmCpu) {
+    this.contexts = Array.from({ length: possible }, (_, index) => new CpuContext(index, index < present));
     this.#memory = memory;
     this.#cpu = cpu;
   }
@@ -114,8 +120,21 @@ export class CpuSet {
   reset(): void {
     for (const context of this.contexts) {
       context.reset();
-      this.#store(context);
+      this.#store(context.bytes);
     }
+    this.#store(this.#afterReset);
+  }
+
+  /** A CPU that is not the current one, and may have run before, is as after a reset; its TSC goes with the first CPU's. */
+  powerOn(index: number): void {
+    const context = this.contexts[index];
+    if (context === undefined) return;
+    context.reset();
+    context.bytes.set(this.#afterReset.subarray(0, REGISTERS_SIZE));
+    this.peek(0, () => {
+      const { bytes } = this.#memory;
+      context.bytes.set(bytes.subarray(abi.TSC_OFFSET, abi.TSC_OFFSET + TSC_OFFSET_SIZE), REGISTERS_SIZE);
+    });
   }
 
   halted(index: number): boolean {
@@ -144,7 +163,7 @@ export class CpuSet {
   /** Brings {@link CpuContext.bytes} of the current CPU up to date. */
   save(): void {
     const context = this.contexts[this.#current];
-    if (context !== undefined) this.#store(context);
+    if (context !== undefined) this.#store(context.bytes);
   }
 
   /** Takes all CPUs from their contexts' bytes; that one is executed next. The TSC goes on as if `ticks` had not passed. */
@@ -166,7 +185,7 @@ export class CpuSet {
     this.#load(index);
   }
 
-  #store({ bytes }: CpuContext): void {
+  #store(bytes: Uint8Array): void {
     const { bytes: memory } = this.#memory;
     bytes.set(memory.subarray(abi.STATE_START, abi.STATE_END));
     bytes.set(memory.subarray(abi.TSC_OFFSET, abi.TSC_OFFSET + TSC_OFFSET_SIZE), REGISTERS_SIZE);

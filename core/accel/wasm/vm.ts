@@ -40,7 +40,7 @@ const ALONE: CpuPosition = { apicId: 0, topology: { dies: 1, cores: 1, threads: 
 /** A virtual machine, whose CPUs the thread that owns the devices runs in turn, in slices of a millisecond. */
 export class WasmVm implements Vm {
   readonly cpuHost = SOFTWARE_CPU;
-  readonly vcpus: readonly Vcpu[];
+  vcpus: readonly Vcpu[];
   readonly #options: VmOptions;
   /** The buses as the CPUs see them. */
   readonly #guestBus: GuestBus;
@@ -89,18 +89,20 @@ export class WasmVm implements Vm {
     this.#options = options;
     this.#random = options.icount === undefined ? randomBytes(4).readInt32LE() | 1 : 1;
     this.#time = new VmTime(options.clock, options.icount);
-    const ids = options.apicIds ?? Array.from({ length: options.cpus }, (_, index) => index);
+    const first = options.apicIds ?? Array.from({ length: options.cpus }, (_, index) => index);
+    // The module's own chips are for one CPU.
+    const ids = options.irqchip ? first : [...first, ...(options.laterApicIds ?? [])];
     this.#positions = ids.map(apicId => ({ ...ALONE, apicId }));
     this.#bus = new BusPort(options.bus, error => this.#failed(error));
     this.#engine = this.#newEngine();
     const { instance, core, memory, cpu } = this.#engine;
     this.#ram = new GuestMemory(instance, memory, options.lowRam);
-    this.#cpus = new CpuSet(options.cpus, memory, cpu);
+    this.#cpus = new CpuSet({ present: options.cpus, possible: ids.length }, memory, cpu);
     this.#apics = options.irqchip ? undefined : this.#newApics(ids);
     this.#chips = this.#apics ?? new Irqchip(core, memory, this.#targets);
     this.#guestBus = this.#apics?.busOf(options.bus) ?? options.bus;
     this.#bus.connect(this.#guestBus);
-    this.vcpus = this.#cpus.contexts.map(({ index }) => new WasmVcpu(this, index));
+    this.vcpus = this.#presentCpus();
     this.#powerOn();
     options.clock.onDeadline(() => this.#deadlineMoved());
   }
@@ -161,14 +163,41 @@ export class WasmVm implements Vm {
     nonMaskable: (cpu: number): void => this.#between(cpu, context => context.nonMaskable()),
     init: (cpu: number): void => this.#between(cpu, context => context.init()),
     startUp: (cpu: number, page: number): void => this.#between(cpu, context => context.startMessage(page)),
-    apicEnabled: (cpu: number): boolean => this.#cpus.apicEnabled(cpu),
+    apicEnabled: (cpu: number): boolean => this.#cpus.contexts[cpu]?.present === true && this.#cpus.apicEnabled(cpu),
   };
 
   /** Something waits for a CPU that it takes between two of its turns. */
   #between(cpu: number, note: (context: CpuContext) => void): void {
     const context = this.#cpus.contexts[cpu];
-    if (context === undefined) return;
+    if (context?.present !== true) return;
     note(context);
+    this.kick();
+  }
+
+  // --- CPUs that come and go
+
+  #presentCpus(): Vcpu[] {
+    return this.#cpus.contexts.flatMap(({ index, present }) => (present ? new WasmVcpu(this, index) : []));
+  }
+
+  plugCpu(index: number): Vcpu | undefined {
+    const context = this.#cpus.contexts[index];
+    if (context === undefined) return undefined;
+    // It may have been unplugged in the middle of its turn.
+    if (this.#cpus.current === index) this.#switchTo(0);
+    this.#cpus.powerOn(index);
+    this.#apics?.initialize(index);
+    context.present = true;
+    this.vcpus = this.#presentCpus();
+    return this.vcpus.find(cpu => cpu.index === index);
+  }
+
+  unplugCpu(index: number): void {
+    const context = this.#cpus.contexts[index];
+    if (context === undefined || index === 0) return;
+    context.present = false;
+    context.reset();
+    this.vcpus = this.#presentCpus();
     this.kick();
   }
 

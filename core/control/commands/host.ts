@@ -77,8 +77,7 @@ export function hostCommands(program: Program): Handlers<QmpSession> {
       display.adopt(socket, { skipAuthentication: skipauth ?? false });
     },
     memsave: ({ val, size, filename, 'cpu-index': index = 0 }) => {
-      const vcpu =
-        program.machine.cpus.plugged[Number(index)] === undefined ? undefined : program.machine.vm.vcpus[Number(index)];
+      const vcpu = program.machine.vcpu(Number(index));
       if (vcpu === undefined) throw new QmpError("Parameter 'cpu-index' expects a CPU number");
       const cpu = vcpu.readState();
       writeMemoryFile(filename, Number(size), (offset, buffer) => {

@@ -75,7 +75,7 @@ export class MemoryDump {
     const { memory } = machine;
     let failure: string | undefined;
     try {
-      const cpus = machine.cpus.plugged.flatMap(({ index }) => machine.vm.vcpus[index]?.readState() ?? []);
+      const cpus = machine.cpus.plugged.flatMap(({ index }) => machine.vcpu(index)?.readState() ?? []);
       const notes = cpuNotes(cpus);
       const wrote = (bytes: number): void => {
         this.#completed += bytes;

@@ -77,6 +77,10 @@ export class GdbServer {
     return this.#machine.vm.vcpus;
   }
 
+  #vcpu(number: number): Vcpu | undefined {
+    return this.#vcpus.find(({ index }) => index === number);
+  }
+
   #open(): void {
     this.#connected = true;
     this.#acknowledging = true;
@@ -147,7 +151,7 @@ export class GdbServer {
       case 'H':
         return this.#choose(rest);
       case 'T':
-        return this.#vcpus[Number.parseInt(rest, 16) - 1] === undefined ? 'E22' : 'OK';
+        return this.#vcpu(Number.parseInt(rest, 16) - 1) === undefined ? 'E22' : 'OK';
       case 'D':
         this.#detach();
         this.#send('OK');
@@ -192,7 +196,7 @@ export class GdbServer {
     if (text === 'qfThreadInfo') return `m${this.#vcpus.map(({ index }) => thread(index)).join(',')}`;
     if (text === 'qsThreadInfo') return 'l';
     if (text.startsWith('qThreadExtraInfo,')) {
-      const vcpu = this.#vcpus[Number.parseInt(text.slice('qThreadExtraInfo,'.length), 16) - 1];
+      const vcpu = this.#vcpu(Number.parseInt(text.slice('qThreadExtraInfo,'.length), 16) - 1);
       return Buffer.from(`CPU#${vcpu?.index} [${vcpu?.halted ? 'halted ' : 'running'}]`).toString('hex');
     }
     if (text.startsWith('qRcmd,')) return this.#monitor(Buffer.from(text.slice('qRcmd,'.length), 'hex').toString());
@@ -217,18 +221,18 @@ export class GdbServer {
   #choose(rest: string): string {
     const id = rest.slice(1);
     const index = id === '-1' || id === '0' ? this.#general : Number.parseInt(id, 16) - 1;
-    if (this.#vcpus[index] === undefined) return 'E22';
+    if (this.#vcpu(index) === undefined) return 'E22';
     if (rest[0] === 'g') this.#general = index;
     return 'OK';
   }
 
   #readAll(): string {
-    const cpu = this.#vcpus[this.#general]?.readState();
+    const cpu = this.#vcpu(this.#general)?.readState();
     return cpu === undefined ? 'E22' : REGISTERS.map(register => readRegister(register, cpu).toString('hex')).join('');
   }
 
   #writeAll(bytes: Buffer): string {
-    const vcpu = this.#vcpus[this.#general];
+    const vcpu = this.#vcpu(this.#general);
     if (vcpu === undefined) return 'E22';
     const cpu = vcpu.readState();
     let at = 0;
@@ -242,13 +246,13 @@ export class GdbServer {
 
   #readOne(number: number): string {
     const register = REGISTERS[number];
-    const cpu = this.#vcpus[this.#general]?.readState();
+    const cpu = this.#vcpu(this.#general)?.readState();
     return register === undefined || cpu === undefined ? 'E14' : readRegister(register, cpu).toString('hex');
   }
 
   #writeOne(number: number, bytes: Buffer): string {
     const register = REGISTERS[number];
-    const vcpu = this.#vcpus[this.#general];
+    const vcpu = this.#vcpu(this.#general);
     if (register === undefined || vcpu === undefined) return 'E14';
     const cpu = vcpu.readState();
     if (!writeRegister(register, cpu, bytes)) return 'E22';
@@ -259,7 +263,7 @@ export class GdbServer {
   #readMemory(where: string): string {
     const { address, length } = place(where);
     if (length > MAX_MEMORY) return 'E22';
-    const cpu = this.#vcpus[this.#general]?.readState();
+    const cpu = this.#vcpu(this.#general)?.readState();
     let bytes: Uint8Array | undefined;
     if (this.#physical || cpu === undefined) {
       bytes = new Uint8Array(length);
@@ -273,7 +277,7 @@ export class GdbServer {
   #writeMemory(where: string, data: Buffer): string {
     const { address, length } = place(where);
     if (data.length < length) return 'E22';
-    const cpu = this.#vcpus[this.#general]?.readState();
+    const cpu = this.#vcpu(this.#general)?.readState();
     const bytes = data.subarray(0, length);
     const done =
       this.#physical || cpu === undefined
@@ -284,7 +288,7 @@ export class GdbServer {
 
   #breakpoint(insert: boolean, rest: string): string {
     const [type = '', addressText = '0', lengthText = '1'] = rest.split(',');
-    const vcpu = this.#vcpus[this.#general];
+    const vcpu = this.#vcpu(this.#general);
     if (vcpu?.setDebug === undefined) return '';
     const address = BigInt(`0x${addressText}`);
     if (type === '0') {
@@ -303,7 +307,7 @@ export class GdbServer {
 
   /** Lets the machine run; with `step`, that CPU for one instruction. The answer comes when it stops. */
   #resume(step: number | undefined): string | undefined {
-    const stepper = step === undefined ? undefined : this.#vcpus[step];
+    const stepper = step === undefined ? undefined : this.#vcpu(step);
     if (stepper !== undefined && stepper.setDebug === undefined) return 'E22';
     this.#stepping = step;
     for (const vcpu of this.#vcpus) {

@@ -21,7 +21,7 @@ export function hmpContext(program: Program, cpu: number, history: () => readonl
     cpu,
     cpuState(): CpuState | undefined {
       const { machine } = program;
-      return machine.cpus.plugged.length === 0 ? undefined : machine.vm.vcpus[this.cpu]?.readState();
+      return machine.vcpu(this.cpu)?.readState();
     },
     async qmp(name: CommandName, args = {}) {
       const bound = (await program.commands()).get(name);
