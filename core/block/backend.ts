@@ -219,6 +219,7 @@ export class BlockBackend implements EdgeParent, Drainable {
     if (this.device !== device) return;
     this.device = undefined;
     this.setPermissions({ perm: 0, shared: PERM_ALL });
+    if (this.legacy !== undefined) for (const { parent } of [...(this.root?.parents ?? [])]) parent.driveGone?.();
     // A -drive goes with the device that it was made for, and so does what was made for a node's device.
     if (this.legacy !== undefined || this.name === '') void this.close();
   }

@@ -1,7 +1,7 @@
 import { DirtyBitmap } from './dirty-bitmap.ts';
 import type { BlockGraph } from './graph.ts';
 import { isWellFormedId } from './identifier.ts';
-import { BlockError } from './io-error.ts';
+import { BlockError, reason } from './io-error.ts';
 import type { BlockNode } from './node.ts';
 
 /** A node whose bitmaps go along, and what it and they are called on the way: `block-bitmap-mapping`. */
@@ -40,6 +40,14 @@ const MAX_BITMAP_NAME = 1023;
 
 /** @throws BlockError where a name or an alias is none, or there twice */
 export function checkMapping(mapping: readonly NodeAlias[]): void {
+  try {
+    checkAliases(mapping);
+  } catch (error) {
+    throw new BlockError(`Invalid mapping given for block-bitmap-mapping: ${reason(error)}`, { cause: error });
+  }
+}
+
+function checkAliases(mapping: readonly NodeAlias[]): void {
   const nodes = new Set<string>();
   const aliases = new Set<string>();
   for (const { 'node-name': name, alias, bitmaps } of mapping) {
@@ -130,15 +138,44 @@ export function bitmapsToSend(graph: BlockGraph, mapping: readonly NodeAlias[] |
   });
 }
 
-/** @throws BlockError where there is no place for the bitmap here */
-export function takeBitmap(graph: BlockGraph, mapping: readonly NodeAlias[] | undefined, sent: MigratedBitmap): void {
+/** Where a bitmap would go nobody has said, or there is no such node: the machine can do without. */
+export class UnplacedBitmap extends BlockError {}
+
+function placeOf(
+  graph: BlockGraph,
+  mapping: readonly NodeAlias[] | undefined,
+  sent: MigratedBitmap,
+): { readonly node: BlockNode; readonly as: NodeAlias['bitmaps'][number] | undefined } {
   const mapped = mapping?.find(one => one.alias === sent.node);
-  if (mapping !== undefined && mapped === undefined) throw new BlockError(`Unknown node alias '${sent.node}'`);
-  const node = mapped === undefined ? graph.lookup(sent.node) : graph.lookupPair(undefined, mapped['node-name']);
+  if (mapping !== undefined && mapped === undefined)
+    throw new UnplacedBitmap(`Error: Unknown node alias '${sent.node}'`);
+  let node: BlockNode;
+  try {
+    node = mapped === undefined ? graph.lookup(sent.node) : graph.lookupPair(undefined, mapped['node-name']);
+  } catch (error) {
+    throw new UnplacedBitmap(reason(error));
+  }
   const as = mapped?.bitmaps.find(one => one.alias === sent.name);
   if (mapped !== undefined && as === undefined) {
-    throw new BlockError(`Unknown bitmap alias '${sent.name}' on node '${node.nodeName}' (alias '${sent.node}')`);
+    throw new UnplacedBitmap(
+      `Error: Unknown bitmap alias '${sent.name}' on node '${node.nodeName}' (alias '${sent.node}')`,
+    );
   }
+  return { node, as };
+}
+
+/**
+ * Puts a bitmap that has come where it belongs.
+ *
+ * @returns what takes it away again
+ * @throws UnplacedBitmap where it has no place here; BlockError where there is something in its place, or it is damaged
+ */
+export function takeBitmap(
+  graph: BlockGraph,
+  mapping: readonly NodeAlias[] | undefined,
+  sent: MigratedBitmap,
+): () => void {
+  const { node, as } = placeOf(graph, mapping, sent);
   const name = as?.name ?? sent.name;
   const place = node.withoutFilters;
   if (place.dirtyBitmaps.named(name) !== undefined) {
@@ -160,4 +197,5 @@ export function takeBitmap(graph: BlockGraph, mapping: readonly NodeAlias[] | un
   bitmap.resize(bitmap.length);
   bitmap.inTransit = true;
   place.dirtyBitmaps.add(bitmap);
+  return () => place.dirtyBitmaps.remove(bitmap);
 }

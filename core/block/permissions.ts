@@ -62,6 +62,8 @@ export interface EdgeParent {
   readonly description: string;
   /** The node behind it changed its size. */
   resized?(): void;
+  /** The drive that the node belongs to goes away with its device. */
+  driveGone?(): void;
   /** The parent, where it is a node. */
   readonly asNode?: BlockNode;
   /** The parent's name, where it is a backend. */

@@ -298,6 +298,11 @@ export abstract class Job implements Drainable {
     this.#finalized.wakeAll();
   }
 
+  driveGone(): void {
+    const allowed: readonly JobStatus[] = VERBS.cancel;
+    if (allowed.includes(this.#status)) this.cancel(false);
+  }
+
   complete(): void {
     this.#check('complete');
     if (this.paused || this.cancelled) throw new BlockError(`The active block job '${this.id}' cannot be completed`);

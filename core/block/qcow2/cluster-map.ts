@@ -1,7 +1,7 @@
 import { errno, IoError } from '../io-error.ts';
 import type { Task } from '../pending.ts';
 import { headerOffset, MAX_L1_BYTES } from './header.ts';
-import type { Qcow2Image } from './image.ts';
+import { hex, type Qcow2Image } from './image.ts';
 import { type CachedTable, MetadataCache } from './metadata-cache.ts';
 import type { Refcounts } from './refcounts.ts';
 
@@ -140,9 +140,7 @@ export class ClusterMap {
     const table = this.l1[index] ?? 0;
     if (table === 0) return 0;
     if (table % this.#image.clusterSize !== 0) {
-      throw this.#image.corrupt(
-        `L2 table offset 0x${table.toString(16)} unaligned (L1 index: 0x${index.toString(16)})`,
-      );
+      throw this.#image.corrupt(`L2 table offset ${hex(table)} unaligned (L1 index: ${hex(index)})`);
     }
     return table + Math.floor((cluster % this.entries) / this.#perSlice) * this.cache.entrySize;
   }
@@ -224,7 +222,7 @@ export class ClusterMap {
 
   #unaligned(table: CachedTable, index: number, found: ClusterKind, base: number): IoError {
     return this.#image.corrupt(
-      `${found === kind.NORMAL ? 'Cluster allocation offset' : 'Preallocated zero cluster offset'} 0x${base.toString(16)} unaligned (L2 offset: 0x${table.offset.toString(16)}, L2 index: 0x${index.toString(16)})`,
+      `${found === kind.NORMAL ? 'Cluster allocation offset' : 'Preallocated zero cluster offset'} ${hex(base)} unaligned (L2 offset: ${hex(table.offset)}, L2 index: ${hex(index)})`,
     );
   }
 
@@ -282,7 +280,7 @@ export class ClusterMap {
     const placed = this.#hasPlace(view.getUint32(index * 16), view.getUint32(index * 16 + 4));
     if ((zero & allocated) !== 0 || (allocated !== 0 && !placed)) {
       throw this.#image.corrupt(
-        `Invalid subcluster allocation (L2 offset: 0x${table.offset.toString(16)}, L2 index: 0x${index.toString(16)})`,
+        `Invalid subcluster allocation (L2 offset: ${hex(table.offset)}, L2 index: ${hex(index)})`,
       );
     }
     if (((allocated >>> number) & 1) !== 0) return kind.NORMAL;

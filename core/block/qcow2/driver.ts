@@ -92,6 +92,7 @@ async function open(context: OpenContext): Promise<BlockNode> {
   node.filename = file.filename;
   node.attach('file', file);
   if (image.data !== undefined) node.attach('data-file', image.data);
+  image.isWritable = () => !node.readOnly && !node.inactive;
   image.onCorruption = (msg, offset, size, fatal) => {
     graph.notice(
       `qcow2: ${fatal ? 'Marking image as corrupt' : 'Image is corrupt'}: ${msg}; ${fatal ? 'further corruption events will be suppressed' : 'further non-fatal corruption events will be suppressed'}`,

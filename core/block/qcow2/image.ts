@@ -22,6 +22,9 @@ export class Qcow2Image {
   readonly tables = new Map<number, string>();
   /** Set once the image was found damaged: nothing is read or written any more. */
   broken = false;
+  #complained = false;
+  /** Whether anything may be written to the image now. */
+  isWritable: () => boolean = () => !this.file.readOnly;
   /** Tells those above of damage. */
   onCorruption: (message: string, offset: number, size: number, fatal: boolean) => void = () => {};
 
@@ -64,12 +67,14 @@ export class Qcow2Image {
 
   /**
    * The image contradicts itself: says so, sets its corrupt bit so that nobody writes to it before it is repaired, and
-   * stops using it.
+   * stops using it. Where it cannot be written to, or is another process's still, it is only spoken of, once.
    */
   corrupt(message: string, offset = -1, size = -1, fatal = true): IoError {
-    if (!this.broken) {
-      this.onCorruption(message, offset, size, fatal);
-      if (fatal && !this.file.readOnly) {
+    const final = fatal && this.isWritable();
+    if (!this.broken && (final || !this.#complained)) {
+      this.#complained = true;
+      this.onCorruption(message, offset, size, final);
+      if (final) {
         this.broken = true;
         this.header.incompatible |= incompatible.CORRUPT;
         if (this.header.version === 3) this.#writeCorruptBit();
@@ -146,4 +151,9 @@ export class Qcow2Image {
     yield* this.write(headerOffset.INCOMPATIBLE, bytes);
     yield* this.flush();
   }
+}
+
+/** A number as C's `%#x` writes it: zero has no prefix. */
+export function hex(value: number): string {
+  return value === 0 ? '0' : `0x${value.toString(16)}`;
 }

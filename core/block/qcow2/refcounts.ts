@@ -1,7 +1,7 @@
 import { errno, IoError } from '../io-error.ts';
 import type { Task } from '../pending.ts';
 import { headerOffset } from './header.ts';
-import type { Qcow2Image } from './image.ts';
+import { hex, type Qcow2Image } from './image.ts';
 import { MetadataCache } from './metadata-cache.ts';
 import { type RefcountWidth, refcountWidths } from './refcount-width.ts';
 
@@ -73,9 +73,7 @@ export class Refcounts {
   #blockOffset(block: number): number {
     const offset = this.#table[block] ?? 0;
     if (offset % this.#image.clusterSize !== 0) {
-      throw this.#image.corrupt(
-        `Refblock offset 0x${offset.toString(16)} unaligned (reftable index: 0x${block.toString(16)})`,
-      );
+      throw this.#image.corrupt(`Refblock offset ${hex(offset)} unaligned (reftable index: ${hex(block)})`);
     }
     return offset;
   }

@@ -1,4 +1,4 @@
-import type { MigratedBitmap } from '../../block/bitmap-migration.ts';
+import { type MigratedBitmap, UnplacedBitmap } from '../../block/bitmap-migration.ts';
 import type { SavedRecord } from '../../state/fields.ts';
 import { QmpError } from '../qapi/error.ts';
 
@@ -19,12 +19,18 @@ const damaged = (): QmpError => new QmpError('a dirty bitmap is damaged');
 
 /** Puts together what {@link pieces} took apart. The stream is hostile input. */
 export class IncomingBitmaps {
-  readonly #take: (bitmap: MigratedBitmap) => void;
+  readonly #take: (bitmap: MigratedBitmap) => () => void;
+  readonly #unplaced: (error: UnplacedBitmap) => void;
+  /** Takes away again what has come. */
+  readonly #undo: (() => void)[] = [];
+  #givenUp = false;
   #pending: MigratedBitmap | undefined;
   #filled = 0;
 
-  constructor(take: (bitmap: MigratedBitmap) => void) {
+  /** @param take puts a bitmap where it belongs, and gives what takes it away again */
+  constructor(take: (bitmap: MigratedBitmap) => () => void, unplaced: (error: UnplacedBitmap) => void) {
     this.#take = take;
+    this.#unplaced = unplaced;
   }
 
   feed(record: SavedRecord): void {
@@ -34,7 +40,20 @@ export class IncomingBitmaps {
     if (this.#pending === undefined || this.#filled < this.#pending.bits.length) return;
     const whole = this.#pending;
     this.#pending = undefined;
-    this.#take(whole);
+    this.#place(whole);
+  }
+
+  /** Where one bitmap has no place here the machine comes without any: it does not need them to run. */
+  #place(bitmap: MigratedBitmap): void {
+    if (this.#givenUp) return;
+    try {
+      this.#undo.push(this.#take(bitmap));
+    } catch (error) {
+      if (!(error instanceof UnplacedBitmap)) throw error;
+      this.#givenUp = true;
+      for (const back of this.#undo) back();
+      this.#unplaced(error);
+    }
   }
 
   #begin({ node, name, granularity, length, enabled, persistent, bytes }: SavedRecord): void {

@@ -63,7 +63,10 @@ export class Incoming {
     this.#main = main;
     // Nothing may be waited for from here on: what a command has written is lost once it has ended and nobody reads.
     this.#host.set('active');
-    const bitmaps = new IncomingBitmaps(bitmap => takeBitmap(graph, this.#host.mapping(), bitmap));
+    const bitmaps = new IncomingBitmaps(
+      bitmap => takeBitmap(graph, this.#host.mapping(), bitmap),
+      error => this.#program.report.error(error),
+    );
     this.#loader.onExtra = extra => bitmaps.feed(extra);
     this.#memory = Promise.all(memory.map(stream => this.#readMemory(stream)));
     this.#memory.catch(() => undefined);

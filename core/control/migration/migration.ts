@@ -12,7 +12,15 @@ import type { Value } from '../qapi/declare.ts';
 import { QmpError } from '../qapi/error.ts';
 import type { MigrationInfo } from '../qapi/schema/migration.ts';
 import { pieces } from './bitmaps.ts';
-import { hasChannels, type MigrationUri, openSink, openSocket, parseUri, type SocketAddress } from './channel.ts';
+import {
+  hasChannels,
+  type MigrationUri,
+  openSink,
+  openSocket,
+  parseUri,
+  type Sink,
+  type SocketAddress,
+} from './channel.ts';
 import { Incoming } from './incoming.ts';
 import { MemoryChannels } from './memory-channels.ts';
 import { Outgoing } from './outgoing.ts';
@@ -284,12 +292,24 @@ export class Migration {
     }
   }
 
+  /** @throws BlockError where a bitmap cannot go along; the other side learns of it by the end of the stream */
+  async #checkBitmaps({ stream }: Sink): Promise<void> {
+    if (!this.settings.has('dirty-bitmaps')) return;
+    try {
+      checkBitmapsCanLeave((await this.#program.blocks()).graph, this.#mapping);
+    } catch (error) {
+      stream.destroy();
+      this.#program.report.error(error);
+      throw error;
+    }
+  }
+
   async #send(target: MigrationUri, outgoing: Outgoing): Promise<void> {
     const { machine } = this.#program;
     const before = machine.runState;
     try {
-      if (this.settings.has('dirty-bitmaps')) checkBitmapsCanLeave((await this.#program.blocks()).graph, this.#mapping);
       const sink = await openSink(target);
+      await this.#checkBitmaps(sink);
       if (this.settings.has('postcopy-ram') && sink.answer === undefined)
         throw new QmpError('Unable to open return-path for postcopy');
       await outgoing.run(sink, await this.#channels(target));

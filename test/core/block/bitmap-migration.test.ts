@@ -32,7 +32,15 @@ function marked(persistent = false): DirtyBitmap {
 /** What goes over the wire, and back. */
 function carried(sent: readonly MigratedBitmap[]): MigratedBitmap[] {
   const arrived: MigratedBitmap[] = [];
-  const incoming = new IncomingBitmaps(bitmap => arrived.push(bitmap));
+  const incoming = new IncomingBitmaps(
+    bitmap => {
+      arrived.push(bitmap);
+      return () => undefined;
+    },
+    error => {
+      throw error;
+    },
+  );
   for (const piece of pieces(sent)) incoming.feed(piece);
   return arrived;
 }
@@ -59,22 +67,28 @@ t.test('a bitmap goes to another process under its alias', async t => {
   t.same(taken?.bytes, bitmap.bytes);
   t.equal(taken?.count, bitmap.count);
   t.throws(() => takeBitmap(to.graph, there, { ...sent[0], name: 'x' } as MigratedBitmap), {
-    message: "Unknown bitmap alias 'x' on node 'dst' (alias 'disk')",
+    message: "Error: Unknown bitmap alias 'x' on node 'dst' (alias 'disk')",
   });
-  t.throws(() => takeBitmap(to.graph, [], sent[0] as MigratedBitmap), { message: "Unknown node alias 'disk'" });
+  t.throws(() => takeBitmap(to.graph, [], sent[0] as MigratedBitmap), { message: "Error: Unknown node alias 'disk'" });
 });
 
 t.test('names that make no sense, and bitmaps that cannot go', async t => {
   const node = (name: string, alias: string) => ({ 'node-name': name, alias, bitmaps: [] });
-  t.throws(() => checkMapping([node('a', '1x')]), { message: "The node alias '1x' is not well-formed" });
-  t.throws(() => checkMapping([node('a', 'x'), node('a', 'y')]), { message: "The node name 'a' is mapped twice" });
-  t.throws(() => checkMapping([node('a', 'x'), node('b', 'x')]), { message: "The node alias 'x' is used twice" });
+  t.throws(() => checkMapping([node('a', '1x')]), {
+    message: "Invalid mapping given for block-bitmap-mapping: The node alias '1x' is not well-formed",
+  });
+  t.throws(() => checkMapping([node('a', 'x'), node('a', 'y')]), {
+    message: "Invalid mapping given for block-bitmap-mapping: The node name 'a' is mapped twice",
+  });
+  t.throws(() => checkMapping([node('a', 'x'), node('b', 'x')]), {
+    message: "Invalid mapping given for block-bitmap-mapping: The node alias 'x' is used twice",
+  });
   const bitmaps = [
     { name: 'm', alias: 'n' },
     { name: 'o', alias: 'n' },
   ];
   t.throws(() => checkMapping([{ 'node-name': 'a', alias: 'x', bitmaps }]), {
-    message: "The bitmap alias 'x'/'n' is used twice",
+    message: "Invalid mapping given for block-bitmap-mapping: The bitmap alias 'x'/'n' is used twice",
   });
   const { graph, node: holder } = await nullNode('src');
   const bitmap = marked();
@@ -86,12 +100,34 @@ t.test('names that make no sense, and bitmaps that cannot go', async t => {
   t.doesNotThrow(() => checkBitmapsCanLeave(graph, []), 'it is not to go');
 });
 
+t.test('where one bitmap has no place the machine comes without any, and says so once', async t => {
+  const from = await nullNode('src');
+  for (const name of ['first', 'second', 'third'])
+    from.node.dirtyBitmaps.add(new DirtyBitmap(from.node.length, { name, granularity: 4096 }));
+  const to = await nullNode('src');
+  const said: string[] = [];
+  const mapping = [{ 'node-name': 'src', alias: 'src', bitmaps: [{ name: 'third', alias: 'third' }] }];
+  const incoming = new IncomingBitmaps(
+    bitmap => takeBitmap(to.graph, mapping, bitmap),
+    error => said.push(error.message),
+  );
+  for (const piece of pieces(bitmapsToSend(from.graph, undefined))) incoming.feed(piece);
+  t.same(said, ["Error: Unknown bitmap alias 'second' on node 'src' (alias 'src')"]);
+  t.equal(to.node.dirtyBitmaps.size, 0, 'the one that had a place is gone again');
+});
+
 t.test('a stream that was altered is refused', async t => {
   const { node, graph } = await nullNode('src');
   node.dirtyBitmaps.add(marked());
   const [head, bits] = [...pieces(bitmapsToSend(graph, undefined))];
   const refused = (...records: (SavedRecord | undefined)[]): void => {
-    const incoming = new IncomingBitmaps(() => t.fail('taken'));
+    const incoming = new IncomingBitmaps(
+      () => {
+        t.fail('taken');
+        return () => undefined;
+      },
+      () => t.fail('has no place'),
+    );
     t.throws(
       () => {
         for (const record of records) if (record !== undefined) incoming.feed(record);

@@ -223,6 +223,29 @@ t.test('damage is found, said and contained', { skip: noQemuImg }, async t => {
   await graph.close();
 });
 
+t.test('what another process still has is not marked: it is only spoken of, and once', { skip: noQemuImg }, async t => {
+  const file = folder.file('theirs.qcow2');
+  qemuImg('create', '-q', '-f', 'qcow2', file, '64M');
+  const { graph, warnings } = quietGraph();
+  const map = await openQcow2(graph, file);
+  const l1 = map.image.header.l1Offset;
+  await graph.released(map);
+  const fd = fs.openSync(file, 'r+');
+  fs.writeSync(fd, Buffer.from([0, 0, 0, 0, 0x2a, 0x2a, 0x2a, 0x2a]), 0, 8, l1);
+  fs.closeSync(fd);
+  graph.inactive = true;
+  const events: unknown[] = [];
+  graph.onEvent(event => events.push(event));
+  const node = await openQcow2(graph, file);
+  for (let again = 0; again < 2; again++)
+    await t.rejects(async () => node.readv(0, 512, IoVector.of(Buffer.alloc(512))), { code: 'ERR_BLOCK_EIO' });
+  t.match(events, [{ event: 'BLOCK_IMAGE_CORRUPTED', fatal: false, msg: /0x2a2a2a00 unaligned \(L1 index: 0\)$/ }]);
+  t.equal(warnings.filter(line => line.includes('Image is corrupt')).length, 1);
+  const info = JSON.parse(qemuImg('info', '-U', '--output=json', file));
+  t.equal(info['format-specific'].data.corrupt, false);
+  await graph.close();
+});
+
 t.test('subclusters that are there and zero at once are damage', { skip: noQemuImg }, async t => {
   const file = folder.file('both.qcow2');
   qemuImg('create', '-q', '-f', 'qcow2', '-o', 'extended_l2=on', file, '8M');

@@ -37,6 +37,15 @@ function parameterLine(name: string, value: unknown, kind: string): string {
   return `${name}: ${shown}\n`;
 }
 
+function* mappingLines(mapping: Value<typeof MigrationParameters>['block-bitmap-mapping']): Generator<string> {
+  if (mapping === undefined) return;
+  yield 'block-bitmap-mapping:\n';
+  for (const { 'node-name': node, alias, bitmaps } of mapping) {
+    yield `  '${node}' -> '${alias}'\n`;
+    for (const bitmap of bitmaps) yield `    '${bitmap.name}' -> '${bitmap.alias}'\n`;
+  }
+}
+
 /** Moving the machine. */
 export const MIGRATION_INFO: readonly HmpCommand[] = [
   hmp('migrate', '', '', 'how far a migration is', async ({ program }) => {
@@ -57,7 +66,8 @@ ${migrationReport(info)}`;
   }),
   hmp('migrate_parameters', '', '', 'how migration is to go', async context => {
     const values = (await context.qmp('query-migrate-parameters')) as Value<typeof MigrationParameters>;
-    return PARAMETERS.map(([name, kind]) => parameterLine(name, values[name], kind)).join('');
+    const lines = PARAMETERS.map(([name, kind]) => parameterLine(name, values[name], kind));
+    return [...lines, ...mappingLines(values['block-bitmap-mapping'])].join('');
   }),
 ];
 
