@@ -372,6 +372,45 @@ const SCENES: readonly Scene[] = [
     images: ['base.qcow2', 'copy.qcow2', 'backup.qcow2'],
   },
   {
+    name: 'backups that count together or not at all',
+    prepare: file => {
+      for (const name of ['one', 'two', 'copy1', 'copy2']) qcow2(file(`${name}.qcow2`), '1M');
+    },
+    async play(stage) {
+      for (const name of ['one', 'two']) {
+        await stage.add(name, `${name}.qcow2`);
+        await stage.say('block-dirty-bitmap-add', bitmap(name, 'b'));
+        await stage.io(name, 'write -P 1 128k 64k');
+      }
+      await stage.add('copy1', 'copy1.qcow2');
+      const bad = { driver: 'blkdebug', image: { driver: 'file', filename: stage.file('copy2.qcow2') } };
+      await stage.add('copy2', 'copy2.qcow2', { file: { ...bad, 'inject-error': [{ event: 'write_aio', errno: 5 }] } });
+      const backup = (device: string, target: string, more: Arguments = {}): Arguments => ({
+        type: 'blockdev-backup',
+        data: { device, target, sync: 'incremental', bitmap: 'b', 'job-id': `of-${device}`, ...more },
+      });
+      const grouped = { properties: { 'completion-mode': 'grouped' } };
+      const of = (device: string) => (data: Message) => data['device'] === device || data['id'] === device;
+      for (const type of ['block-dirty-bitmap-clear', 'block-dirty-bitmap-remove'])
+        await stage.say('transaction', { actions: [{ type, data: bitmap('one', 'b') }], ...grouped });
+      await stage.say('transaction', { actions: [backup('one', 'copy1'), backup('two', 'copy2')], ...grouped });
+      await stage.hear('BLOCK_JOB_COMPLETED', of('of-two'));
+      await stage.hear('BLOCK_JOB_CANCELLED', of('of-one'));
+      await stage.bitmaps();
+      await stage.say('blockdev-del', { 'node-name': 'copy2' });
+      await stage.add('copy2', 'copy2.qcow2');
+      const actions = [backup('one', 'copy1'), backup('two', 'copy2', { 'auto-finalize': false })];
+      await stage.say('transaction', { actions, ...grouped });
+      await stage.hear('BLOCK_JOB_PENDING');
+      await stage.bitmaps();
+      await stage.say('job-finalize', { id: 'of-two' });
+      await stage.hear('BLOCK_JOB_COMPLETED', of('of-one'));
+      await stage.hear('BLOCK_JOB_COMPLETED', of('of-two'));
+      await stage.bitmaps();
+    },
+    images: ['copy1.qcow2', 'copy2.qcow2'],
+  },
+  {
     name: 'throttle groups: limits are asked for and changed, and a group in use stays',
     async play(stage) {
       const path = '/objects/tg';

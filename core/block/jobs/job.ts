@@ -5,6 +5,7 @@ import type { BlockGraph, Drainable } from '../graph.ts';
 import { isWellFormedId } from '../identifier.ts';
 import { BlockError, errno, errnoOf, errnoText, reason } from '../io-error.ts';
 import { WaitQueue } from '../pending.ts';
+import { JobTransaction } from './transaction.ts';
 
 /** What all jobs are made with. */
 export interface JobOptions {
@@ -15,6 +16,8 @@ export interface JobOptions {
   readonly autoDismiss?: boolean;
   /** Bytes a second; 0 for no limit. */
   readonly speed?: number;
+  /** Other jobs that this one shares its fate with. */
+  readonly transaction?: JobTransaction | undefined;
 }
 
 /** A job lets the event loop turn, and with it the guest, this often. */
@@ -60,7 +63,7 @@ export abstract class Job implements Drainable {
   /** Ends the wait that the job is in. */
   #waker: () => void = () => {};
   readonly #quiet = new WaitQueue();
-  readonly #finalized = new WaitQueue();
+  readonly #transaction: JobTransaction;
   #finished: Promise<void> = Promise.resolve();
   onEnd: () => void = () => {};
 
@@ -70,6 +73,9 @@ export abstract class Job implements Drainable {
     this.autoFinalize = options.autoFinalize ?? true;
     this.autoDismiss = options.autoDismiss ?? true;
     this.speed = options.speed ?? 0;
+    // A job by itself is a transaction of one.
+    this.#transaction = options.transaction ?? new JobTransaction();
+    if (options.transaction === undefined) this.#transaction.seal();
   }
 
   get description(): string {
@@ -122,6 +128,7 @@ export abstract class Job implements Drainable {
   }
 
   start(): void {
+    this.#transaction.join(this);
     this.graph.drainables.add(this);
     this.#become('running');
     this.#parked = false;
@@ -136,15 +143,16 @@ export abstract class Job implements Drainable {
       if (this.cancelled) throw new JobCancelled();
       this.#park();
       this.#become('waiting');
+      this.#transaction.done(this);
+      await this.#until(() => this.#transaction.allDone);
       this.#become('pending');
-      if (!this.autoFinalize) {
-        if (this.isBlockJob) this.graph.emit({ event: 'BLOCK_JOB_PENDING', type: this.type, id: this.id });
-        await this.#finalized.wait();
-        if (this.cancelled) throw new JobCancelled();
-      }
+      if (!this.autoFinalize && this.isBlockJob)
+        this.graph.emit({ event: 'BLOCK_JOB_PENDING', type: this.type, id: this.id });
+      await this.#until(() => this.#transaction.finalized);
       await this.commit();
     } catch (error) {
       failure = error;
+      this.#transaction.failed(this);
       this.#park();
       this.#become('aborting');
       await this.abort().catch(() => {});
@@ -152,6 +160,12 @@ export abstract class Job implements Drainable {
     this.graph.drainables.delete(this);
     await this.clean().catch(() => {});
     this.#end(failure);
+  }
+
+  /** @throws JobCancelled where the job is to end instead */
+  async #until(reached: () => boolean): Promise<void> {
+    while (!reached() && !this.cancelled) await this.#transaction.changed();
+    if (this.cancelled) throw new JobCancelled();
   }
 
   #end(failure: unknown): void {
@@ -295,7 +309,12 @@ export abstract class Job implements Drainable {
     this.cancelled = true;
     this.#userPaused = false;
     this.#waker();
-    this.#finalized.wakeAll();
+    this.#transaction.wake();
+  }
+
+  giveUp(): void {
+    const allowed: readonly JobStatus[] = VERBS.cancel;
+    if (allowed.includes(this.#status)) this.cancel(true);
   }
 
   driveGone(): void {
@@ -312,7 +331,7 @@ export abstract class Job implements Drainable {
 
   finalize(): void {
     this.#check('finalize');
-    this.#finalized.wakeAll();
+    this.#transaction.finalize();
   }
 
   dismiss(): void {

@@ -7,6 +7,7 @@ import { BackupJob } from '../../block/jobs/backup.ts';
 import { CommitJob, StreamJob, writeBackingName } from '../../block/jobs/chain.ts';
 import type { Job } from '../../block/jobs/job.ts';
 import { MirrorJob, type MirrorOptions } from '../../block/jobs/mirror.ts';
+import { JobTransaction } from '../../block/jobs/transaction.ts';
 import type { BlockNode } from '../../block/node.ts';
 import { BlockOptions } from '../../block/options.ts';
 import { start } from '../../block/pending.ts';
@@ -196,11 +197,13 @@ export function blockJobCommands(program: Program): Handlers<QmpSession> {
     'block-dirty-bitmap-merge': async args => {
       mergeBitmaps((await program.blocks()).graph, args);
     },
-    transaction: async ({ actions }) => {
+    transaction: async ({ actions, properties }) => {
       const blocks = await program.blocks();
       const undo: Undo[] = [];
+      const jobs = properties?.['completion-mode'] === 'grouped' ? new JobTransaction() : undefined;
       try {
-        for (const action of actions) undo.push(await perform(blocks, action));
+        for (const action of actions) undo.push(await perform(blocks, action, jobs));
+        jobs?.seal();
       } catch (error) {
         for (const back of undo.reverse()) await back();
         throw error;
@@ -209,8 +212,12 @@ export function blockJobCommands(program: Program): Handlers<QmpSession> {
   });
 }
 
-async function perform(blocks: Blocks, action: Action): Promise<Undo> {
+/** @param jobs where the jobs of the transaction count together or not at all */
+async function perform(blocks: Blocks, action: Action, jobs: JobTransaction | undefined): Promise<Undo> {
   const { graph } = blocks;
+  if (jobs !== undefined && !['abort', 'blockdev-backup', 'drive-backup'].includes(action.type)) {
+    throw new QmpError(`Action '${action.type}' does not support Transaction property completion-mode = grouped`);
+  }
   switch (action.type) {
     case 'abort':
       throw new QmpError('Transaction aborted using Abort action');
@@ -221,9 +228,9 @@ async function perform(blocks: Blocks, action: Action): Promise<Undo> {
     case 'blockdev-snapshot-internal-sync':
       return internalSnapshot(graph, action.data);
     case 'blockdev-backup':
-      return cancelling(await backup(blocks, action.data, rootNode(graph, action.data.target)));
+      return cancelling(await backup(blocks, action.data, rootNode(graph, action.data.target), jobs));
     case 'drive-backup':
-      return cancelling(await driveBackup(blocks, action.data));
+      return cancelling(await driveBackup(blocks, action.data, jobs));
     case 'block-dirty-bitmap-add':
       return addBitmap(graph, action.data);
     case 'block-dirty-bitmap-remove':
@@ -478,13 +485,14 @@ function backupBitmap(source: BlockNode, args: BackupArgs): DirtyBitmap | undefi
   return bitmap;
 }
 
-async function backup(blocks: Blocks, args: BackupArgs, target: BlockNode): Promise<Job> {
+async function backup(blocks: Blocks, args: BackupArgs, target: BlockNode, transaction?: JobTransaction): Promise<Job> {
   const { graph, jobs } = blocks;
   const source = rootNode(graph, args.device);
   const bitmap = backupBitmap(source, args);
   if (source !== target) for (const node of [source, target]) node.checkNotBusy();
   const job = new BackupJob(graph, {
     ...jobOptions(jobId(blocks, args['job-id'], source), args),
+    transaction,
     source,
     target,
     sync: args.sync,
@@ -498,7 +506,11 @@ async function backup(blocks: Blocks, args: BackupArgs, target: BlockNode): Prom
   return jobs.add(await job.setup());
 }
 
-async function driveBackup(blocks: Blocks, args: Value<typeof schema.DriveBackup>): Promise<Job> {
+async function driveBackup(
+  blocks: Blocks,
+  args: Value<typeof schema.DriveBackup>,
+  transaction?: JobTransaction,
+): Promise<Job> {
   const { graph } = blocks;
   const source = rootNode(graph, args.device);
   const { target: file, format, mode, ...rest } = args;
@@ -517,7 +529,7 @@ async function driveBackup(blocks: Blocks, args: Value<typeof schema.DriveBackup
   try {
     // With nothing copied but what is overwritten, the rest is read from the source itself.
     if (args.sync === 'none' && target.driver.supportsBacking === true) target.attach('backing', source);
-    return await backup(blocks, rest, target);
+    return await backup(blocks, rest, target, transaction);
   } catch (error) {
     await graph.released(target);
     throw error;
