@@ -8,6 +8,7 @@ import { isWellFormedId } from './identifier.ts';
 import { BlockError, IoError, reason } from './io-error.ts';
 import { IoVector } from './io-vector.ts';
 import { parseJson } from './json-filename.ts';
+import type { Secure } from './nbd/protocol.ts';
 import type { BlockNode } from './node.ts';
 import { BlockOptions } from './options.ts';
 import { type EdgeParent, settlePermissions } from './permissions.ts';
@@ -55,6 +56,10 @@ export class BlockGraph {
   /** The bytes of the object `secret` of that name; whoever has such objects sets it. */
   secret: (name: string) => Promise<Uint8Array> = async name => {
     throw new BlockError(`No secret with id '${name}'`);
+  };
+  /** What makes a connection a TLS client's, with the credentials of that name; whoever has such objects sets it. */
+  tlsClient: (creds: string, hostname: string | undefined) => Promise<Secure> = async creds => {
+    throw new BlockError(`No TLS credentials with id '${creds}'`);
   };
   /** There is a node that listens to debug events. */
   debugging = false;

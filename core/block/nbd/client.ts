@@ -22,6 +22,7 @@ import {
   option,
   REQUEST_MAGIC,
   reply,
+  type Secure,
   SIMPLE_REPLY_MAGIC,
   STRUCTURED_REPLY_MAGIC,
   transmissionFlag,
@@ -245,12 +246,17 @@ class NbdNode extends BlockNode {
     header.writeUInt16BE(command.DISC, 6);
     this.#wire.send(header);
     await this.#wire.drained();
-    this.#wire.socket.end();
+    this.#wire.end();
   }
 }
 
 /** Agrees with the server on what is exported, and how. */
-async function negotiate(wire: Wire, name: string, contextName: string): Promise<Negotiated> {
+async function negotiate(
+  wire: Wire,
+  name: string,
+  contextName: string,
+  secure: Secure | undefined,
+): Promise<Negotiated> {
   const greeting = await wire.read(18);
   if (greeting.readBigUInt64BE(0) !== INIT_MAGIC) throw new BlockError('Bad initial magic received');
   if (greeting.readBigUInt64BE(8) !== OPTION_MAGIC) throw new BlockError('Bad server magic received');
@@ -260,6 +266,7 @@ async function negotiate(wire: Wire, name: string, contextName: string): Promise
   const ours = Buffer.alloc(4);
   ours.writeUInt32BE(flags & (handshakeFlag.FIXED_NEWSTYLE | handshakeFlag.NO_ZEROES), 0);
   wire.send(ours);
+  if (secure !== undefined) await startTls(wire, secure);
   const structured = (await ask(wire, option.STRUCTURED_REPLY, Buffer.alloc(0))).type === reply.ACK;
   const bytes = Buffer.from(name);
   let context: number | undefined;
@@ -283,12 +290,7 @@ async function negotiate(wire: Wire, name: string, contextName: string): Promise
   data.writeUInt16BE(1, 4 + bytes.length);
   data.writeUInt16BE(info.BLOCK_SIZE, 6 + bytes.length);
   const answer = await ask(wire, option.GO, data);
-  if (answer.type !== reply.ACK) {
-    const text = answer.text === '' ? `error ${answer.type.toString(16)}` : answer.text;
-    throw new BlockError(
-      answer.type === reply.ERR_UNKNOWN ? `Requested export not available` : `NBD server refused the export: ${text}`,
-    );
-  }
+  if (answer.type !== reply.ACK) throw refusal(answer, 'go', option.GO);
   for (const part of answer.parts) {
     if (part.type !== reply.INFO || part.data.length < 12 || part.data.readUInt16BE(0) !== info.EXPORT) continue;
     const size = Number(part.data.readBigUInt64BE(2));
@@ -296,6 +298,29 @@ async function negotiate(wire: Wire, name: string, contextName: string): Promise
     return { size, flags: part.data.readUInt16BE(10), structured, context };
   }
   throw new BlockError('The server did not say how large the export is');
+}
+
+/** Nothing is said in the clear that TLS is there for. */
+async function startTls(wire: Wire, secure: Secure): Promise<void> {
+  const answer = await ask(wire, option.STARTTLS, Buffer.alloc(0));
+  if (answer.type === reply.ERR_UNSUP) throw new BlockError("Server don't support STARTTLS option");
+  if (answer.type !== reply.ACK) throw refusal(answer, 'starttls', option.STARTTLS);
+  await wire.secure(secure);
+}
+
+function refusal({ type, text }: Answer, name: string, code: number): BlockError {
+  switch (type) {
+    case reply.ERR_UNKNOWN:
+      return new BlockError('Requested export not available');
+    case reply.ERR_POLICY:
+      return new BlockError(`Denied by server for option ${code} (${name})`);
+    case reply.ERR_TLS_REQD:
+      return new BlockError(`TLS negotiation required before option ${code} (${name})`, {
+        hint: 'Did you forget a valid tls-creds?',
+      });
+    default:
+      return new BlockError(`NBD server refused the export: ${text === '' ? `error ${type.toString(16)}` : text}`);
+  }
 }
 
 interface Answer {
@@ -371,13 +396,12 @@ async function open(context: OpenContext): Promise<BlockNode> {
   options.number('open-timeout');
   const dirtyBitmap = options.string('x-dirty-bitmap');
   // Without credentials there is nobody to compare the name with; libvirt gives it in any case.
-  options.string('tls-hostname');
-  if (options.string('tls-creds') !== undefined) {
-    throw new BlockError('NBD over TLS is not supported', { code: 'ERR_NBD_TLS' });
-  }
+  const hostname = options.string('tls-hostname') ?? place.host;
+  const creds = options.string('tls-creds');
+  const secure = creds === undefined ? undefined : await graph.tlsClient(creds, hostname);
   const wire = new Wire(await connect(place));
   try {
-    const negotiated = await negotiate(wire, name, dirtyBitmap ?? CONTEXT);
+    const negotiated = await negotiate(wire, name, dirtyBitmap ?? CONTEXT, secure);
     if (dirtyBitmap !== undefined && negotiated.context === undefined)
       throw new BlockError(`requested x-dirty-bitmap ${dirtyBitmap} not found`);
     if ((negotiated.flags & transmissionFlag.READ_ONLY) !== 0 && !settings.readOnly) {

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { errno, IoError } from '../io-error.ts';
 
 /** Names and numbers as in https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md */
@@ -29,7 +30,9 @@ export const reply = {
   INFO: 3,
   META_CONTEXT: 4,
   ERR_UNSUP: 0x80000001,
+  ERR_POLICY: 0x80000002,
   ERR_INVALID: 0x80000003,
+  ERR_TLS_REQD: 0x80000005,
   ERR_UNKNOWN: 0x80000006,
   ERR_TOO_BIG: 0x80000009,
 } as const;
@@ -99,31 +102,59 @@ export function wireError(number: number): number {
   return number === 0 ? 0 : errno.EINVAL;
 }
 
+/** Bytes of a name that a message shows. */
+const MAX_SHOWN_NAME = 80;
+
+/** A name for a message: a long one is cut. */
+export function shortName(name: string): string {
+  const bytes = Buffer.from(name, 'utf8');
+  return bytes.length < MAX_SHOWN_NAME ? name : `${bytes.toString('utf8', 0, MAX_SHOWN_NAME)}...`;
+}
+
+/** Makes a connection a TLS session; fails where the other side is nobody who may be spoken to. */
+export type Secure = (stream: Duplex) => Promise<Duplex>;
+
 /** A socket as a stream of bytes to be read piece by piece. */
 export class Wire {
-  readonly socket: Socket;
+  #stream: Duplex;
   #chunks: Buffer[] = [];
   #available = 0;
   #closed = false;
   #waiting: (() => void) | undefined;
+  readonly #onData = (data: Buffer): void => {
+    this.#chunks.push(data);
+    this.#available += data.length;
+    // What is not asked for yet stays with the sender.
+    if (this.#available > MAX_PAYLOAD + 65536) this.#stream.pause();
+    this.#waiting?.();
+  };
+  readonly #onEnd = (): void => {
+    this.#closed = true;
+    this.#waiting?.();
+  };
 
   constructor(socket: Socket) {
-    this.socket = socket;
-    socket.setNoDelay(true);
-    socket.on('data', data => {
-      this.#chunks.push(data);
-      this.#available += data.length;
-      // What is not asked for yet stays with the sender.
-      if (this.#available > MAX_PAYLOAD + 65536) socket.pause();
-      this.#waiting?.();
-    });
-    const end = (): void => {
-      this.#closed = true;
-      this.#waiting?.();
-    };
-    socket.on('end', end);
-    socket.on('close', end);
-    socket.on('error', end);
+    this.#stream = socket.setNoDelay(true);
+    this.#listen();
+  }
+
+  /**
+   * Goes on in a TLS session over the same connection.
+   *
+   * @throws IoError EPROTO where the other side has not waited for it: what came in the clear is nobody's
+   */
+  async secure(secure: Secure): Promise<void> {
+    const plain = this.#stream;
+    plain.off('data', this.#onData).off('end', this.#onEnd).off('close', this.#onEnd).pause();
+    if (this.#closed || this.#available > 0) throw new IoError(this.#closed ? errno.ECONNRESET : errno.EPROTO);
+    const session = await secure(plain);
+    this.#stream = session;
+    this.#listen();
+    if (this.#closed) session.destroy();
+  }
+
+  #listen(): void {
+    this.#stream.on('data', this.#onData).on('end', this.#onEnd).on('close', this.#onEnd).on('error', this.#onEnd);
   }
 
   get closed(): boolean {
@@ -138,7 +169,7 @@ export class Wire {
   async read(bytes: number): Promise<Buffer> {
     while (this.#available < bytes) {
       if (this.#closed) throw new IoError(errno.ECONNRESET);
-      this.socket.resume();
+      this.#stream.resume();
       await new Promise<void>(resolve => {
         this.#waiting = resolve;
       });
@@ -176,29 +207,33 @@ export class Wire {
 
   /** Sends all of it, in one piece as far as possible. */
   send(...parts: Uint8Array[]): void {
-    if (this.#closed || this.socket.destroyed) return;
-    this.socket.cork();
-    for (const part of parts) if (part.length > 0) this.socket.write(part);
-    this.socket.uncork();
+    if (this.#closed || this.#stream.destroyed) return;
+    this.#stream.cork();
+    for (const part of parts) if (part.length > 0) this.#stream.write(part);
+    this.#stream.uncork();
   }
 
   /** Waits until what was sent is on its way. */
   async drained(): Promise<void> {
-    if (this.#closed || !this.socket.writableNeedDrain) return;
+    if (this.#closed || !this.#stream.writableNeedDrain) return;
+    const stream = this.#stream;
     await new Promise<void>(resolve => {
       const done = (): void => {
-        this.socket.off('drain', done);
-        this.socket.off('close', done);
+        stream.off('drain', done).off('close', done);
         resolve();
       };
-      this.socket.on('drain', done);
-      this.socket.on('close', done);
+      stream.on('drain', done).on('close', done);
     });
+  }
+
+  /** Sends what is left, and that there is no more. */
+  end(): void {
+    this.#stream.end();
   }
 
   destroy(): void {
     this.#closed = true;
-    this.socket.destroy();
+    this.#stream.destroy();
     this.#waiting?.();
   }
 }

@@ -23,8 +23,10 @@ import {
   option,
   REQUEST_MAGIC,
   reply,
+  type Secure,
   SIMPLE_REPLY_MAGIC,
   STRUCTURED_REPLY_MAGIC,
+  shortName,
   transmissionFlag,
   Wire,
   wireError,
@@ -60,6 +62,13 @@ export interface ExportOptions {
   readonly allocationDepth?: boolean | undefined;
 }
 
+export interface ServerOptions {
+  /** Clients at a time; 0 for no limit. */
+  readonly maxConnections?: number;
+  /** Clients have to speak TLS. */
+  readonly secure?: Secure | undefined;
+}
+
 /** Serves nodes to NBD clients: fixed newstyle negotiation, structured replies, metadata contexts. */
 export class NbdServer {
   readonly #graph: BlockGraph;
@@ -68,18 +77,20 @@ export class NbdServer {
   readonly #clients = new Set<Connection>();
   /** Clients at a time; 0 for no limit. */
   readonly maxConnections: number;
+  readonly #secure: Secure | undefined;
 
-  private constructor(graph: BlockGraph, server: net.Server, maxConnections: number) {
+  private constructor(graph: BlockGraph, server: net.Server, { maxConnections = 0, secure }: ServerOptions) {
     this.#graph = graph;
     this.#server = server;
     this.maxConnections = maxConnections;
+    this.#secure = secure;
     server.on('connection', socket => this.#accept(socket));
   }
 
-  /** Listens at `{path}` or `{host, port}`. At most `maxConnections` clients at a time; 0 for no limit. */
-  static async listen(graph: BlockGraph, address: net.ListenOptions, maxConnections = 0): Promise<NbdServer> {
+  /** Listens at `{path}` or `{host, port}`. */
+  static async listen(graph: BlockGraph, address: net.ListenOptions, options: ServerOptions = {}): Promise<NbdServer> {
     const server = net.createServer();
-    const nbd = new NbdServer(graph, server, maxConnections);
+    const nbd = new NbdServer(graph, server, options);
     await new Promise<void>((resolve, reject) => {
       server.once('error', error => {
         const where = address.path ?? `${address.host ?? ''}:${address.port ?? 0}`;
@@ -165,7 +176,7 @@ export class NbdServer {
   }
 
   #accept(socket: net.Socket): void {
-    const connection = new Connection(this, socket);
+    const connection = new Connection(this, socket, this.#secure);
     this.#clients.add(connection);
     if (this.maxConnections > 0 && this.#clients.size > this.maxConnections) connection.close();
     void connection
@@ -188,9 +199,12 @@ class Connection {
   #noZeroes = false;
   #requests = 0;
   #wake: () => void = () => {};
+  readonly #secure: Secure | undefined;
+  #secured = false;
 
-  constructor(server: NbdServer, socket: net.Socket) {
+  constructor(server: NbdServer, socket: net.Socket, secure: Secure | undefined) {
     this.#server = server;
+    this.#secure = secure;
     this.#wire = new Wire(socket);
   }
 
@@ -239,6 +253,7 @@ class Connection {
       return false;
     }
     const data = Buffer.from(await this.#wire.read(length));
+    if (this.#secure !== undefined && !this.#secured) return this.#beforeTls(code, length, this.#secure);
     switch (code) {
       case option.EXPORT_NAME:
         return this.#exportName(data);
@@ -269,10 +284,30 @@ class Connection {
       case option.SET_META_CONTEXT:
         this.#metaContext(code, data);
         return false;
+      case option.STARTTLS:
+        if (length > 0) this.#refuse(code, reply.ERR_INVALID, "option 'starttls' has unexpected length");
+        else if (this.#secured) this.#refuse(code, reply.ERR_INVALID, 'TLS already enabled');
+        else this.#refuse(code, reply.ERR_POLICY, 'TLS not configured');
+        return false;
       default:
         this.#refuse(code, reply.ERR_UNSUP, `Unsupported option ${code}`);
         return false;
     }
+  }
+
+  /** In FORCEDTLS mode (NBD specification, "TLS modes") only one thing can be asked for. @returns whether negotiation is over */
+  async #beforeTls(code: number, length: number, secure: Secure): Promise<boolean> {
+    if (code === option.STARTTLS) {
+      if (length > 0) throw new BlockError("option 'starttls' has unexpected length");
+      this.#reply(code, reply.ACK);
+      await this.#wire.secure(secure);
+      this.#secured = true;
+      return false;
+    }
+    // There is no way to refuse this one.
+    if (code === option.EXPORT_NAME) throw new BlockError(`Option 0x${code.toString(16)} not permitted before TLS`);
+    this.#refuse(code, reply.ERR_TLS_REQD, `Option 0x${code.toString(16)} not permitted before TLS`);
+    return code === option.ABORT;
   }
 
   #flags({ writable }: NbdExport): number {
@@ -556,13 +591,4 @@ class Connection {
     message.copy(payload, 6);
     this.#wire.send(this.#chunkHeader(cookie, chunk.ERROR, payload.length), payload);
   }
-}
-
-/** Bytes of a name that a message shows. */
-const MAX_SHOWN_NAME = 80;
-
-/** A name for a message: a long one is cut. */
-function shortName(name: string): string {
-  const bytes = Buffer.from(name, 'utf8');
-  return bytes.length < MAX_SHOWN_NAME ? name : `${bytes.toString('utf8', 0, MAX_SHOWN_NAME)}...`;
 }

@@ -20,6 +20,12 @@ function listenOptions({ addr }: Args<(typeof commands)['nbd-server-start']>): L
   throw new QmpError('An inherited socket cannot be listened on by the NBD server');
 }
 
+async function secureServer(program: Program, creds: string | undefined, authz: string | undefined) {
+  if (creds === undefined) return undefined;
+  const { tlsUpgrade } = await import('../startup/tls-objects.ts');
+  return tlsUpgrade(program, { creds, authz, endpoint: 'server' });
+}
+
 /** A bitmap of the node, or of what lies under it. What changes all the time is not for those who cannot change anything. */
 function exportedBitmap(top: BlockNode, name: string, writable: boolean): DirtyBitmap {
   for (const node of chainOf(top)) {
@@ -56,9 +62,11 @@ export function blockExportCommands(program: Program): Handlers<QmpSession> {
   return blockErrors({
     'nbd-server-start': async args => {
       if (server !== undefined) throw new QmpError('NBD server already running');
-      if (args['tls-creds'] !== undefined) throw new QmpError('TLS is not supported by the NBD server');
       const { graph } = await program.blocks();
-      const started = await NbdServer.listen(graph, listenOptions(args), args['max-connections'] ?? 0);
+      const started = await NbdServer.listen(graph, listenOptions(args), {
+        maxConnections: args['max-connections'] ?? 0,
+        secure: await secureServer(program, args['tls-creds'], args['tls-authz']),
+      });
       server = started;
       program.resources.push({ dispose: () => void started.stop() });
     },

@@ -41,6 +41,10 @@ export class Blocks {
     this.jobs = new Jobs(this.graph);
     this.graph.isDevice = id => program.machine.findDevice(id) !== undefined;
     this.graph.secret = id => this.#secret(id);
+    this.graph.tlsClient = async (creds, hostname) => {
+      const { tlsUpgrade } = await import('./tls-objects.ts');
+      return tlsUpgrade(program, { creds, hostname, endpoint: 'client' });
+    };
     for (const kind of ['drive', 'block']) program.backends.provide(kind, id => this.backend(id));
     // For a device with a removable medium that no drive was given to: the monitor inserts one by the device's id.
     program.backends.provide('empty-drive', () => new BlockBackend(this.graph));

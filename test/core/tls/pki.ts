@@ -32,6 +32,13 @@ function oid(dotted: string): Buffer {
 
 const ECDSA_SHA256 = sequence(oid('1.2.840.10045.4.3.2'));
 
+/** Attributes that are not UTF-8: countries are PrintableString, mail addresses and domains IA5String (RFC 5280 appendix A.1). */
+const STRING_TAGS: ReadonlyMap<string, number> = new Map([
+  ['2.5.4.6', 0x13],
+  ['1.2.840.113549.1.9.1', 0x16],
+  ['0.9.2342.19200300.100.1.25', 0x16],
+]);
+
 /** Each part of a name is a set of one attribute or more. */
 export type Name = readonly (readonly (readonly [oid: string, value: string])[])[];
 export const commonName = (value: string): Name => [[['2.5.4.3', value]]];
@@ -39,7 +46,11 @@ export const commonName = (value: string): Name => [[['2.5.4.3', value]]];
 const nameOf = (name: Name): Buffer =>
   sequence(
     ...name.map(attributes =>
-      set(...attributes.map(([type, value]) => sequence(oid(type), der(0x0c, Buffer.from(value))))),
+      set(
+        ...attributes.map(([type, value]) =>
+          sequence(oid(type), der(STRING_TAGS.get(type) ?? 0x0c, Buffer.from(value))),
+        ),
+      ),
     ),
   );
 

@@ -180,6 +180,7 @@ export const BlockdevOptionsFile = struct(
 export const BlockdevOptionsNbd = struct('BlockdevOptionsNbd', {
   server: SocketAddress,
   export: opt(str),
+  'tls-creds': opt(str),
   'tls-hostname': opt(str),
   'x-dirty-bitmap': opt(str, 'unstable'),
   'reconnect-delay': opt(uint32),
