@@ -191,7 +191,6 @@ export function takeBitmap(
     disabled: !sent.enabled,
   });
   if (sent.bits.length !== bitmap.bytes.length) throw new BlockError(`Bitmap '${name}' is damaged`);
-  if (persistent) place.checkPersistent(bitmap);
   bitmap.restore(sent.bits);
   // Bits behind the end mean nothing.
   bitmap.resize(bitmap.length);

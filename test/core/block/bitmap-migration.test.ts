@@ -100,6 +100,17 @@ t.test('names that make no sense, and bitmaps that cannot go', async t => {
   t.doesNotThrow(() => checkBitmapsCanLeave(graph, []), 'it is not to go');
 });
 
+t.test('a mapping may make a bitmap persistent where no image keeps it: it is what it was told to be', async t => {
+  const from = await nullNode('src');
+  from.node.dirtyBitmaps.add(marked());
+  const to = await nullNode('src');
+  const bitmaps = [{ name: 'b', alias: 'b', transform: { persistent: true } }];
+  const [sent] = bitmapsToSend(from.graph, undefined);
+  if (sent !== undefined) takeBitmap(to.graph, [{ 'node-name': 'src', alias: 'src', bitmaps }], sent);
+  t.equal(to.node.dirtyBitmaps.named('b')?.persistent, true);
+  await to.graph.close();
+});
+
 t.test('where one bitmap has no place the machine comes without any, and says so once', async t => {
   const from = await nullNode('src');
   for (const name of ['first', 'second', 'third'])
