@@ -2,6 +2,7 @@ import { rmSync } from 'node:fs';
 import { connect, createServer, type ListenOptions, type NetConnectOpts, type Server, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { SouthbridgeError } from '../errors.ts';
+import { connectFailure } from '../host/connect-failure.ts';
 import { boundPath } from './bound-path.ts';
 import type { FdExchange } from './chardev.ts';
 import { StreamChardev } from './stream.ts';
@@ -319,7 +320,8 @@ function listening(server: Server, options: ListenOptions & { fd?: number }): Pr
 function connecting(options: NetConnectOpts, where: string): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const socket = connect(options);
-    const failed = (cause: Error): void => reject(socketError(`Failed to connect to '${where}'`, cause));
+    const failed = (cause: Error): void =>
+      reject(new SouthbridgeError('ERR_CHARDEV', connectFailure(where, cause), undefined, { cause }));
     socket.once('error', failed).once('connect', () => {
       socket.off('error', failed);
       resolve(socket);

@@ -217,6 +217,20 @@ t.test('errors', { skip, timeout: 200_000 }, t =>
     { execute: 'blockdev-del', arguments: { 'node-name': 'no-such' } },
     { execute: 'blockdev-add', arguments: { driver: 'file', 'node-name': 'f', filename: '/nowhere' } },
     { execute: 'chardev-remove', arguments: { id: 'no-such' } },
+    ...[
+      { type: 'inet', host: 'no-such.invalid', port: '1' },
+      { type: 'inet', host: '127.0.0.1', port: '1' },
+      { type: 'unix', path: '/nowhere' },
+    ].flatMap(({ type, ...data }) => [
+      {
+        execute: 'blockdev-add',
+        arguments: { driver: 'nbd', 'node-name': 'n', server: { type, ...data } },
+      },
+      {
+        execute: 'chardev-add',
+        arguments: { id: 'c', backend: { type: 'socket', data: { addr: { type, data }, server: false } } },
+      },
+    ]),
     { execute: 'eject', arguments: { device: 'no-such' } },
     { execute: 'balloon', arguments: { value: 1 } },
     { execute: 'set_link', arguments: { name: 'no-such', up: true } },

@@ -1,4 +1,5 @@
 import net from 'node:net';
+import { connectFailure } from '../../host/connect-failure.ts';
 import type { BlockDriver, OpenContext } from '../driver.ts';
 import type { BlockGraph } from '../graph.ts';
 import { BlockError, errno, IoError, reason } from '../io-error.ts';
@@ -378,7 +379,7 @@ async function connect(place: Place): Promise<net.Socket> {
     const socket = place.path !== undefined ? net.connect(place.path) : net.connect(place.port, place.host);
     const failed = (error: Error): void => {
       const where = place.path ?? `${place.host}:${place.port}`;
-      reject(new BlockError(`Failed to connect to '${where}': ${reason(error)}`, { cause: error }));
+      reject(new BlockError(connectFailure(where, error), { cause: error }));
     };
     socket.once('error', failed);
     socket.once('connect', () => {

@@ -64,9 +64,14 @@ export class CharManager {
     this.#host = host;
   }
 
+  /** @throws QmpError where there is one of that name */
+  checkFree(id: string): void {
+    if (this.#entries.has(id)) throw new QmpError(`Chardev with id '${id}' already exists`);
+  }
+
   /** Makes and opens a device. Throws OptionError or SouthbridgeError. */
   async add(id: string, spec: ChardevSpec): Promise<Chardev> {
-    if (this.#entries.has(id)) throw new QmpError(`Chardev with id '${id}' already exists`);
+    this.checkFree(id);
     if (spec.kind === 'mux') return this.#addMux(id, spec.base);
     const chardev = await this.#make(id, spec);
     if (spec.log !== undefined) chardev.logTo(spec.log.path, spec.log.append);

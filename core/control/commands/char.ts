@@ -1,3 +1,4 @@
+import { reason } from '../../block/io-error.ts';
 import type { Chardev } from '../../char/chardev.ts';
 import { RingbufChardev } from '../../char/simple.ts';
 import { CHARDEV_KINDS, specFromQapi } from '../char/spec.ts';
@@ -23,7 +24,15 @@ export function charCommands(program: Program): Handlers<QmpSession> {
         return chardev === undefined ? [] : [{ label, filename: chardev.filename, 'frontend-open': chardev.userOpen }];
       }),
     'query-chardev-backends': () => CHARDEV_KINDS.map(name => ({ name })),
-    'chardev-add': async ({ id, backend }) => made(await chars.add(id, specFromQapi(backend, named))),
+    'chardev-add': async ({ id, backend }) => {
+      const spec = specFromQapi(backend, named);
+      chars.checkFree(id);
+      try {
+        return made(await chars.add(id, spec));
+      } catch (error) {
+        throw new QmpError(`Failed to add chardev '${id}': ${reason(error)}`);
+      }
+    },
     'chardev-change': async ({ id, backend }) => made(await chars.change(id, specFromQapi(backend, named))),
     'chardev-remove': ({ id }) => chars.remove(id),
     'chardev-send-break': ({ id }) => {

@@ -3,6 +3,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import type { VncAddress } from '../../display/vnc/client.ts';
 import type { VncServer } from '../../display/vnc/server.ts';
 import { SouthbridgeError } from '../../errors.ts';
+import { connectFailure } from '../../host/connect-failure.ts';
 import { WebSocketStream } from '../../host/websocket.ts';
 import type { VncPlace, VncRequest } from './vnc-options.ts';
 
@@ -96,7 +97,7 @@ export class VncDisplay {
       });
     } catch (cause) {
       const where = place.type === 'unix' ? place.path : `${place.host}:${place.port}`;
-      throw new SouthbridgeError('ERR_VNC_CONNECT', `Failed to connect to '${where}': ${reason(cause)}`, undefined, {
+      throw new SouthbridgeError('ERR_VNC_CONNECT', connectFailure(where, cause), undefined, {
         cause,
       });
     }

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createReadStream, createWriteStream, fstatSync, rmSync } from 'node:fs';
 import { connect, createServer, Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
+import { connectFailure } from '../../host/connect-failure.ts';
 import { mayStartPrograms } from '../../host/sandbox.ts';
 import { QmpError } from '../qapi/error.ts';
 
@@ -112,7 +113,11 @@ export async function openSocket(uri: MigrationUri, secure?: Secure): Promise<So
     uri.kind === 'unix'
       ? connect({ path: uri.path, allowHalfOpen: true })
       : connect({ port: uri.port, host: uri.host || 'localhost', allowHalfOpen: true });
-  await once(socket, 'connect');
+  try {
+    await once(socket, 'connect');
+  } catch (error) {
+    throw new QmpError(connectFailure(uri.kind === 'unix' ? uri.path : `${uri.host}:${uri.port}`, error));
+  }
   return secure === undefined ? socket : secure(socket);
 }
 

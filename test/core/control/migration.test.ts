@@ -151,8 +151,10 @@ t.test('an altered or short stream is a named error', { timeout: 90_000 }, async
 t.test('where the way fails, the source runs on', { timeout: 90_000 }, async t => {
   const source = await RunningProgram.start('-machine', 'none');
   await source.execute('qmp_capabilities');
-  await source.execute('migrate', { uri: `unix:${join(folder, 'nobody')}` });
-  t.match(await settle(source), { status: 'failed' });
+  const nobody = join(folder, 'nobody');
+  await source.execute('migrate', { uri: `unix:${nobody}` });
+  const why = `Failed to connect to '${nobody}': No such file or directory`;
+  t.match(await settle(source), { status: 'failed', 'error-desc': why });
   t.match(await source.execute('query-status'), { return: { status: 'running' } });
   await source.stop();
 });
@@ -166,7 +168,9 @@ t.test('memory goes while the machine runs, and again where it has changed', { t
   const capabilities = ['events', 'pause-before-switchover', 'xbzrle'].map(capability => ({ capability, state: true }));
   t.same(await source.execute('migrate-set-capabilities', { capabilities }), { return: {} });
   t.match(
-    await source.execute('migrate-set-capabilities', { capabilities: [{ capability: 'background-snapshot', state: true }] }),
+    await source.execute('migrate-set-capabilities', {
+      capabilities: [{ capability: 'background-snapshot', state: true }],
+    }),
     {
       error: { class: 'GenericError' },
     },
