@@ -1,4 +1,4 @@
-/** PCI and PCI Express bridges: conventional ones, and the root ports of Express. */
+/** PCI and PCI Express bridges: conventional ones, the root ports of Express, and the ports of a switch. */
 import type { DeviceContext } from '../core/device/device-type.ts';
 import { deviceType } from '../core/device/device-type.ts';
 import type { PropertyValue } from '../core/device/object.ts';
@@ -29,14 +29,20 @@ const EXP = {
   LNKCTL2: 0x30,
 } as const;
 const ROOT_PORT_WITH_SLOT = 0x0142;
+const UPSTREAM_PORT = 0x0052;
+const DOWNSTREAM_PORT_WITH_SLOT = 0x0162;
 const PCI_BRIDGE_PORT = 0x72;
 const ROLE_BASED_ERRORS = 0x8000;
 /** Attention button and indicators, power controller and indicator, hot-plug, surprise; an electromechanical interlock. */
 const SLOT_CAPS = 0x0002_007b;
 const SLOT_CONTROL = 0x07c0;
+/** With a card in it the slot has power, and its indicator is on. */
+const SLOT_CONTROL_OCCUPIED = 0x01c0;
 const SLOT_CONTROL_WRITABLE = 0x1fff;
 const SLOT_EVENTS = 0x001f;
 const DEVCTL_WRITABLE = 0x000f;
+/** End-to-end TLP prefixes may be blocked. */
+const PREFIX_BLOCKING = 0x8000;
 
 const UNSET = 0xffff_ffff;
 /** Addresses to keep free below a bridge; what is not said reads as all ones. */
@@ -122,6 +128,8 @@ const MSIX_PENDING = 0x800;
 
 /** Where a port's capabilities are, and how fast its link is. */
 interface PortShape {
+  /** The kind of port, in the capability's flags. */
+  readonly flags: number;
   readonly ssvid: number;
   readonly express: number;
   readonly linkCaps: number;
@@ -130,16 +138,19 @@ interface PortShape {
   readonly linkControl2: number;
 }
 
-/** A root port of PCI Express: one slot. */
-abstract class RootPort<S extends typeof portProperties> extends PciBridge<S> {
+/** A port of PCI Express with a slot below it. */
+abstract class SlotPort<S extends typeof portProperties> extends PciBridge<S> {
+  readonly #express: number;
+
   constructor(context: DeviceContext<S>, shape: PortShape) {
-    super(context, { express: true, closedAtReset: true });
+    super(context, { express: true, closedAtReset: shape.flags === ROOT_PORT_WITH_SLOT });
     const { config, props } = this;
     const { vendor } = this.identity;
     const ssvid = config.addCapability(CAP_SSVID, 8, shape.ssvid);
-    config.set16(ssvid + 4, vendor);
+    if (shape.flags === ROOT_PORT_WITH_SLOT) config.set16(ssvid + 4, vendor);
     const at = config.addCapability(CAP_EXPRESS, EXPRESS_SIZE, shape.express);
-    config.set16(at + EXP.FLAGS, ROOT_PORT_WITH_SLOT);
+    this.#express = at;
+    config.set16(at + EXP.FLAGS, shape.flags);
     config.set32(at + EXP.DEVCAP, ROLE_BASED_ERRORS);
     config.mask16(config.writable, at + EXP.DEVCTL, DEVCTL_WRITABLE);
     config.mask16(config.writeOneToClear, at + EXP.DEVSTA, DEVCTL_WRITABLE);
@@ -149,17 +160,25 @@ abstract class RootPort<S extends typeof portProperties> extends PciBridge<S> {
     config.set16(at + EXP.SLTCTL, SLOT_CONTROL);
     config.mask16(config.writable, at + EXP.SLTCTL, SLOT_CONTROL_WRITABLE);
     config.mask16(config.writeOneToClear, at + EXP.SLTSTA, SLOT_EVENTS);
-    config.mask16(config.writable, at + EXP.RTCTL, 0x0007);
+    if (shape.flags === ROOT_PORT_WITH_SLOT) config.mask16(config.writable, at + EXP.RTCTL, 0x0007);
     config.set32(at + EXP.DEVCAP2, 0x0030_0020);
-    config.mask16(config.writable, at + EXP.DEVCTL2, 0x0020);
+    config.mask16(config.writable, at + EXP.DEVCTL2, PREFIX_BLOCKING | 0x0020);
     config.set32(at + EXP.LNKCAP2, shape.linkCaps2);
     config.set16(at + EXP.LNKCTL2, shape.linkControl2);
+    if (shape.flags === DOWNSTREAM_PORT_WITH_SLOT) this.addFunctionLevelReset(at);
+  }
+
+  protected override resetHold(): void {
+    super.resetHold();
+    const occupied = this.secondary.devices.length > 0;
+    this.config.set16(this.#express + EXP.SLTCTL, occupied ? SLOT_CONTROL_OCCUPIED : SLOT_CONTROL);
   }
 }
 
-class GenericRootPort extends RootPort<typeof genericPortProperties> {
+class GenericRootPort extends SlotPort<typeof genericPortProperties> {
   constructor(context: DeviceContext<typeof genericPortProperties>) {
     super(context, {
+      flags: ROOT_PORT_WITH_SLOT,
       ssvid: 0x40,
       express: 0x54,
       linkCaps: 0x0030_0604,
@@ -170,13 +189,53 @@ class GenericRootPort extends RootPort<typeof genericPortProperties> {
   }
 }
 
-class Ioh3420 extends RootPort<typeof portProperties> {
+class Ioh3420 extends SlotPort<typeof portProperties> {
   constructor(context: DeviceContext<typeof portProperties>) {
     super(context, {
+      flags: ROOT_PORT_WITH_SLOT,
       ssvid: 0x40,
       express: 0x90,
-      linkCaps: 0x0011_0411,
+      linkCaps: 0x0000_0411,
       linkStatus: 0x0011,
+      linkCaps2: 0,
+      linkControl2: 0,
+    });
+  }
+}
+
+/** Texas Instruments' XIO3130 (SCPS222), as far as QEMU has it: where its capabilities are. */
+const X3130 = { MSI: 0x70, SSVID: 0x80, EXPRESS: 0x90, LINK: 0x0000_0411, LINK_STATUS: 0x0011 } as const;
+
+const upstreamProperties = { port: portProperties.port, aer_log_max: portProperties.aer_log_max } as const;
+
+/** The port of a switch that faces the root: the bus behind it is the switch's own. */
+class X3130Upstream extends PciBridge<typeof upstreamProperties> {
+  constructor(context: DeviceContext<typeof upstreamProperties>) {
+    super(context, { express: true });
+    const { config } = this;
+    config.addCapability(CAP_SSVID, 8, X3130.SSVID);
+    const at = config.addCapability(CAP_EXPRESS, EXPRESS_SIZE, X3130.EXPRESS);
+    config.set16(at + EXP.FLAGS, UPSTREAM_PORT);
+    config.set32(at + EXP.DEVCAP, ROLE_BASED_ERRORS);
+    config.mask16(config.writable, at + EXP.DEVCTL, DEVCTL_WRITABLE);
+    config.mask16(config.writeOneToClear, at + EXP.DEVSTA, DEVCTL_WRITABLE);
+    config.set32(at + EXP.LNKCAP, X3130.LINK | (this.props.port << 24));
+    config.set16(at + EXP.LNKSTA, X3130.LINK_STATUS);
+    config.set32(at + EXP.DEVCAP2, 0x0030_0000);
+    config.mask16(config.writable, at + EXP.DEVCTL2, PREFIX_BLOCKING);
+    this.addFunctionLevelReset(at);
+  }
+}
+
+/** A port of a switch with a slot. */
+class Xio3130Downstream extends SlotPort<typeof portProperties> {
+  constructor(context: DeviceContext<typeof portProperties>) {
+    super(context, {
+      flags: DOWNSTREAM_PORT_WITH_SLOT,
+      ssvid: X3130.SSVID,
+      express: X3130.EXPRESS,
+      linkCaps: 0x0000_0400,
+      linkStatus: X3130.LINK_STATUS,
       linkCaps2: 0,
       linkControl2: 0,
     });
@@ -247,4 +306,26 @@ export const ioh3420 = deviceType({
     msi: { vectors: 2, wide: false, maskable: true, offset: 0x60 },
   },
   create: Ioh3420,
+});
+
+const X3130_MSI = { vectors: 1, wide: true, maskable: false, offset: X3130.MSI } as const;
+
+export const x3130Upstream = deviceType({
+  type: 'x3130-upstream',
+  summary: 'TI X3130 Upstream Port of PCI Express Switch',
+  category: 'bridge',
+  parents: ['pcie-port', 'base-pci-bridge', 'pci-device', 'device'],
+  properties: upstreamProperties,
+  pci: { vendor: 0x104c, device: 0x8232, revision: 2, class: BRIDGE_CLASS, bridge: true, msi: X3130_MSI },
+  create: X3130Upstream,
+});
+
+export const xio3130Downstream = deviceType({
+  type: 'xio3130-downstream',
+  summary: 'TI X3130 Downstream Port of PCI Express Switch',
+  category: 'bridge',
+  parents: ['pcie-slot', 'pcie-port', 'base-pci-bridge', 'pci-device', 'device'],
+  properties: portProperties,
+  pci: { vendor: 0x104c, device: 0x8233, revision: 1, class: BRIDGE_CLASS, bridge: true, msi: X3130_MSI },
+  create: Xio3130Downstream,
 });

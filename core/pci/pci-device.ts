@@ -417,9 +417,8 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
     return offset;
   }
 
-  /** Lets software reset the function alone. Its PCI Express capability must be there. */
-  protected addFunctionLevelReset(): void {
-    const at = this.#expressAt;
+  /** Lets software reset the function alone. @param at its PCI Express capability */
+  protected addFunctionLevelReset(at = this.#expressAt): void {
     const { config } = this;
     if (at === undefined) return;
     config.set32(at + 4, config.get32(at + 4) | DEVCAP_FLR);

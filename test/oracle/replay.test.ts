@@ -19,7 +19,7 @@ const netdev = ['-netdev', 'hubport,hubid=0,id=n'];
 
 const scripts: readonly RegisterScript[] = [
   ...Object.values(isa).flatMap(make => (typeof make === 'function' ? [make()] : [])),
-  ...[pci.pcChipset(), pci.q35Chipset(), pci.acpiPm(), pci.pam(), pci.bridges(), pci.expanders()],
+  ...[pci.pcChipset(), pci.q35Chipset(), pci.acpiPm(), pci.pam(), pci.bridges(), pci.switchPorts(), pci.expanders()],
   pci.pciCard('e1000,netdev=n,mac=52:54:00:12:34:56', ...netdev),
   pci.pciCard('virtio-net-pci,netdev=n,mac=52:54:00:12:34:56', ...netdev),
   pci.pciCard('vmxnet3,netdev=n,mac=52:54:00:12:34:56', ...netdev),

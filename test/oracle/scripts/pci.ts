@@ -143,6 +143,54 @@ export function bridges(): RegisterScript {
   return s;
 }
 
+/** Of the ports of a switch, with their status in the upper half. */
+const DEVICE_CONTROL = 0x98;
+const SLOT_CONTROL = 0xa8;
+/** Of Intel's root port: in which order they are chained is each program's own. */
+const CAPABILITIES: ReadonlySet<number> = new Set([0x40, 0x60, 0x90]);
+
+/** A switch of PCI Express: one port up, two down, and what is in a slot. */
+export function switchPorts(): RegisterScript {
+  const s = new RegisterScript('a switch of PCI Express: the registers of its ports, and what is below them', [
+    ...machine('q35', '-device', 'ioh3420,addr=4,id=p1,chassis=1', '-device', 'x3130-upstream,bus=p1,id=u1,port=3'),
+    ...['-device', 'xio3130-downstream,bus=u1,id=d1,chassis=2,slot=1'],
+    ...['-device', 'xio3130-downstream,bus=u1,id=d2,addr=1,port=2,chassis=3,slot=5', '-device', 'edu,bus=d2'],
+  ]);
+  const root: PciPlace = { device: 4 };
+  const up: PciPlace = { bus: 1, device: 0 };
+  const ports: readonly PciPlace[] = [0, 1].map(device => ({ bus: 2, device }));
+  const card: PciPlace = { bus: 4, device: 0 };
+  s.pciWrite(root, 0x18, 0x0004_0100).pciWrite(up, 0x18, 0x0004_0201);
+  ports.forEach((port, index) => {
+    s.pciWrite(port, 0x18, 0x0000_0002 + (index + 3) * 0x0001_0100);
+  });
+  for (let register = 0x40; register < 0x100; register += 4)
+    s.about(`root ${register.toString(16)}`).pciRead(
+      root,
+      register,
+      CAPABILITIES.has(register) ? 0xffff_00ff : undefined,
+    );
+  for (const port of [up, ...ports])
+    for (let register = 0; register < 0x100; register += 4) {
+      s.about(`${port.bus}:${port.device} ${register.toString(16)}`).pciRead(port, register);
+      // The numbers of buses and the windows are for later; what is below would be reset, or lose its power.
+      if (register < 0x40 || register === DEVICE_CONTROL || register === SLOT_CONTROL) continue;
+      s.pciWrite(port, register, 0xffff_ffff).pciRead(port, register).pciWrite(port, register, 0);
+    }
+  for (const place of [root, up, ...ports]) s.pciWrite(place, 0x20, 0xc000_c000).pciWrite16(place, 0x04, 0x0007);
+  s.about('the card')
+    .pciRead(card, 0)
+    .pciWrite(card, 0x10, 0xc000_0000)
+    .pciWrite16(card, 0x04, 0x0006)
+    .read32(0xc000_0000);
+  s.about('a port that is reset alone')
+    .pciWrite16(ports[1] ?? up, DEVICE_CONTROL, 0x8000)
+    .pciRead(ports[1] ?? up, 0x18)
+    .pciRead(ports[1] ?? up, DEVICE_CONTROL)
+    .pciRead(ports[0] ?? up, 0x18);
+  return s;
+}
+
 /** Root buses beside the host bridge's own, and what is behind bridges on them. */
 export function expanders(): RegisterScript {
   const s = new RegisterScript('expander bridges: buses of their own, numbered from the start', [
