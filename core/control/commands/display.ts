@@ -48,22 +48,24 @@ export function displayCommands(program: Program): Handlers<QmpSession> {
         const place = display?.places.find(({ websocket }) => !websocket);
         if (display === undefined || place === undefined) return { enabled: false };
         const { host, service, family } = place;
-        return { enabled: true, auth: auth(display), family, clients: clients(display), service, host };
+        return { enabled: true, auth: display.authentication, family, clients: clients(display), service, host };
       }),
     'query-vnc-servers': () =>
       withDisplays(displays =>
         displays.all.map(display => ({
           id: display.request.id,
-          server: display.places.map(place => ({ ...place, auth: auth(display) })),
+          server: display.places.map(place => ({ ...place, ...display.authOf(place.websocket) })),
           clients: clients(display),
-          auth: auth(display),
+          ...display.authOf(false),
           ...(display.request.screen !== undefined && { display: display.request.screen.device }),
         })),
       ),
     'display-reload': options => {
       if (!options['tls-certs']) return undefined;
       return withDisplays(displays => {
-        throw new QmpError(displays.find() === undefined ? 'Can not find vnc display' : 'vnc tls is not enabled');
+        const display = displays.find();
+        if (display === undefined) throw new QmpError('Can not find vnc display');
+        display.reloadCredentials();
       });
     },
     'display-update': async options => {
@@ -75,9 +77,7 @@ export function displayCommands(program: Program): Handlers<QmpSession> {
 
 const isNone = (program: Program): boolean => program.line.last('display') === 'none';
 
-const auth = ({ request }: VncDisplay): 'vnc' | 'none' => (request.password ? 'vnc' : 'none');
-
-const clients = ({ server }: VncDisplay) => server.clients.map(({ address }) => address);
+const clients = ({ server }: VncDisplay) => server.clients.map(({ information }) => information);
 
 /** Seconds since 1970: `now`, `never`, `+seconds`, or the time itself. */
 function expiry(time: string): number | undefined {

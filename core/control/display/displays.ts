@@ -1,6 +1,7 @@
 import type { AudioBackend } from '../../audio/backend.ts';
 import type { VncClient } from '../../display/vnc/client.ts';
 import { type VncEvent, VncServer } from '../../display/vnc/server.ts';
+import type { VncTls } from '../../display/vnc/vencrypt.ts';
 import { located } from '../options/command-line.ts';
 import { GROUPS } from '../options/groups.ts';
 import { OptionError, type Opts, parseOpts } from '../options/opts.ts';
@@ -79,9 +80,11 @@ export class Displays {
     const screen =
       request.screen === undefined ? undefined : program.screen(request.screen.device, request.screen.head);
     const name = machine.config.name;
+    const credentials = request.tls === undefined ? undefined : await this.#credentials(request.tls);
     const server = new VncServer(
       {
         ...request,
+        tls: credentials?.tls,
         name: name === undefined ? 'QEMU' : `QEMU (${name})`,
         audio: request.audiodev === undefined ? undefined : this.#audio(request.audiodev),
         screen,
@@ -95,7 +98,7 @@ export class Displays {
       },
       (event, client) => this.#tell(display, event, client),
     );
-    const display = new VncDisplay(request, server);
+    const display = new VncDisplay(request, server, credentials?.creds);
     if (request.passwordSecret !== undefined) server.password = await this.#secret(request.passwordSecret);
     this.#displays.push(display);
     program.resources.push(display);
@@ -103,6 +106,25 @@ export class Displays {
     const [place] = display.places;
     if (request.announce && place !== undefined && place.family !== 'unix')
       program.report.bare(`VNC server running on ${place.host}:${place.service}`);
+  }
+
+  /** @throws OptionError where the credentials are of a kind that VeNCrypt does not know */
+  async #credentials(request: NonNullable<VncRequest['tls']>) {
+    const program = this.#program;
+    const { tlsCredentials, tlsUpgrade } = await import('../startup/tls-objects.ts');
+    const creds = await tlsCredentials(program, request.creds, 'server');
+    const { kind } = creds;
+    if (kind === 'psk') throw new OptionError('Unsupported TLS cred type tls-creds-psk');
+    const upgrade = await tlsUpgrade(program, { ...request, endpoint: 'server' });
+    const { peerName } = await import('../../tls/session.ts');
+    const tls: VncTls = {
+      kind,
+      secure: async stream => {
+        const session = await upgrade(stream);
+        return { session, peer: creds.verifyPeer ? peerName(session) : undefined };
+      },
+    };
+    return { creds, tls };
   }
 
   #audio(id: string): AudioBackend {
@@ -120,8 +142,8 @@ export class Displays {
   #tell(display: VncDisplay, event: VncEvent, client: VncClient): void {
     const [place] = display.places;
     if (place === undefined) return;
-    const server = { ...place, auth: display.request.password ? 'vnc' : 'none' };
-    this.#program.emit(EVENTS[event], { server, client: client.address });
+    const server = { ...place, auth: display.authentication };
+    this.#program.emit(EVENTS[event], { server, client: event === 'connected' ? client.address : client.information });
   }
 }
 

@@ -2,9 +2,12 @@ import { rmSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import type { VncAddress } from '../../display/vnc/client.ts';
 import type { VncServer } from '../../display/vnc/server.ts';
+import { subtypeOf, type VeNCryptSubtype, type VncTls } from '../../display/vnc/vencrypt.ts';
 import { SouthbridgeError } from '../../errors.ts';
 import { connectFailure } from '../../host/connect-failure.ts';
 import { WebSocketStream } from '../../host/websocket.ts';
+import type { TlsCredentials } from '../../tls/credentials.ts';
+import { QmpError } from '../qapi/error.ts';
 import type { VncPlace, VncRequest } from './vnc-options.ts';
 
 interface Listener {
@@ -19,10 +22,34 @@ export class VncDisplay {
   readonly request: VncRequest;
   readonly server: VncServer;
   readonly #listeners: Listener[] = [];
+  readonly #credentials: TlsCredentials | undefined;
 
-  constructor(request: VncRequest, server: VncServer) {
+  constructor(request: VncRequest, server: VncServer, credentials: TlsCredentials | undefined) {
     this.request = request;
     this.server = server;
+    this.#credentials = credentials;
+  }
+
+  /** How clients of a plain listener come in (QAPI VncPrimaryAuth); websockets' have TLS beneath them. */
+  authOf(websocket: boolean): { readonly auth: 'none' | 'vnc' | 'vencrypt'; readonly vencrypt?: VeNCryptSubtype } {
+    const { tls, password } = this.server.options;
+    if (tls === undefined || websocket) return { auth: password ? 'vnc' : 'none' };
+    return { auth: 'vencrypt', vencrypt: subtypeOf(tls, password) };
+  }
+
+  /** The same in one word: `none`, `vencrypt+x509+vnc`. */
+  get authentication(): string {
+    const { auth, vencrypt } = this.authOf(false);
+    return vencrypt === undefined ? auth : `${auth}+${vencrypt.replace('-', '+')}`;
+  }
+
+  /** Reads the files of the credentials anew (`display-reload`). @throws QmpError where there are none, or they cannot be */
+  reloadCredentials(): void {
+    const credentials = this.#credentials;
+    if (credentials === undefined) throw new QmpError('vnc tls is not enabled');
+    if (credentials.kind !== 'x509')
+      throw new QmpError(`tls-creds-${credentials.kind} doesn't support to reload TLS credential`);
+    credentials.reload();
   }
 
   /** @throws SouthbridgeError ERR_VNC_LISTEN, ERR_VNC_CONNECT */
@@ -110,7 +137,20 @@ export class VncDisplay {
       remoteAddress === undefined
         ? { host: '', service: '', family: 'unix', websocket: webSocket }
         : addressOf({ address: remoteAddress, port: remotePort ?? 0, family: remoteFamily ?? '' }, webSocket);
-    this.server.connect(webSocket ? new WebSocketStream(socket) : socket, address);
+    const { tls } = this.server.options;
+    if (!webSocket) this.server.connect(socket, address);
+    else if (tls === undefined) this.server.connect(new WebSocketStream(socket), address);
+    else void this.#acceptSecurely(tls, socket, address);
+  }
+
+  /** A browser cannot begin TLS in the middle: it lies beneath the websocket. */
+  async #acceptSecurely(tls: VncTls, socket: Socket, address: VncAddress): Promise<void> {
+    try {
+      const { session, peer } = await tls.secure(socket);
+      this.server.connect(new WebSocketStream(session), address, { secured: { peer } });
+    } catch {
+      // The connection is closed; as by QEMU, nobody is told why.
+    }
   }
 }
 

@@ -29,6 +29,8 @@ export interface VncRequest {
   readonly password: boolean;
   /** The id of a secret object with the password. */
   readonly passwordSecret: string | undefined;
+  /** The ids of TLS credentials, and of who decides over certificates. */
+  readonly tls: { readonly creds: string; readonly authz: string | undefined } | undefined;
   readonly share: SharePolicy;
   readonly connections: number;
   readonly lockKeySync: boolean;
@@ -49,9 +51,9 @@ export function vncRequest(opts: Opts, id: string): VncRequest {
   if (opts.has('password-secret') && opts.has('password'))
     throw new OptionError("'password' flag is redundant with 'password-secret'");
   if (opts.bool('sasl')) throw new OptionError('VNC SASL auth requires cyrus-sasl support');
-  const credentials = opts.string('tls-creds');
-  if (credentials !== undefined) throw new OptionError(`No TLS credentials with id '${credentials}'`);
-  if (opts.has('tls-authz')) throw new OptionError("'tls-authz' provided but TLS is not enabled");
+  const creds = opts.string('tls-creds');
+  const authz = opts.string('tls-authz');
+  if (creds === undefined && authz !== undefined) throw new OptionError("'tls-authz' provided but TLS is not enabled");
   if (opts.has('sasl-authz')) throw new OptionError("'sasl-authz' provided but SASL auth is not enabled");
   const policy = opts.string('share') ?? 'allow-exclusive';
   const share = SHARE_POLICIES.find(candidate => candidate === policy);
@@ -67,6 +69,7 @@ export function vncRequest(opts: Opts, id: string): VncRequest {
     announce: opts.has('to'),
     password: opts.has('password-secret') || (opts.bool('password') ?? false),
     passwordSecret: opts.string('password-secret'),
+    tls: creds === undefined ? undefined : { creds, authz },
     share,
     connections: opts.number('connections') ?? 32,
     lockKeySync: opts.bool('lock-key-sync') ?? true,

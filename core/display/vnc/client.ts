@@ -1,17 +1,15 @@
 import type { Duplex } from 'node:stream';
 import type { CursorImage, Surface } from '../screen.ts';
-import { CHALLENGE_SIZE, isAnswer, newChallenge } from './authentication.ts';
 import { ByteWriter } from './byte-writer.ts';
 import type { AudioFormat, VncAudio } from './client-audio.ts';
 import { ClientPointer } from './client-pointer.ts';
 import { Damage } from './damage.ts';
 import { isPixelEncoding, newEncoder, type RectangleEncoder } from './encodings/index.ts';
+import { EndOfConversation, Handshake, SECURE, type VncEntry } from './handshake.ts';
 import { PixelFormat } from './pixel-format.ts';
-import { AUDIO_REQUEST, CLIENT, ENCODING, QEMU_MESSAGE, RESIZE, SECURITY, SERVER, XVP } from './protocol.ts';
+import { AUDIO_REQUEST, CLIENT, ENCODING, QEMU_MESSAGE, RESIZE, SERVER, XVP } from './protocol.ts';
 import type { VncServer } from './server.ts';
 
-const VERSION = 'RFB 003.008\n';
-const VERSIONS = [3, 4, 5, 7, 8];
 const MAX_CUT_TEXT = 1 << 20;
 const DEFAULT_LEVEL = 1;
 /** More than so many unread pictures, and the client is given up. */
@@ -49,24 +47,21 @@ export interface VncAddress {
   readonly websocket: boolean;
 }
 
-/** The conversation is over: the client broke the rules, or may not come in. */
-class EndOfConversation extends Error {}
-
 /** One client of a VNC server: the protocol from its version to its last update (RFC 6143). */
 export class VncClient {
   readonly address: VncAddress;
   readonly damage = new Damage();
   share: ShareMode = 'connecting';
   readonly #server: VncServer;
-  readonly #stream: Duplex;
-  readonly #skipAuthentication: boolean;
+  #stream: Duplex;
+  readonly #entry: VncEntry;
+  #peer: string | undefined;
   readonly #conversation = this.#converse();
   readonly #pointer: ClientPointer;
   readonly #out = new ByteWriter(1 << 16);
   readonly #encoders = new Map<number, RectangleEncoder>();
   #input: Buffer = Buffer.alloc(0);
   #wanted = 0;
-  #minor = 8;
   #features: Features = { ...NO_FEATURES };
   #format = PixelFormat.default();
   #encoding: number = ENCODING.RAW;
@@ -79,16 +74,27 @@ export class VncClient {
   #absolute: boolean | undefined;
   #audio: VncAudio | undefined;
 
-  constructor(server: VncServer, stream: Duplex, address: VncAddress, skipAuthentication: boolean) {
+  constructor(server: VncServer, stream: Duplex, address: VncAddress, entry: VncEntry) {
     this.#server = server;
     this.#stream = stream;
     this.address = address;
-    this.#skipAuthentication = skipAuthentication;
+    this.#entry = entry;
+    this.#peer = entry.secured?.peer;
     this.#pointer = new ClientPointer(server.input);
-    stream.on('data', (chunk: Buffer) => this.#received(chunk));
+    this.#listen(stream);
+  }
+
+  #listen(stream: Duplex): void {
+    stream.on('data', this.#onData);
     stream.on('error', () => this.close());
     stream.on('close', () => this.close());
-    stream.on('drain', () => server.wake());
+    stream.on('drain', () => this.#server.wake());
+  }
+  readonly #onData = (chunk: Buffer): void => this.#received(chunk);
+
+  /** Where it is and who: QAPI VncClientInfo. */
+  get information(): VncAddress & { readonly x509_dname?: string } {
+    return this.#peer === undefined ? this.address : { ...this.address, x509_dname: this.#peer };
   }
 
   /** Begins the conversation. */
@@ -214,10 +220,36 @@ export class VncClient {
         bytes === undefined ? this.#conversation.next(Buffer.alloc(0)) : this.#conversation.next(bytes);
       if (done) this.#hangUp();
       else this.#wanted = value;
+      if (value === SECURE) void this.#secure();
     } catch (error) {
       if (!(error instanceof EndOfConversation)) throw error;
       this.#hangUp();
     }
+  }
+
+  /** Goes on in a TLS session; what came in the clear behind the last answer is nobody's. */
+  async #secure(): Promise<void> {
+    const { tls } = this.#server.options;
+    const plain = this.#stream.off('data', this.#onData).pause();
+    if (tls === undefined || this.#input.length > 0) {
+      this.#hangUp();
+      return;
+    }
+    try {
+      const { session, peer } = await tls.secure(plain);
+      this.#stream = session;
+      this.#peer = peer;
+    } catch {
+      // As by QEMU, the connection just ends.
+      this.close();
+      return;
+    }
+    if (this.share === 'gone') {
+      this.#stream.destroy();
+      return;
+    }
+    this.#listen(this.#stream);
+    this.#advance(undefined);
   }
 
   /** Ends the connection once what was written has gone. */
@@ -227,63 +259,11 @@ export class VncClient {
   }
 
   *#converse(): Generator<number, void, Buffer> {
-    yield* this.#agreeOnVersion();
-    yield* this.#authenticate();
+    yield* new Handshake(this.#server, this.#entry, this.#out, () => this.#flush()).run();
     const [shared] = yield 1;
     if (!this.#server.admit(this, shared !== 0)) return;
     this.#welcome();
     for (;;) yield* this.#message();
-  }
-
-  *#agreeOnVersion(): Generator<number, void, Buffer> {
-    this.#out.bytes(Buffer.from(VERSION, 'latin1'));
-    this.#flush();
-    const match = /^RFB (\d{3})\.(\d{3})\n$/.exec((yield VERSION.length).toString('latin1'));
-    if (match === null) throw new EndOfConversation();
-    const minor = Number(match[2]);
-    if (Number(match[1]) !== 3 || !VERSIONS.includes(minor)) {
-      this.#out.u32(SECURITY.INVALID);
-      this.#flush();
-      throw new EndOfConversation();
-    }
-    // Some clients say 3.4 or 3.5, which are to be treated as 3.3.
-    this.#minor = minor < 7 ? 3 : minor;
-  }
-
-  *#authenticate(): Generator<number, void, Buffer> {
-    const type = this.#skipAuthentication ? SECURITY.NONE : this.#server.security;
-    if (this.#minor === 3) {
-      this.#out.u32(type);
-      this.#flush();
-    } else {
-      this.#out.u8(1).u8(type);
-      this.#flush();
-      const [chosen] = yield 1;
-      if (chosen !== type) this.#refuse();
-    }
-    if (type === SECURITY.VNC) yield* this.#askForPassword();
-    else if (this.#minor >= 8) this.#out.u32(0);
-    this.#flush();
-  }
-
-  *#askForPassword(): Generator<number, void, Buffer> {
-    const challenge = newChallenge();
-    this.#out.bytes(challenge);
-    this.#flush();
-    const answer = yield CHALLENGE_SIZE;
-    const password = this.#server.validPassword;
-    if (password === undefined || !isAnswer(challenge, password, answer)) this.#refuse();
-    this.#out.u32(0);
-  }
-
-  #refuse(): never {
-    this.#out.u32(1);
-    if (this.#minor >= 8) {
-      const reason = Buffer.from('Authentication failed\0', 'latin1');
-      this.#out.u32(reason.length).bytes(reason);
-    }
-    this.#flush();
-    throw new EndOfConversation();
   }
 
   #welcome(): void {

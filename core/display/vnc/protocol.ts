@@ -1,6 +1,6 @@
 /** Numbers of the remote framebuffer protocol (RFC 6143, and the community's "RFB protocol" for what is newer). */
 
-export const SECURITY = { INVALID: 0, NONE: 1, VNC: 2 } as const;
+export const SECURITY = { INVALID: 0, NONE: 1, VNC: 2, VENCRYPT: 19 } as const;
 
 export const CLIENT = {
   SET_PIXEL_FORMAT: 0,

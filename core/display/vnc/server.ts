@@ -6,8 +6,9 @@ import { blankSurface, type CursorImage, type DisplayHub, type Screen, type Surf
 import { type VncAddress, VncClient } from './client.ts';
 import { VncAudio } from './client-audio.ts';
 import { Reference } from './damage.ts';
+import type { VncEntry } from './handshake.ts';
 import { RemoteKeyboard } from './keyboard.ts';
-import { SECURITY } from './protocol.ts';
+import type { VncTls } from './vencrypt.ts';
 
 /** Milliseconds between two looks at a screen: at first, more for each look in vain, and at most. */
 const REFRESH = { BASE: 30, INCREMENT: 50, MAX: 3000 } as const;
@@ -20,6 +21,8 @@ export interface VncServerOptions {
   /** What clients see in a window's title. */
   readonly name: string;
   readonly password: boolean;
+  /** Viewers have to speak TLS. */
+  readonly tls?: VncTls | undefined;
   readonly share: SharePolicy;
   /** How many clients there may be at a time. */
   readonly connections: number;
@@ -104,10 +107,6 @@ export class VncServer {
     return this.options.powerControl;
   }
 
-  get security(): number {
-    return this.options.password ? SECURITY.VNC : SECURITY.NONE;
-  }
-
   /** The password that lets clients in now; undefined where none does. */
   get validPassword(): string | undefined {
     return this.#expiresAt < Math.floor(Date.now() / 1000) ? undefined : this.#password;
@@ -189,9 +188,9 @@ export class VncServer {
   }
 
   /** Takes a client that has connected. */
-  connect(stream: Duplex, address: VncAddress, options: { skipAuthentication?: boolean } = {}): void {
+  connect(stream: Duplex, address: VncAddress, entry: VncEntry = {}): void {
     if (this.#clients.size === 0) this.#look();
-    const client = new VncClient(this, stream, address, options.skipAuthentication ?? false);
+    const client = new VncClient(this, stream, address, entry);
     this.#clients.add(client);
     this.#told('connected', client);
     client.start();

@@ -136,17 +136,22 @@ export async function vncReport({ program }: HmpContext): Promise<string> {
   const { all } = await program.displays();
   if (all.length === 0) return 'None\n';
   return all
-    .map(({ request, server, places }) => {
-      const auth = request.password ? 'vnc' : 'none';
+    .map(display => {
+      const { request, server, places } = display;
+      const auth = (websocket: boolean): string => {
+        const { auth: primary, vencrypt = 'none' } = display.authOf(websocket);
+        return `Auth: ${primary} (Sub: ${vencrypt})\n`;
+      };
       const place = (kind: string, { host, service, family, websocket }: (typeof places)[number]): string =>
         `  ${kind}: ${host}:${service} (${family}${websocket ? ' (Websocket)' : ''})\n`;
       return [
         `${request.id}:\n`,
-        ...places.map(where => `${place('Server', where)}    Auth: ${auth} (Sub: none)\n`),
+        ...places.map(where => `${place('Server', where)}    ${auth(where.websocket)}`),
         ...server.clients.map(
-          ({ address }) => `${place('Client', address)}    x509_dname: none\n    sasl_username: none\n`,
+          ({ information }) =>
+            `${place('Client', information)}    x509_dname: ${information.x509_dname ?? 'none'}\n    sasl_username: none\n`,
         ),
-        ...(places.length === 0 ? [`  Auth: ${auth} (Sub: none)\n`] : []),
+        ...(places.length === 0 ? [`  ${auth(false)}`] : []),
         ...(request.screen === undefined ? [] : [`  Display: ${request.screen.device}\n`]),
       ].join('');
     })
