@@ -7,14 +7,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { noSlirp } from '../core/host/libslirp.ts';
+import { credentialsFolder, folder as write } from '../core/tls/pki.ts';
 import { commandsOf, ROOT } from './samples.ts';
 
-const PAGES = ['debug-with-gdb', 'network', 'storage', 'trace'];
-const PORTS = /(?<=:)(?:1234|2222|10222)\b/g;
+const PAGES = ['debug-with-gdb', 'network', 'storage', 'tls', 'trace'];
+const PORTS = /(?<=:|port=)(?:1234|2222|5555|10222)\b/g;
 
 t.setTimeout(300_000);
 const folder = mkdtempSync(join(tmpdir(), 'southbridge-how-to-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
+write(credentialsFolder(join(folder, 'pki')), { 'keys.psk': 'qemu:00112233445566778899aabbccddeeff\n' });
 for (const name of ['disk.img', 'cd.iso']) {
   writeFileSync(join(folder, name), '');
   truncateSync(join(folder, name), 2 ** 24);
