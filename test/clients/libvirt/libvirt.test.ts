@@ -101,6 +101,10 @@ t.test('libvirt manages a machine', { skip: missing ?? false }, async t => {
     await step(t, ['vcpucount', 'lab', '--current', '--live'], /^2$/);
     await step(t, ['iothreadadd', 'lab', '1']);
     await step(t, ['iothreadinfo', 'lab'], /1/);
+    await step(t, ['iothreadset', 'lab', '1', '--poll-max-ns', '1000', '--poll-grow', '2', '--poll-shrink', '3']);
+    await step(t, ['domstats', 'lab', '--iothread'], /poll-max-ns=1000\n.*poll-grow=2\n.*poll-shrink=3/);
+    const unplugged = await libvirt.virsh('setvcpus', 'lab', '1', '--live');
+    t.match(unplugged.output, /device unplug request for not supported device type: qemu64-x86_64-cpu$/);
     await step(t, ['change-media', 'lab', 'hdc', libvirt.write('disc.iso', new Uint8Array(2 ** 16)), '--insert']);
     await step(t, ['change-media', 'lab', 'hdc', '--eject']);
   });
