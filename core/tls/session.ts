@@ -30,6 +30,7 @@ export async function tlsClient(socket: Duplex, creds: TlsCredentials, hostname?
     checkEndpoint(creds, 'client');
     const session = await clientHandshake(socket, { ...contextOf(creds), ...pskClient(creds) });
     return closing(session, () => {
+      checkAlive(session);
       if (creds.kind === 'x509' && creds.verifyPeer) checkServer(session, hostname);
       return session;
     });
@@ -48,6 +49,7 @@ export async function tlsServer(socket: Duplex, creds: TlsCredentials, authz?: A
     checkEndpoint(creds, 'server');
     const session = await serverHandshake(socket, creds);
     return closing(session, () => {
+      checkAlive(session);
       if (creds.kind === 'x509' && creds.verifyPeer) checkClient(session, authz);
       return session;
     });
@@ -99,10 +101,11 @@ function clientHandshake(socket: Duplex, options: ConnectionOptions): Promise<TL
     const failed = (error: Error): void => reject(handshakeError(error));
     const gone = (): void => reject(handshakeError(undefined));
     session
-      .once('error', failed)
+      .on('error', failed)
       .once('close', gone)
       .once('secureConnect', () => {
         session.off('error', failed).off('close', gone);
+        endOnError(session);
         resolve(session);
       });
   });
@@ -120,11 +123,24 @@ function serverHandshake(socket: Duplex, creds: TlsCredentials): Promise<TLSSock
         pskCallback: (_socket: TLSSocket, identity: string) => creds.keyOf(identity) ?? null,
       }),
     });
-    server.once('secureConnection', resolve);
+    server.once('secureConnection', session => {
+      endOnError(session);
+      resolve(session);
+    });
     server.once('tlsClientError', error => reject(handshakeError(error)));
     socket.once('close', () => reject(handshakeError(undefined)));
     server.emit('connection', socket);
   });
+}
+
+/** Node leaves a session open that a broken record has ended, and the program ends where nobody listens yet. */
+function endOnError(session: TLSSocket): void {
+  session.on('error', () => session.destroy());
+}
+
+/** Nobody is handed a session whose end has already been told. */
+function checkAlive(session: TLSSocket): void {
+  if (session.destroyed) throw handshakeError(undefined);
 }
 
 /** Alerts of the other side, in GnuTLS's words. */

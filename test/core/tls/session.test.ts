@@ -2,7 +2,7 @@
 import { createServer, connect as dial, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { Duplex } from 'node:stream';
-import type { TLSSocket } from 'node:tls';
+import { connect, type TLSSocket } from 'node:tls';
 import t from 'tap';
 import { type Authorizer, onlyFor } from '../../../core/tls/authorization.ts';
 import {
@@ -219,6 +219,57 @@ t.test('the other side is no TLS speaker, or goes away', async t => {
   const served = reason(tlsServer(fourth, x509(dir, 'server')));
   third.destroy();
   t.equal(await served, 'TLS handshake failed: The TLS connection was non-properly terminated.');
+});
+
+/** A client's stream: what it sends goes on in one piece with what is sent meanwhile. */
+function gathering(near: Socket): { readonly stream: Duplex; send(bytes: Buffer): void } {
+  let pending: Buffer[] = [];
+  const send = (bytes: Buffer): void => {
+    pending.push(bytes);
+    if (pending.length > 1) return;
+    setImmediate(() => {
+      near.write(Buffer.concat(pending));
+      pending = [];
+    });
+  };
+  const stream = new Duplex({
+    read() {},
+    write(chunk, _encoding, done) {
+      send(chunk);
+      done();
+    },
+  });
+  near.on('data', data => stream.push(data)).on('error', () => undefined);
+  return { stream, send };
+}
+
+t.test('what breaks a session as soon as it is there ends it, and nothing else', async t => {
+  const client = clientIdentity(ca);
+  const nonsense = Buffer.from([0x17, 3, 3, 0, 5, 1, 2, 3, 4, 5]);
+  for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
+    for (const later of [false, true]) {
+      const [near, far] = await sockets();
+      const { stream, send } = gathering(near);
+      const session = connect({
+        socket: stream,
+        ca: ca.pem,
+        cert: client.pem,
+        key: client.keyPem,
+        servername: 'localhost',
+        maxVersion,
+      });
+      session.on('error', () => undefined);
+      session.once('secureConnect', () => (later ? setImmediate(() => send(nonsense)) : send(nonsense)));
+      // Broken at once it is no session; broken later it ends, and says so to whoever has it.
+      const outcome = await tlsServer(far, x509(dir, 'server')).then(
+        got => new Promise<string>(resolve => got.resume().once('close', () => resolve('closed'))),
+        (error: unknown) => String(error),
+      );
+      t.match(outcome, /^closed$|TLS handshake failed: /, `${maxVersion}${later ? ', later' : ''}`);
+      t.equal(far.destroyed, true);
+      near.destroy();
+    }
+  }
 });
 
 t.test('credentials are for one side', async t => {
