@@ -125,7 +125,8 @@ t.test('chardev-add, and what is refused', async t => {
   const inet = { type: 'inet', data: { host: '127.0.0.1', port: '0' } };
   const add = async (data: object): Promise<string> => {
     const reply = await program.execute('chardev-add', { id: 'c', backend: { type: 'socket', data } });
-    return 'error' in reply ? (reply['error'] as { desc: string }).desc : '';
+    const said = 'error' in reply ? (reply['error'] as { desc: string }).desc : '';
+    return said.replace("Failed to add chardev 'c': ", '');
   };
   t.equal(await add({ addr: inet, 'tls-creds': 'none' }), "No TLS credentials with id 'none'");
   t.equal(
