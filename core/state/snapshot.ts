@@ -171,6 +171,11 @@ export class MachineLoader {
     this.#machine = machine;
   }
 
+  /** It is known what machine this is, and where its memory goes. */
+  get known(): boolean {
+    return this.#manifest !== undefined;
+  }
+
   /** The devices and CPUs are what they were; memory may yet follow. */
   get arrived(): boolean {
     return this.#arrived;

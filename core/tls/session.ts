@@ -1,6 +1,6 @@
 /** TLS over a connection that is there already: as QEMU's sessions, on `node:tls`. Loaded when the first one begins. */
 import { X509Certificate } from 'node:crypto';
-import { isIP } from 'node:net';
+import { isIP, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type ConnectionOptions, connect, createServer, type SecureContextOptions, type TLSSocket } from 'node:tls';
 import { SouthbridgeError } from '../errors.ts';
@@ -61,11 +61,14 @@ export function peerName(session: TLSSocket): string | undefined {
   return peerCertificate(session)?.subject;
 }
 
+/** Where `action` fails, the stream ends once the other side has been told what it is yet to be told. */
 async function closing<Result>(stream: Duplex, action: () => Result | Promise<Result>): Promise<Result> {
   try {
     return await action();
   } catch (error) {
-    stream.on('error', () => undefined).destroy();
+    stream.on('error', () => undefined);
+    if (stream instanceof Socket) stream.destroySoon();
+    else stream.destroy();
     throw error;
   }
 }

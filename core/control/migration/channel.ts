@@ -184,7 +184,7 @@ export interface SourceOptions {
   readonly connected: (stream: Readable) => void;
   /** A connection that came to nothing: others may follow. */
   readonly refused: (error: unknown) => void;
-  readonly secure?: Secure | undefined;
+  readonly secure: Secure;
 }
 
 export async function openSource(uri: MigrationUri, options: SourceOptions): Promise<Source> {
@@ -231,10 +231,6 @@ async function listen(uri: Extract<MigrationUri, { kind: 'tcp' | 'unix' }>, opti
 }
 
 function take(socket: Socket, { secure, connected, refused }: SourceOptions): void {
-  if (secure === undefined) {
-    connected(socket);
-    return;
-  }
   socket.on('error', () => undefined);
   secure(socket).then(connected, error => {
     socket.destroy();

@@ -20,7 +20,7 @@ import type { MigrationSettings } from './settings.ts';
 /** What the receiver needs to be told, and tells. */
 export interface IncomingHost {
   readonly settings: MigrationSettings;
-  readonly secure: Secure | undefined;
+  readonly secure: Secure;
   set(status: 'setup' | 'active' | 'postcopy-active' | 'postcopy-paused' | 'postcopy-recover' | 'completed'): void;
   failed(error: unknown): void;
   listening(address: SocketAddress): void;
@@ -43,7 +43,9 @@ export class Incoming {
   readonly #loader: MachineLoader;
   #main: Readable | undefined;
   #source: Source | undefined;
-  #memory: Promise<unknown> = Promise.resolve();
+  #channels: readonly Readable[] = [];
+  /** That all of those have come to their end; they are read once it is known where memory goes. */
+  #memory: Promise<unknown> | undefined;
   #heldAt: number | undefined;
   #reconnect: ((stream: Readable) => void) | undefined;
 
@@ -68,8 +70,7 @@ export class Incoming {
       error => this.#program.report.error(error),
     );
     this.#loader.onExtra = extra => bitmaps.feed(extra);
-    this.#memory = Promise.all(memory.map(stream => this.#readMemory(stream)));
-    this.#memory.catch(() => undefined);
+    this.#channels = memory;
     try {
       await this.#readAll(main);
     } catch (error) {
@@ -101,12 +102,11 @@ export class Incoming {
 
   /** All connections that a machine comes over: its own is told from those for its memory by what it begins with. */
   #connections(uri: MigrationUri): Promise<Connections> {
-    const { settings } = this.#host;
-    const wanted = settings.has('multifd') ? settings.number('multifd-channels') : 0;
     const memory: Readable[] = [];
     let main: Readable | undefined;
     return new Promise((resolve, reject) => {
       const come = async (stream: Readable): Promise<void> => {
+        const wanted = this.#memoryConnections;
         if (wanted > 0 && (await begins(stream)).equals(STREAM.memory)) memory.push(stream);
         else main = stream;
         if (main === undefined || memory.length < wanted) return;
@@ -120,9 +120,20 @@ export class Incoming {
         connected: stream => void come(stream).catch(reject),
       }).then(source => {
         this.#source = source;
-        if (main !== undefined && memory.length === wanted) source.close();
+        if (main !== undefined && memory.length === this.#memoryConnections) source.close();
       }, reject);
     });
+  }
+
+  get #memoryConnections(): number {
+    const { settings } = this.#host;
+    return settings.has('multifd') ? settings.number('multifd-channels') : 0;
+  }
+
+  #readChannels(): Promise<unknown> {
+    const all = Promise.all(this.#channels.map(stream => this.#readMemory(stream)));
+    all.catch(() => undefined);
+    return all;
   }
 
   async #readMemory(stream: Readable): Promise<void> {
@@ -165,6 +176,7 @@ export class Incoming {
       );
       if (chunk === undefined) return false;
       loader.feed(chunk);
+      if (loader.known) this.#memory ??= this.#readChannels();
       if (loader.joining) {
         await this.#memory;
         loader.joined();

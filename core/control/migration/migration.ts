@@ -18,12 +18,14 @@ import {
   openSink,
   openSocket,
   parseUri,
+  type Secure,
   type Sink,
   type SocketAddress,
 } from './channel.ts';
 import { Incoming } from './incoming.ts';
 import { MemoryChannels } from './memory-channels.ts';
 import { Outgoing } from './outgoing.ts';
+import { secureClient, secureServer } from './secure.ts';
 import { MigrationSettings } from './settings.ts';
 
 type Info = Value<typeof MigrationInfo>;
@@ -250,7 +252,7 @@ export class Migration {
     this.#program.emit('MIGRATION', { status: 'setup' });
     this.#incoming = new Incoming(this.#program, {
       settings: this.settings,
-      secure: undefined,
+      secure: secureServer(this.#program, this.settings),
       mapping: () => this.#mapping,
       set: status => this.#set(status),
       failed: error => {
@@ -308,17 +310,19 @@ export class Migration {
     const { machine } = this.#program;
     const before = machine.runState;
     try {
-      const sink = await openSink(target);
+      const secure = await secureClient(this.#program, this.settings, target);
+      const sink = await openSink(target, secure);
       await this.#checkBitmaps(sink);
       if (this.settings.has('postcopy-ram') && sink.answer === undefined)
         throw new QmpError('Unable to open return-path for postcopy');
-      await outgoing.run(sink, await this.#channels(target));
+      await outgoing.run(sink, await this.#channels(target, secure));
       this.#arrived(outgoing);
     } catch (error) {
       if (outgoing.wentAhead) {
         this.#lost(error);
         return;
       }
+      outgoing.interrupt();
       await this.#takeImages();
       const cancelled = this.#status === 'cancelling';
       if (!cancelled) this.#error = reason(error);
@@ -331,11 +335,11 @@ export class Migration {
   }
 
   /** The connections that memory is spread over. */
-  async #channels(target: MigrationUri): Promise<MemoryChannels> {
+  async #channels(target: MigrationUri, secure: Secure | undefined): Promise<MemoryChannels> {
     const { settings } = this;
     const count = settings.has('multifd') ? settings.number('multifd-channels') : 0;
     const sockets: Socket[] = [];
-    for (let index = 0; index < count; index++) sockets.push(await openSocket(target));
+    for (let index = 0; index < count; index++) sockets.push(await openSocket(target, secure));
     const deflates = settings.parameters['multifd-compression'] === 'zlib';
     return new MemoryChannels(sockets, deflates ? settings.number('multifd-zlib-level') : undefined);
   }
@@ -348,7 +352,7 @@ export class Migration {
 
   async #sendRest(target: MigrationUri, outgoing: Outgoing): Promise<void> {
     try {
-      const sink = await openSink(target);
+      const sink = await openSink(target, await secureClient(this.#program, this.settings, target));
       this.#error = undefined;
       this.#set('postcopy-active');
       await outgoing.resume(sink);

@@ -62,7 +62,9 @@ export class Outgoing {
   readonly #host: OutgoingHost;
   readonly #throttle: CpuThrottle;
   #stream: Writable | undefined;
-  #failure: Promise<never> = new Promise(() => undefined);
+  /** Rejects once the machine's own connection is gone, or any that is needed. */
+  #lost: Promise<never> = new Promise(() => undefined);
+  #failure: Promise<never> = this.#lost;
   #cancelled = false;
   #tracker: PageTracker | undefined;
   #windowEnds = 0;
@@ -167,12 +169,12 @@ export class Outgoing {
 
   #attach({ stream }: Sink): void {
     this.#stream = stream;
-    const lost = new Promise<never>((_, reject) => {
+    this.#lost = new Promise<never>((_, reject) => {
       stream.once('error', reject);
       stream.once('close', () => reject(new QmpError('the connection was closed')));
     });
-    this.#failure = this.#channels.any ? Promise.race([lost, this.#channels.failed()]) : lost;
-    lost.catch(() => undefined);
+    this.#lost.catch(() => undefined);
+    this.#failure = this.#channels.any ? Promise.race([this.#lost, this.#channels.failed()]) : this.#lost;
     this.#failure.catch(() => undefined);
   }
 
@@ -282,6 +284,8 @@ export class Outgoing {
     if (!ahead) await this.#sendPages();
     if (this.#channels.any) {
       this.#sent(await this.#channels.end());
+      // Whether all of that has arrived, the receiver says with its last word.
+      this.#failure = this.#lost;
       await this.#write(saveJoin());
     }
     for (const extra of this.#host.extras()) await this.#write(saveExtra(extra));

@@ -117,6 +117,14 @@ export class MigrationSettings {
     const mapping = (given as Parameters)['block-bitmap-mapping'];
     if (mapping !== undefined) checkMapping(mapping);
     this.parameters = { ...this.parameters, ...(given as Parameters) };
+    // Null takes back what was set, and reads as nothing.
+    for (const name of ['tls-creds', 'tls-hostname', 'tls-authz'] as const)
+      if (given[name] === null) this.parameters = { ...this.parameters, [name]: '' };
+  }
+
+  /** One that is text; empty where it is not set. */
+  text(name: 'tls-creds' | 'tls-hostname' | 'tls-authz'): string {
+    return this.parameters[name] ?? '';
   }
 
   number(name: keyof Parameters): number {
