@@ -1,7 +1,8 @@
 /** TLS over a connection that is there already: as QEMU's sessions, on `node:tls`. Loaded when the first one begins. */
 import { X509Certificate } from 'node:crypto';
-import { isIP, Socket } from 'node:net';
+import { isIP } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
 import { type ConnectionOptions, connect, createServer, type SecureContextOptions, type TLSSocket } from 'node:tls';
 import { SouthbridgeError } from '../errors.ts';
 import type { Authorizer } from './authorization.ts';
@@ -15,6 +16,8 @@ const ANONYMOUS_CIPHERS = 'ADH:!eNULL:@SECLEVEL=0';
 
 /** Longer than this a client that says nothing is not waited for. */
 const HANDSHAKE_TIMEOUT_MS = 30_000;
+/** Nor longer than this for its end of a session that is over. */
+const PARTING_MS = 1000;
 
 const fail = (message: string, cause?: unknown): SouthbridgeError =>
   new SouthbridgeError('ERR_TLS', message, undefined, cause === undefined ? {} : { cause });
@@ -61,16 +64,23 @@ export function peerName(session: TLSSocket): string | undefined {
   return peerCertificate(session)?.subject;
 }
 
-/** Where `action` fails, the stream ends once the other side has been told what it is yet to be told. */
 async function closing<Result>(stream: Duplex, action: () => Result | Promise<Result>): Promise<Result> {
   try {
     return await action();
   } catch (error) {
-    stream.on('error', () => undefined);
-    if (stream instanceof Socket) stream.destroySoon();
-    else stream.destroy();
+    await parting(stream.on('error', () => undefined));
     throw error;
   }
+}
+
+/** Ends the stream, and gives the other side time to hear of it: it may have taken the session for begun. */
+async function parting(stream: Duplex): Promise<void> {
+  if (!stream.destroyed) {
+    const closed = new Promise(resolve => stream.once('close', resolve));
+    stream.resume().end();
+    await Promise.race([closed, delay(PARTING_MS, undefined, { ref: false })]);
+  }
+  stream.destroy();
 }
 
 function checkEndpoint(creds: TlsCredentials, endpoint: 'client' | 'server'): void {
