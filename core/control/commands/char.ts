@@ -25,10 +25,9 @@ export function charCommands(program: Program): Handlers<QmpSession> {
       }),
     'query-chardev-backends': () => CHARDEV_KINDS.map(name => ({ name })),
     'chardev-add': async ({ id, backend }) => {
-      const spec = specFromQapi(backend, named);
       chars.checkFree(id);
       try {
-        return made(await chars.add(id, spec));
+        return made(await chars.add(id, specFromQapi(backend, named)));
       } catch (error) {
         throw new QmpError(`Failed to add chardev '${id}': ${reason(error)}`);
       }
