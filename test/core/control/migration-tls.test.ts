@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import { samplesOf } from '../../docs/samples.ts';
 import { RunningProgram } from './program.ts';
 
 t.setTimeout(300_000);
@@ -93,6 +94,13 @@ t.test('credentials that are not there, or are for the other side', async t => {
     await source.execute('migrate-set-parameters', { 'tls-creds': creds });
     await source.execute('migrate', { uri: `unix:${join(folder, 'none.sock')}` });
     t.match(await end(source), { status: 'failed', 'error-desc': why });
+  }
+  // The one of docs/how-to/tls.md.
+  for (const { language, text } of samplesOf('how-to/tls.md')) {
+    if (language !== 'json') continue;
+    const { execute, arguments: given } = JSON.parse(text) as { readonly execute: string; readonly arguments: object };
+    t.same(await source.execute(execute, given), { return: {} });
+    t.match(await source.execute('query-migrate-parameters'), { return: given });
   }
   await source.execute('migrate-set-parameters', { 'tls-creds': null });
   t.match(await source.execute('query-migrate-parameters'), { return: { 'tls-creds': '' } });
