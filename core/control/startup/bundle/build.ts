@@ -22,14 +22,16 @@ const COMMANDS = ['qmp_capabilities', 'query-status', 'query-block', 'quit'];
 /** Where the phases of a start end in what it says. */
 const PHASE_ENDS = [/^\{"QMP"/, /^\{"return"/];
 
-const MODULE_URL = 'moduleUrl';
+/** What a file may use. No module declares names like these, which would stand before them. */
+const LOAD = '$load';
+const MODULE_URL = '$moduleUrl';
 /** V8 does not let code that comes from a cache import modules; what is left to import is Node's own, which can be required. */
 const OPTIONS = {
   platform: 'node',
   supported: { 'dynamic-import': false },
   logLevel: 'warning',
 } satisfies BuildOptions;
-const OPEN = `(function (module, require, load, ${MODULE_URL}) { "use strict";`;
+const OPEN = `(function (module, require, ${LOAD}, ${MODULE_URL}) { "use strict";`;
 const CLOSE = '})';
 const REST = 'rest';
 
@@ -82,7 +84,10 @@ function linked(chunk?: string): Plugin {
         return owner === undefined || owner === chunk ? undefined : { path: identifier(target), external: true };
       });
       onLoad({ filter: /\.js$/ }, ({ path }) => {
-        const text = sources.rewriteLazy(relative(DIST, path), target => `load(${JSON.stringify(identifier(target))})`);
+        const text = sources.rewriteLazy(
+          relative(DIST, path),
+          target => `${LOAD}(${JSON.stringify(identifier(target))})`,
+        );
         const url = `${MODULE_URL}(${JSON.stringify(relative(BUNDLE, path))})`;
         const folder = `require("node:path").join(__dirname, ${JSON.stringify(relative(BUNDLE, dirname(path)))})`;
         return {
