@@ -3,8 +3,6 @@ import { wasm } from '../../core/accel/wasm/accelerator.ts';
 import { Machine } from '../../core/machine/machine.ts';
 import { DEFAULT_CONFIG, type MachineConfig } from '../../core/machine/machine-config.ts';
 import { pc } from '../../machines/pc.ts';
-import { guestOrSkip } from '../guests/guest-or-skip.ts';
-import { bootLinux } from '../guests/linux-machine.ts';
 import { code, dword } from '../machine-code.ts';
 import { until } from '../until.ts';
 
@@ -16,7 +14,6 @@ const GO_ON = 0x0ff4;
 const DONE = 0x0ff8;
 const BIOS_SIZE = 0x1_0000;
 const RAM_SIZE = 32 * 2 ** 20;
-const PATIENCE_MS = 240_000;
 const UUID = '00112233-4455-6677-8899-aabbccddeeff';
 
 interface Call {
@@ -155,45 +152,4 @@ t.test('the pointer queues what a person does until the guest takes it', async t
   t.equal(eax[9], 0);
   t.equal(eax[11], 0xffff_0000, 'a driver that takes more than there is has lost its way');
   t.equal(input.absolute, false);
-});
-
-// Debian's psmouse is the oracle: it looks for VMware's port behind a PS/2 mouse by itself.
-t.test('Linux has a pointer with positions', { timeout: 300_000 }, async t => {
-  if ((await guestOrSkip(t, 'linux-i386')) === undefined) return;
-  const linux = await bootLinux(t, {
-    modules: ['psmouse', 'evdev'],
-    init: [
-      'grep -A4 VMMouse /proc/bus/input/devices',
-      'for e in /sys/class/input/event*; do',
-      '  grep -q "VMware VMMouse" $e/device/name && grep -q 3 $e/device/capabilities/abs && name=$(basename $e)',
-      'done',
-      'mknod /dev/pointer c 13 $(cut -d: -f2 /sys/class/input/$name/dev)',
-      'echo READY $name',
-      'dd if=/dev/pointer bs=16 count=8 2>/dev/null | hexdump -v -e \'8/2 "%04x " "\\n"\'',
-      'echo SEEN',
-    ].join('\n'),
-  });
-  if (linux === undefined) return;
-  await linux.terminal.until(/READY event\d/, PATIENCE_MS);
-  const { input } = linux.machine.services;
-  await until(() => input.absolute);
-  // Linux keeps nothing for a reader that comes later, and tells of changes only.
-  const again = setInterval(() => {
-    input.send([
-      { kind: 'absolute', axis: 'x', value: 0x1000 },
-      { kind: 'absolute', axis: 'y', value: 0x2000 },
-      { kind: 'button', button: 'right', down: true },
-    ]);
-    input.send([
-      { kind: 'absolute', axis: 'x', value: 0 },
-      { kind: 'absolute', axis: 'y', value: 0 },
-      { kind: 'button', button: 'right', down: false },
-    ]);
-  }, 100);
-  t.teardown(() => clearInterval(again));
-  await linux.terminal.until(/SEEN/, PATIENCE_MS);
-  const said = linux.terminal.output;
-  t.match(said, / 0003 0000 2000 0000/, 'ABS_X');
-  t.match(said, / 0003 0001 4000 0000/, 'ABS_Y');
-  t.match(said, / 0001 0111 0001 0000/, 'BTN_RIGHT');
 });
