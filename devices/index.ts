@@ -35,7 +35,10 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['ICH9-LPC', () => import('./ich9/lpc.ts')],
   ['ICH9-SMB', () => import('./ich9/smbus.ts')],
   ['mch q35-pcihost', () => import('./q35.ts')],
-  ['pci-bridge pcie-pci-bridge i82801b11-bridge pcie-root-port ioh3420 x3130-upstream xio3130-downstream', () => import('./pci-bridges.ts')],
+  [
+    'pci-bridge pcie-pci-bridge i82801b11-bridge pcie-root-port ioh3420 x3130-upstream xio3130-downstream',
+    () => import('./pci-bridges.ts'),
+  ],
   ['ib700', () => import('./ib700.ts')],
   ['lsi53c895a lsi lsi53c810', () => import('./lsi53c895a/lsi53c895a.ts')],
   ['megasas megasas-gen2', () => import('./megasas/megasas.ts')],
