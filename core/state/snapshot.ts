@@ -31,6 +31,7 @@ const Chunk = {
   /** The memory that follows a machine which has gone ahead is all there. */
   MEMORY_END: 11,
 } as const;
+const isMemory = (kind: number): boolean => kind === Chunk.RAM || kind === Chunk.DELTA || kind === Chunk.ZERO;
 /** In front of the bytes of RAM: the block's number as u32, and the offset as f64. */
 const PLACE = 12;
 
@@ -363,7 +364,7 @@ export class MemoryChannel {
     if (this.#ended) throw damaged('goes on behind the end of a channel');
     if (kind === Chunk.JOIN) this.#ended = true;
     else if (kind === Chunk.PACKET) this.#unpack(contents);
-    else if (kind === Chunk.RAM || kind === Chunk.DELTA || kind === Chunk.ZERO) this.#load(kind, contents);
+    else if (isMemory(kind)) this.#load(kind, contents);
     else throw damaged(`is damaged: a piece of kind ${kind} in a channel for memory`);
     return true;
   }
@@ -376,7 +377,7 @@ export class MemoryChannel {
       throw damaged('is damaged: a packet of pages');
     }
     new ChunkReader().feed(inflated, (kind, contents) => {
-      if (kind !== Chunk.RAM && kind !== Chunk.DELTA && kind !== Chunk.ZERO) throw damaged('is damaged: a packet');
+      if (!isMemory(kind)) throw damaged('is damaged: a packet');
       this.#load(kind, contents);
       return true;
     });

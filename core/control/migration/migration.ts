@@ -152,18 +152,19 @@ export class Migration {
       throw new QmpError("There's a migration process in progress");
   }
 
-  /** @throws QmpError with QEMU's wording */
-  #target(uri: string): MigrationUri {
-    const target = parseUri(uri, name => this.#program.takeNamedFd(name));
-    if (target === undefined) throw new QmpError("Parameter 'uri' expects a valid migration protocol");
-    return target;
+  /** @throws QmpError with QEMU's wording, and `unknown` for a protocol that there is not */
+  #parse(uri: string, unknown: string): MigrationUri {
+    const parsed = parseUri(uri, name => this.#program.takeNamedFd(name));
+    if (parsed === undefined) throw new QmpError(unknown);
+    return parsed;
   }
 
-  /** @throws QmpError with QEMU's wording */
+  #target(uri: string): MigrationUri {
+    return this.#parse(uri, "Parameter 'uri' expects a valid migration protocol");
+  }
+
   #origin(uri: string): MigrationUri {
-    const origin = parseUri(uri, name => this.#program.takeNamedFd(name));
-    if (origin === undefined) throw new QmpError(`unknown migration protocol: ${uri}`);
-    return origin;
+    return this.#parse(uri, `unknown migration protocol: ${uri}`);
   }
 
   /** `migrate`: the rest goes on by itself. */
@@ -186,7 +187,7 @@ export class Migration {
       stopped: () => this.#beforeSwitchover(),
       extras: () => pieces(this.#bitmaps),
       wentAhead: () => {
-        this.#downtime = Math.round(performance.now() - (this.#outgoing?.stoppedAt ?? performance.now()));
+        this.#countDowntime();
         this.#set('postcopy-active');
       },
     });
@@ -362,10 +363,15 @@ export class Migration {
     }
   }
 
-  #arrived(outgoing: Outgoing): void {
+  /** The machine is no longer this side's. */
+  #countDowntime(): void {
     const now = performance.now();
-    if (!outgoing.wentAhead) this.#downtime = Math.round(now - (outgoing.stoppedAt ?? now));
-    this.#total = Math.round(now - this.#startedAt);
+    this.#downtime = Math.round(now - (this.#outgoing?.stoppedAt ?? now));
+  }
+
+  #arrived(outgoing: Outgoing): void {
+    if (!outgoing.wentAhead) this.#countDowntime();
+    this.#total = Math.round(performance.now() - this.#startedAt);
     this.#program.machine.power.setState('postmigrate');
     this.#set('completed');
   }

@@ -32,6 +32,8 @@ const SYNC_STEP = 4 * 2 ** 20;
 /** How many rounds may bring more than they took away before the CPUs are slowed down. */
 const PATIENCE = 2;
 const ZERO_PAGE = Buffer.alloc(PAGE);
+/** Memory goes with the machine. */
+const NO_CHANNELS = new MemoryChannels([], undefined);
 
 /** What the sender needs to be told, and tells. */
 export interface OutgoingHost {
@@ -73,7 +75,7 @@ export class Outgoing {
   #sentAtSync = 0;
   #worse = 0;
   #runState: RunState = 'running';
-  #channels = new MemoryChannels([], undefined);
+  #channels = NO_CHANNELS;
   #goAheadWanted = false;
   #wentAhead = false;
 
@@ -243,11 +245,11 @@ export class Outgoing {
       await this.#writePage(page, limit);
       if (this.#goAheadWanted && this.#machine.power.running) break;
     }
-    if (this.#channels.any && !this.#wentAhead) this.#sent(await this.#channels.flush());
+    if (this.#channels.any) this.#sent(await this.#channels.flush());
   }
 
   async #writePage({ page, piece }: EncodedPage, limit: Limit | undefined): Promise<void> {
-    if (!this.#channels.any || this.#wentAhead) {
+    if (!this.#channels.any) {
       await this.#write(piece, limit);
       return;
     }
@@ -285,6 +287,7 @@ export class Outgoing {
     if (this.#channels.any) {
       this.#sent(await this.#channels.end());
       // Whether all of that has arrived, the receiver says with its last word.
+      this.#channels = NO_CHANNELS;
       this.#failure = this.#lost;
       await this.#write(saveJoin());
     }

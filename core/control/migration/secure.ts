@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import type { Program } from '../program.ts';
+import type { TlsRequest } from '../startup/tls-objects.ts';
 import type { MigrationUri, Secure } from './channel.ts';
 import type { MigrationSettings } from './settings.ts';
 
@@ -9,7 +10,11 @@ const whole = (socket: Socket): Socket => {
   return socket;
 };
 
-const load = () => Promise.all([import('../startup/tls-objects.ts'), import('../../tls/session.ts')]);
+async function upgrade(program: Program, request: TlsRequest): Promise<Secure> {
+  const { tlsUpgrade } = await import('../startup/tls-objects.ts');
+  const secure = await tlsUpgrade(program, request);
+  return socket => secure(whole(socket));
+}
 
 /**
  * TLS as `tls-creds` says; undefined where it says nothing.
@@ -21,12 +26,10 @@ export async function secureClient(
   settings: MigrationSettings,
   target: MigrationUri,
 ): Promise<Secure | undefined> {
-  const id = settings.text('tls-creds');
-  if (id === '') return undefined;
-  const [objects, { tlsClient }] = await load();
-  const creds = await objects.tlsCredentials(program, id, 'client');
+  const creds = settings.text('tls-creds');
+  if (creds === '') return undefined;
   const hostname = settings.text('tls-hostname') || (target.kind === 'tcp' ? target.host : '');
-  return socket => tlsClient(whole(socket), creds, hostname === '' ? undefined : hostname);
+  return upgrade(program, { creds, endpoint: 'client', hostname: hostname || undefined });
 }
 
 /**
@@ -35,12 +38,10 @@ export async function secureClient(
  */
 export function secureServer(program: Program, settings: MigrationSettings): Secure {
   return async socket => {
-    const id = settings.text('tls-creds');
-    if (id === '') return socket;
-    const [objects, { tlsServer }] = await load();
-    const creds = await objects.tlsCredentials(program, id, 'server');
-    const authz = settings.text('tls-authz');
-    const authorizer = authz === '' ? undefined : await objects.tlsAuthorizer(program, authz);
-    return tlsServer(whole(socket), creds, authorizer);
+    const creds = settings.text('tls-creds');
+    if (creds === '') return socket;
+    const authz = settings.text('tls-authz') || undefined;
+    const secure = await upgrade(program, { creds, endpoint: 'server', authz });
+    return secure(socket);
   };
 }
