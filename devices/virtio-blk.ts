@@ -1,6 +1,7 @@
 import type { BlockBackend, IoResult } from '../core/block/backend.ts';
 import { type BlockSizes, blockProperties, blockSizes } from '../core/block/device-properties.ts';
 import { type Geometry, guessGeometry } from '../core/block/geometry.ts';
+import { settleTransfers } from '../core/block/host-transfer.ts';
 import { writeFlag } from '../core/block/requests.ts';
 import { deviceType } from '../core/device/device-type.ts';
 import { prop } from '../core/device/property.ts';
@@ -280,6 +281,7 @@ class VirtioBlk extends VirtioDevice<typeof properties> {
   protected override virtioReset(): void {
     this.#epoch++;
     for (const { element } of this.#underWay) element.revoke();
+    if (this.#underWay.size > 0) settleTransfers();
     this.#underWay.clear();
     this.#stopped.length = 0;
     if (this.#backend !== undefined) this.#backend.writeCache = this.#originalCache;

@@ -79,6 +79,15 @@ class IoRing : public Napi::ObjectWrap<IoRing> {
     return Napi::Number::New(info.Env(), result);
   }
 
+  // wait(): hands over what is queued, and returns when something is there to reap.
+  void Wait(const Napi::CallbackInfo& info) {
+    while (fd_ >= 0 && *cq_head_ == Load(cq_tail_)) {
+      const long taken = syscall(SYS_io_uring_enter, fd_, queued_, 1, IORING_ENTER_GETEVENTS, nullptr, 0);
+      if (taken >= 0) queued_ -= static_cast<uint32_t>(taken);
+      else if (errno != EINTR && errno != EAGAIN && errno != EBUSY) throw SystemError(info.Env(), "io_uring_enter", errno);
+    }
+  }
+
   // reap(): what has finished is in the results; returns how many.
   Napi::Value Reap(const Napi::CallbackInfo& info) {
     uint32_t count = 0;
@@ -188,7 +197,7 @@ Napi::Function DefineIoRing(Napi::Env env) {
   Napi::Function type = IoRing::DefineClass(
       env, "IoRing",
       {IoRing::InstanceAccessor<&IoRing::Fd>("fd"), IoRing::InstanceMethod<&IoRing::Enter>("enter"),
-       IoRing::InstanceMethod<&IoRing::Reap>("reap"), IoRing::InstanceMethod<&IoRing::Close>("close")});
+       IoRing::InstanceMethod<&IoRing::Wait>("wait"), IoRing::InstanceMethod<&IoRing::Reap>("reap"), IoRing::InstanceMethod<&IoRing::Close>("close")});
   // By raw Node-API: seven wrapped values a request would cost more than the request.
   napi_value submit;
   napi_create_function(env, "submit", NAPI_AUTO_LENGTH, IoRing::Submit, nullptr, &submit);

@@ -86,22 +86,14 @@ class IoThreads : public Napi::ObjectWrap<IoThreads> {
   }
 
   // enter(): hands what was submitted to the threads. Returns 0 or a negative error number.
-  Napi::Value Enter(const Napi::CallbackInfo& info) {
-    int error = 0;
-    if (!submitted_.empty() && fd_ >= 0) {
-      size_t wanted;
-      {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        waiting_.insert(waiting_.end(), submitted_.begin(), submitted_.end());
-        wanted = waiting_.size() > idle_ ? waiting_.size() - idle_ : 0;
-      }
-      submitted_.clear();
-      for (; wanted > 0 && threads_.size() < kThreads && error == 0; wanted--) error = Spawn();
-      work_.notify_all();
-      // One thread is enough to get on.
-      if (!threads_.empty()) error = 0;
-    }
-    return Napi::Number::New(info.Env(), -error);
+  Napi::Value Enter(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), -HandOver()); }
+
+  // wait(): hands over what was submitted, and returns when something is there to reap.
+  void Wait(const Napi::CallbackInfo& info) {
+    const int error = HandOver();
+    if (error != 0) throw SystemError(info.Env(), "pthread_create", error);
+    std::unique_lock<std::mutex> lock(mutex_);
+    done_some_.wait(lock, [this] { return stopping_ || !finished_.empty(); });
   }
 
   // reap(): what has finished is in the results; returns how many.
@@ -124,6 +116,25 @@ class IoThreads : public Napi::ObjectWrap<IoThreads> {
   void Close(const Napi::CallbackInfo&) { Stop(); }
 
  private:
+  /** Returns an error number. */
+  int HandOver() {
+    int error = 0;
+    if (!submitted_.empty() && fd_ >= 0) {
+      size_t wanted;
+      {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        waiting_.insert(waiting_.end(), submitted_.begin(), submitted_.end());
+        wanted = waiting_.size() > idle_ ? waiting_.size() - idle_ : 0;
+      }
+      submitted_.clear();
+      for (; wanted > 0 && threads_.size() < kThreads && error == 0; wanted--) error = Spawn();
+      work_.notify_all();
+      // One thread is enough to get on.
+      if (!threads_.empty()) error = 0;
+    }
+    return error;
+  }
+
   bool Take(napi_env env, const napi_value* argv) {
     int32_t operation = 0, fd = -1;
     uint32_t slot = 0;
@@ -179,6 +190,7 @@ class IoThreads : public Napi::ObjectWrap<IoThreads> {
       const auto result = static_cast<int32_t>(Perform(jobs_[slot]));
       lock.lock();
       finished_.emplace_back(slot, result);
+      done_some_.notify_one();
       if (finished_.size() > 1) continue;
       const uint64_t one = 1;
       while (write(fd_, &one, sizeof one) < 0 && errno == EINTR) {
@@ -203,7 +215,7 @@ class IoThreads : public Napi::ObjectWrap<IoThreads> {
   std::vector<uint32_t> submitted_;
   std::vector<std::thread> threads_;
   std::mutex mutex_;
-  std::condition_variable work_;
+  std::condition_variable work_, done_some_;
   std::deque<uint32_t> waiting_;
   std::vector<std::pair<uint32_t, int32_t>> finished_;
   size_t idle_ = 0;
@@ -218,7 +230,7 @@ Napi::Function DefineIoThreads(Napi::Env env) {
   Napi::Function type = IoThreads::DefineClass(
       env, "IoThreads",
       {IoThreads::InstanceAccessor<&IoThreads::Fd>("fd"), IoThreads::InstanceMethod<&IoThreads::Enter>("enter"),
-       IoThreads::InstanceMethod<&IoThreads::Reap>("reap"), IoThreads::InstanceMethod<&IoThreads::Close>("close")});
+       IoThreads::InstanceMethod<&IoThreads::Wait>("wait"), IoThreads::InstanceMethod<&IoThreads::Reap>("reap"), IoThreads::InstanceMethod<&IoThreads::Close>("close")});
   napi_value submit;
   napi_create_function(env, "submit", NAPI_AUTO_LENGTH, IoThreads::Submit, nullptr, &submit);
   type.Get("prototype").As<Napi::Object>().Set("submit", Napi::Value(env, submit));

@@ -317,11 +317,11 @@ export class HostFile {
   }
 }
 
-/** Whether every piece begins on a page of 4 KiB: guest RAM does, as a whole, and what others bring may not. */
+/** Whether every piece is as O_DIRECT wants it. Memory that is anchored, or shared, or ours, begins on a page as a whole. */
 function aligned(iov: IoVector, at: number, bytes: number): boolean {
   let fits = true;
-  iov.forEach(at, bytes, (base, start, length) => {
-    const whole = base.buffer instanceof SharedArrayBuffer || isPageBuffer(base);
+  iov.forEach(at, bytes, (base, start, length, _done, memory) => {
+    const whole = memory !== base || base.buffer instanceof SharedArrayBuffer || isPageBuffer(base);
     fits &&= whole && (base.byteOffset + start) % 4096 === 0 && length % 512 === 0;
   });
   return fits;

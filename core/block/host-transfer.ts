@@ -56,6 +56,11 @@ export class HostTransfers {
     this.#ring?.unplug();
   }
 
+  /** Waits in place until no request of {@link later} uses its memory any more. */
+  settle(): void {
+    this.#ring?.settle();
+  }
+
   /**
    * Moves bytes in place. Returns how many; fewer than asked for at the end of the file, or where the rest would have to wait
    * (`READ_CACHED`); or {@link WOULD_WAIT}, {@link CANNOT_TELL}.
@@ -96,8 +101,9 @@ export class HostTransfers {
   /** Moves bytes while others go on: by the kernel itself, or by threads. Rejects with an IoError. */
   later(write: boolean, fd: number, offset: number, bytes: number, iov: IoVector, at: number): Promise<number> {
     const count = this.#ring === undefined ? 0 : iov.spans(at, bytes, this.#spans);
-    if (this.#ring !== undefined && count > 0) {
-      return this.#ring.transfer(write, fd, iov.base, this.#spans, count, offset).then(moved);
+    if (this.#ring !== undefined && iov.anchor !== undefined && count > 0) {
+      const { base, anchor } = iov;
+      return this.#ring.transfer({ write, fd, offset, bytes, base, anchor, spans: this.#spans, count }).then(moved);
     }
     const views = iov.views(at, bytes).slice(0, IOV_MAX);
     return new Promise((resolve, reject) => {
@@ -146,6 +152,12 @@ export function plugTransfers(): void {
 export function unplugTransfers(): void {
   best?.unplug();
   threads?.unplug();
+}
+
+/** Waits in place until the host uses no memory of requests that were handed over. */
+export function settleTransfers(): void {
+  best?.settle();
+  threads?.settle();
 }
 
 function transferNow(): TransferNow | undefined {

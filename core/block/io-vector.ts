@@ -3,9 +3,11 @@ import { isZero } from '../memory/zero.ts';
 
 const EMPTY = new Uint8Array(0);
 
-/** Memory that its owner may move while a request waits (guest RAM of the wasm accelerator does), and who knows where it is. */
+/** Memory that its owner may move while a request waits (guest RAM of the wasm accelerator can), and who knows where it is. */
 export interface MovableMemory {
   readonly bytes: Uint8Array;
+  /** Keeps the bytes at their address while somebody holds it; undefined where they may move. Memory with one begins on a page. */
+  readonly anchor: object | undefined;
 }
 
 /**
@@ -19,9 +21,11 @@ export class IoVector {
   count = 0;
   /** Bytes of all pieces. */
   length = 0;
-  /** What {@link locate} found; good until the guest runs. */
+  /** What {@link locate} and {@link spans} found; good until the guest runs. */
   base: Uint8Array = EMPTY;
   start = 0;
+  /** What keeps {@link base} where it is, after {@link spans}; undefined where nothing does. */
+  anchor: object | undefined;
 
   static of(base: Uint8Array, start = 0, length: number = base.length - start): IoVector {
     return new IoVector().add(base, start, length);
@@ -70,19 +74,19 @@ export class IoVector {
   get stays(): boolean {
     for (let index = 0; index < this.count; index++) {
       const base = this.bases[index];
-      if (!(base instanceof Uint8Array) && base?.bytes.buffer instanceof ArrayBuffer) return false;
+      if (base !== undefined && !(base instanceof Uint8Array) && base.anchor === undefined) return false;
     }
     return true;
   }
 
   /**
    * Calls `visit` for each stretch of memory of the `length` bytes from `from`, in order.
-   * `done` counts the bytes of the stretches before.
+   * `done` counts the bytes of the stretches before; `memory` is what the vector names the stretch by.
    */
   forEach(
     from: number,
     length: number,
-    visit: (base: Uint8Array, start: number, length: number, done: number) => void,
+    visit: (base: Uint8Array, start: number, length: number, done: number, memory: Uint8Array | MovableMemory) => void,
   ): void {
     let done = 0;
     for (let index = 0; index < this.count && done < length; index++) {
@@ -94,7 +98,7 @@ export class IoVector {
       const base = this.bases[index];
       if (base === undefined) return;
       const part = Math.min(size - from, length - done);
-      visit(current(base), at(this.starts, index) + from, part, done);
+      visit(current(base), at(this.starts, index) + from, part, done, base);
       done += part;
       from = 0;
     }
@@ -139,6 +143,7 @@ export class IoVector {
     }
     if (found === undefined) return 0;
     this.base = current(found);
+    this.anchor = found instanceof Uint8Array ? found : found.anchor;
     return count;
   }
 

@@ -1,4 +1,4 @@
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { SouthbridgeError } from '../errors.ts';
 import { hostCalls } from './calls.ts';
 
@@ -9,6 +9,32 @@ const FRAME = (1n << 55n) - 1n;
 
 /** Where the bytes are in this process. */
 export const addressOf = (bytes: ArrayBufferView): bigint => hostCalls().addressOf(bytes);
+
+/**
+ * Whether the `size` bytes of address space from the start of `bytes` are set aside for them: behind those that there are now, nothing
+ * but pages that are mapped and inaccessible. False where the addon is missing, and nobody can tell.
+ */
+export function ownsAddresses(bytes: Uint8Array, size: number): boolean {
+  let start: number;
+  try {
+    start = Number(addressOf(bytes));
+  } catch (error) {
+    if (error instanceof SouthbridgeError) return false;
+    throw error;
+  }
+  const end = start + bytes.length;
+  let at = start;
+  // Lines of /proc/self/maps (proc(5)) are in the order of addresses: "start-end perms ...".
+  for (const line of readFileSync('/proc/self/maps', 'latin1').split('\n')) {
+    const [, from = '', to = '', permissions] = /^([0-9a-f]+)-([0-9a-f]+) (....)/.exec(line) ?? [];
+    const [first, last] = [Number.parseInt(from, 16), Number.parseInt(to, 16)];
+    if (!(last > at)) continue;
+    if (first > at || (last > end && permissions !== '---p')) return false;
+    at = last;
+    if (at >= start + size) return true;
+  }
+  return false;
+}
 
 /**
  * The host's physical address of one of this process's.

@@ -116,6 +116,8 @@ export interface NativeIoRing {
   ): boolean;
   /** 0, or a negative error number. */
   enter(): number;
+  /** Hands over what is queued, and returns when something has finished. */
+  wait(): void;
   /** How many have finished: slot and result of each are in `done`. */
   reap(): number;
   close(): void;

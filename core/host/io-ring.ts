@@ -8,8 +8,28 @@ const WRITE = 2;
 const DATA_SYNC = 3;
 const NO_MEMORY = new Uint8Array(0);
 const NO_SPANS = new Float64Array(1);
+/**
+ * Requests of so many bytes go although more may follow: to pin their pages takes the kernel about as long as the disk takes to
+ * move them, and a disk that has begun meanwhile is not idle.
+ */
+const BATCH_BYTES = 256 * 1024;
 
 type Finish = (result: number) => void;
+
+/** Data to move between a file and `count` stretches of memory. */
+export interface Transfer {
+  readonly write: boolean;
+  readonly fd: number;
+  readonly offset: number;
+  /** Of all stretches. */
+  readonly bytes: number;
+  readonly base: Uint8Array;
+  /** Keeps the memory where it is for as long as somebody holds it. */
+  readonly anchor: object;
+  /** Starts and lengths in `base` in turn, and room for one number more. Read at once. */
+  readonly spans: Float64Array;
+  readonly count: number;
+}
 
 /**
  * Requests to files that are carried out beside us: by the kernel itself (io_uring(7)), or by threads. All that were made since
@@ -22,9 +42,11 @@ export class IoRing {
   readonly #free: number[] = Array.from({ length: SLOTS }, (_, index) => SLOTS - 1 - index);
   readonly #finish: (Finish | undefined)[] = new Array<Finish | undefined>(SLOTS).fill(undefined);
   /** What the kernel reads and writes must not be collected. */
-  readonly #memory: (Uint8Array | undefined)[] = new Array<Uint8Array | undefined>(SLOTS).fill(undefined);
+  readonly #anchors: (object | undefined)[] = new Array<object | undefined>(SLOTS).fill(undefined);
   readonly #waiting: (() => void)[] = [];
   #plugs = 0;
+  /** Bytes of requests that have not been handed over. */
+  #held = 0;
 
   /** @throws SystemError where the host has none, or forbids it */
   constructor(by: 'kernel' | 'threads' = 'kernel') {
@@ -45,24 +67,24 @@ export class IoRing {
     if (this.#plugs === 0) this.#enter();
   }
 
-  /**
-   * Moves data between a file and `count` stretches of `memory`: their starts and lengths in turn are in `spans`, which has
-   * room for one number more. The memory must stay where it is.
-   */
-  transfer(
-    write: boolean,
-    fd: number,
-    memory: Uint8Array,
-    spans: Float64Array,
-    count: number,
-    offset: number,
-  ): Promise<number> {
-    return this.#request(write ? WRITE : READ, fd, memory, spans, count, offset);
+  transfer(transfer: Transfer): Promise<number> {
+    return this.#request(transfer.write ? WRITE : READ, transfer);
   }
 
   /** fdatasync(2). */
   dataSync(fd: number): Promise<number> {
-    return this.#request(DATA_SYNC, fd, NO_MEMORY, NO_SPANS, 0, 0);
+    return this.#request(DATA_SYNC, { ...NOTHING, fd });
+  }
+
+  /**
+   * Waits in place until all that is under way has been carried out, and the memory of it is its owner's again. The promises are
+   * kept afterwards, as ever.
+   */
+  settle(): void {
+    while (this.#free.length < SLOTS) {
+      this.#ring.wait();
+      this.#finishAll();
+    }
   }
 
   close(): void {
@@ -70,41 +92,40 @@ export class IoRing {
     this.#ring.close();
   }
 
-  #request(
-    op: number,
-    fd: number,
-    memory: Uint8Array,
-    spans: Float64Array,
-    count: number,
-    offset: number,
-  ): Promise<number> {
+  #request(op: number, transfer: Transfer): Promise<number> {
     const slot = this.#free.pop();
+    const { fd, base, spans, count, offset } = transfer;
     if (slot === undefined) {
       // The table is its owner's only until now.
-      const kept = spans.slice(0, 2 * count + 1);
-      return new Promise<void>(resolve => this.#waiting.push(resolve)).then(() =>
-        this.#request(op, fd, memory, kept, count, offset),
-      );
+      const kept = { ...transfer, spans: spans.slice(0, 2 * count + 1) };
+      return new Promise(resolve => this.#waiting.push(() => resolve(this.#request(op, kept))));
     }
     if (this.#free.length === SLOTS - 1) this.#watcher.setRef(true);
-    this.#memory[slot] = memory;
-    if (!this.#ring.submit(op, slot, fd, memory, spans, count, offset)) {
+    this.#anchors[slot] = transfer.anchor;
+    if (!this.#ring.submit(op, slot, fd, base, spans, count, offset)) {
       this.#release(slot);
       throw new RangeError('the stretches of memory are not within it');
     }
     const finished = new Promise<number>(resolve => {
       this.#finish[slot] = resolve;
     });
-    if (this.#plugs === 0) this.#enter();
+    this.#held += transfer.bytes;
+    if (this.#plugs === 0 || this.#held >= BATCH_BYTES) this.#enter();
     return finished;
   }
 
   /** What the kernel has no memory for now is tried again. */
   #enter(): void {
+    this.#held = 0;
     if (this.#ring.enter() < 0) setImmediate(() => this.#enter());
   }
 
   #reap(): void {
+    this.#finishAll();
+    this.#enter();
+  }
+
+  #finishAll(): void {
     for (let count = this.#ring.reap(); count > 0; count = this.#ring.reap()) {
       for (let index = 0; index < count; index++) {
         const slot = this.#done[2 * index] ?? 0;
@@ -113,17 +134,26 @@ export class IoRing {
         finish?.(this.#done[2 * index + 1] ?? 0);
       }
     }
-    this.#enter();
   }
 
   #release(slot: number): void {
     this.#finish[slot] = undefined;
-    this.#memory[slot] = undefined;
+    this.#anchors[slot] = undefined;
     this.#free.push(slot);
     if (this.#free.length === SLOTS) this.#watcher.setRef(false);
     this.#waiting.shift()?.();
   }
 }
+
+const NOTHING = {
+  write: false,
+  offset: 0,
+  bytes: 0,
+  base: NO_MEMORY,
+  anchor: NO_MEMORY,
+  spans: NO_SPANS,
+  count: 0,
+} as const;
 
 const shared: Record<'kernel' | 'threads', IoRing | null | undefined> = { kernel: undefined, threads: undefined };
 

@@ -23,6 +23,8 @@ export interface GuestRam {
   readonly bytes: Uint8Array<ArrayBufferLike>;
   readonly view: DataView<ArrayBufferLike>;
   readonly generation: number;
+  /** Keeps the bytes at their address while somebody holds it; undefined where they may move while the guest runs. */
+  readonly anchor: object | undefined;
   /** True where the guest can never write: a ROM image. */
   readonly readonly: boolean;
   /** The files whose pages it is, where it has any. */
@@ -50,6 +52,7 @@ export class SharedRam implements GuestRam {
   readonly bytes: Uint8Array<ArrayBufferLike>;
   readonly view: DataView<ArrayBufferLike>;
   readonly generation = 0;
+  readonly anchor: object;
   readonly readonly: boolean;
   readonly files: readonly RamFile[];
 
@@ -78,6 +81,7 @@ export class SharedRam implements GuestRam {
     }
     this.name = name;
     this.size = size;
+    this.anchor = memory;
     this.readonly = options.readonly ?? false;
     this.bytes = new Uint8Array(memory.buffer, 0, size);
     this.view = new DataView(memory.buffer, 0, size);

@@ -8,6 +8,7 @@ export class MappedRam implements GuestRam {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly view: DataView<ArrayBuffer>;
   readonly generation = 0;
+  readonly anchor: object;
   readonly readonly: boolean;
   readonly files: readonly RamFile[];
 
@@ -27,6 +28,7 @@ export class MappedRam implements GuestRam {
     this.size = place.size;
     this.readonly = options.readonly ?? false;
     const memory = mapFile(fd, place.offset, place.size, { shared: options.shared, writable: !this.readonly });
+    this.anchor = memory;
     this.bytes = new Uint8Array(memory);
     this.view = new DataView(memory);
     this.files = this.readonly

@@ -1,4 +1,5 @@
 import { whenDone } from '../../core/block/backend.ts';
+import { settleTransfers } from '../../core/block/host-transfer.ts';
 import type { IoVector } from '../../core/block/io-vector.ts';
 import { writeFlag } from '../../core/block/requests.ts';
 import type { Dma } from '../../core/memory/dma.ts';
@@ -58,7 +59,8 @@ export class CommandQueue {
 
   reset(): void {
     this.#epoch++;
-    // Requests that are forgotten still use the memory of theirs.
+    if (this.#lists.length > 0) settleTransfers();
+    // Requests that are forgotten still have their lists.
     this.#lists.length = 0;
     this.#s.entries = [];
     this.#s.finished = 0;

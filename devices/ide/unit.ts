@@ -1,4 +1,5 @@
 import { type BlockBackend, type IoResult, whenDone } from '../../core/block/backend.ts';
+import { settleTransfers } from '../../core/block/host-transfer.ts';
 import type { Dma } from '../../core/memory/dma.ts';
 import { field, type StateField, type StateValues } from '../../core/state/fields.ts';
 import type { AtaChannel } from './channel.ts';
@@ -647,7 +648,8 @@ export class AtaUnit {
     if (this.#requests === 0) return;
     this.#epoch++;
     this.#requests = 0;
-    // The host may still write to what the old request was given.
+    settleTransfers();
+    // What is copied there when the request ends is not for the next one.
     this.list = new ScatterList(this.#dma);
     this.s.buffer = this.s.buffer.slice();
   }

@@ -1,4 +1,5 @@
 import type { IoResult } from '../../core/block/backend.ts';
+import { settleTransfers } from '../../core/block/host-transfer.ts';
 import { field, type StateValues } from '../../core/state/fields.ts';
 import type { ControllerMemory } from './memory.ts';
 import { CompletionQueue, Request, SubmissionQueue } from './queues.ts';
@@ -282,6 +283,7 @@ export class QueueEngine {
   /** All queues and commands are gone. */
   clear(): void {
     this.#epoch++;
+    if (this.#underWay > 0) settleTransfers();
     this.#underWay = 0;
     this.#failed = false;
     this.stopping = false;

@@ -1,3 +1,4 @@
+import { settleTransfers } from '../../core/block/host-transfer.ts';
 import type { DeviceContext } from '../../core/device/device-type.ts';
 import { deviceType } from '../../core/device/device-type.ts';
 import { prop } from '../../core/device/property.ts';
@@ -156,6 +157,7 @@ export class VirtioScsi extends VirtioDevice<typeof properties> implements ScsiH
   #abandonAll(): void {
     this.#epoch++;
     for (const command of this.#commands) command.abandon();
+    if (this.#commands.size > 0) settleTransfers();
     this.#commands.clear();
   }
 
@@ -168,6 +170,7 @@ export class VirtioScsi extends VirtioDevice<typeof properties> implements ScsiH
         request.cancel();
       }
     }
+    settleTransfers();
   }
 
   // Requests (section 5.6.6.1)

@@ -1,3 +1,8 @@
+import { ownsAddresses } from '../../host/addresses.ts';
+
+/** Of a 32-bit WebAssembly memory, in bytes. */
+const LARGEST = 2 ** 32;
+
 /**
  * Views of the module's memory. The module may grow it whenever it runs, which detaches every view, so nobody keeps one
  * across a call into the module; `generation` counts the replacements.
@@ -8,6 +13,7 @@ export class CoreMemory {
   #words: Int32Array;
   #view: DataView;
   #generation = 0;
+  #staysInPlace: boolean | undefined;
 
   constructor(memory: WebAssembly.Memory) {
     this.memory = memory;
@@ -19,6 +25,15 @@ export class CoreMemory {
   get generation(): number {
     if (this.#bytes.length === 0) this.#replace();
     return this.#generation;
+  }
+
+  /**
+   * The memory, where it grows in place: where V8 has set aside all the addresses that it can ever have (it does so to catch
+   * accesses out of bounds), it has no reason to copy it elsewhere. Undefined where it has not.
+   */
+  get anchor(): WebAssembly.Memory | undefined {
+    this.#staysInPlace ??= ownsAddresses(this.bytes, LARGEST);
+    return this.#staysInPlace ? this.memory : undefined;
   }
 
   get bytes(): Uint8Array {

@@ -1,4 +1,5 @@
 import { SouthbridgeError } from '../../errors.ts';
+import { preferHugePages } from '../../host/files.ts';
 import type { GuestRam } from '../../memory/guest-ram.ts';
 import * as abi from './abi.ts';
 import type { CoreMemory } from './core-memory.ts';
@@ -47,6 +48,10 @@ export class WasmRam implements GuestRam {
 
   get generation(): number {
     return this.#moves + this.#memory.generation;
+  }
+
+  get anchor(): object | undefined {
+    return this.#memory.anchor;
   }
 
   get bytes(): Uint8Array {
@@ -281,6 +286,8 @@ export class GuestMemory {
     if (found !== base) {
       throw new SouthbridgeError('ERR_WASM_ABI', 'guest RAM is not where the allocator of v86.wasm used to put it');
     }
+    // A disk takes a long segment in half the time of the many short ones that small pages make of it.
+    preferHugePages(this.#memory.bytes.subarray(base, base + this.size));
     this.#memory.setWord(abi.RAM_SIZE, this.size);
     this.#memory.bytes.fill(NOTHING, base - WINDOW, base - ALLOCATOR_WORDS);
     return base;

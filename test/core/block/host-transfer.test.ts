@@ -6,14 +6,16 @@ import { HostFile } from '../../../core/block/host-file.ts';
 import { CANNOT_TELL, HostTransfers, hostTransfers, transferKind } from '../../../core/block/host-transfer.ts';
 import { errno, IoError } from '../../../core/block/io-error.ts';
 import { IoVector, type MovableMemory } from '../../../core/block/io-vector.ts';
+import { addressOf, ownsAddresses } from '../../../core/host/addresses.ts';
 import { hostCalls } from '../../../core/host/calls.ts';
-import { IoRing, ioRing } from '../../../core/host/io-ring.ts';
+import { IoRing, ioRing, type Transfer } from '../../../core/host/io-ring.ts';
 import { noAddon } from '../host/addon.ts';
 
 const noRing = noAddon || (ioRing() === undefined && 'a host without io_uring');
 
 /** Memory that is somewhere else after each move, as that of the wasm accelerator is after it has grown. */
 class Wanderer implements MovableMemory {
+  readonly anchor = undefined;
   #bytes: Uint8Array<ArrayBuffer>;
   constructor(size: number) {
     this.#bytes = new Uint8Array(size);
@@ -32,6 +34,12 @@ const ways: readonly (readonly [name: string, transfers: () => HostTransfers, sk
   ['by the pool of Node', () => new HostTransfers({ transferNow: hostCalls().transferNow }), noAddon],
   ['by Node alone', () => new HostTransfers({}), false],
 ];
+
+/** Reads of a file into memory, one stretch each. */
+const reading = (fd: number, base: Uint8Array, at: number, bytes: number, spans = new Float64Array(3)): Transfer => {
+  spans.set([at, bytes, 0]);
+  return { write: false, fd, offset: at, bytes, base, anchor: base, spans, count: 1 };
+};
 
 function image(t: Tap, bytes: number): { readonly path: string; readonly fd: number; readonly content: Buffer } {
   const path = join(t.testdir(), 'image');
@@ -122,7 +130,7 @@ for (const [by, skip] of [
     ring.plug();
     const requests = Array.from({ length: 4 }, async (_, index) => {
       const at = index * 0x1000;
-      t.equal(await ring.transfer(false, fd, memory, Float64Array.of(at, 0x1000, 0), 1, at), 0x1000);
+      t.equal(await ring.transfer(reading(fd, memory, at, 0x1000)), 0x1000);
       done++;
     });
     for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate);
@@ -140,12 +148,46 @@ for (const [by, skip] of [
     const ring = new IoRing(by);
     t.teardown(() => ring.close());
     const spans = new Float64Array(3);
-    const requests = Array.from({ length: 1024 }, (_, index) => {
-      // The table is used again for the next request.
-      spans.set([index * 64, 64, 0]);
-      return ring.transfer(false, fd, memory, spans, 1, index * 64);
-    });
+    // The table is used again for the next request.
+    const requests = Array.from({ length: 1024 }, (_, index) =>
+      ring.transfer(reading(fd, memory, index * 64, 64, spans)),
+    );
     t.same([...new Set(await Promise.all(requests))], [64]);
+    t.same(Buffer.from(memory), content);
+  });
+
+  t.test(`memory is its owner's again when the ring (${by}) has settled`, { skip }, async t => {
+    const { fd, content } = image(t, 0x1_0000);
+    const memory = new Uint8Array(new SharedArrayBuffer(0x1_0000));
+    const ring = new IoRing(by);
+    t.teardown(() => ring.close());
+    const ended: number[] = [];
+    ring.plug();
+    const requests = Array.from({ length: 1024 }, async (_, index) => {
+      ended.push(await ring.transfer(reading(fd, memory, index * 64, 64)));
+    });
+    t.same(
+      memory.findIndex(byte => byte !== 0),
+      -1,
+      'nothing has been handed over',
+    );
+    ring.settle();
+    t.same(Buffer.from(memory), content, 'also of those that had no room yet, and within the call');
+    t.same(ended, [], 'nobody hears of it within the call');
+    ring.unplug();
+    await Promise.all(requests);
+    t.same([...new Set(ended)], [64]);
+    ring.settle();
+  });
+
+  t.test(`a long batch begins before the ring (${by}) is unplugged`, { skip }, async t => {
+    const { fd, content } = image(t, 0x8_0000);
+    const memory = new Uint8Array(new SharedArrayBuffer(0x8_0000));
+    const ring = new IoRing(by);
+    t.teardown(() => ring.close());
+    ring.plug();
+    t.equal(await ring.transfer(reading(fd, memory, 0, 0x8_0000)), 0x8_0000);
+    ring.unplug();
     t.same(Buffer.from(memory), content);
   });
 }
@@ -176,6 +218,17 @@ t.test('memory may move while a request waits', async t => {
     file.close();
     fs.writeFileSync(path, content);
   }
+});
+
+t.test('what keeps memory at its place is known for the addresses it owns', { skip: noAddon }, t => {
+  const memory = new WebAssembly.Memory({ initial: 1 });
+  t.equal(ownsAddresses(new Uint8Array(memory.buffer), 2 ** 32), true, 'V8 sets aside all that a memory may have');
+  const before = addressOf(new Uint8Array(memory.buffer));
+  memory.grow(1024);
+  t.equal(addressOf(new Uint8Array(memory.buffer)), before, 'so it grows where it is');
+  t.equal(ownsAddresses(new Uint8Array(1 << 20), 2 ** 32), false, 'and other memory has neighbours');
+  t.equal(ownsAddresses(new Uint8Array(memory.buffer), 2 ** 40), false);
+  t.end();
 });
 
 t.test('a vector takes over a part of another', t => {

@@ -12,6 +12,8 @@ enum { COMMON = 1, NOTIFY = 2, DEVICE = 4 };
 enum { FEATURE_SELECT = 0x08, FEATURES = 0x0c, STATUS = 0x14, QUEUE_SELECT = 0x16, QUEUE_SIZE = 0x18, QUEUE_VECTOR = 0x1a,
        QUEUE_ENABLE = 0x1c, QUEUE_NOTIFY_OFF = 0x1e, QUEUE_DESC = 0x20, QUEUE_DRIVER = 0x28, QUEUE_DEVICE = 0x30 };
 enum { ACKNOWLEDGE = 1, DRIVER = 2, DRIVER_OK = 4, FEATURES_OK = 8 };
+/* Without it a device writes through (5.2.5): each write would wait for the host's disk, which no stock driver asks for. */
+#define F_FLUSH (1u << 9)
 #define F_INDIRECT (1u << 28)
 #define F_EVENT_IDX (1u << 29)
 #define F_VERSION_1_HIGH 1u
@@ -72,7 +74,7 @@ static bool start(void)
     write8(common + STATUS, 0);
     write8(common + STATUS, ACKNOWLEDGE | DRIVER);
     write32(common + FEATURE_SELECT, 0);
-    write32(common + FEATURES, F_INDIRECT | F_EVENT_IDX);
+    write32(common + FEATURES, F_FLUSH | F_INDIRECT | F_EVENT_IDX);
     write32(common + FEATURE_SELECT, 1);
     write32(common + FEATURES, F_VERSION_1_HIGH);
     write8(common + STATUS, ACKNOWLEDGE | DRIVER | FEATURES_OK);
