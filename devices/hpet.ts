@@ -104,8 +104,8 @@ export class Hpet extends Device<typeof properties> {
     GCAP_ID: { read: stored => (stored | ((this.#count - 1) << 8)) >>> 0 },
     GEN_CONF: { wrote: (value, previous) => this.#configured(value, previous) },
     GINTR_STA: { write: (_value, status, _index, written) => this.#acknowledge(written, status) },
-    MAIN_CNT: { read: stored => (this.#running ? this.#counterLow() : stored) },
-    MAIN_CNT_HIGH: { read: stored => (this.#running ? this.#counterHigh() : stored) },
+    MAIN_CNT: { read: stored => (this.#running() ? this.#counterLow() : stored) },
+    MAIN_CNT_HIGH: { read: stored => (this.#running() ? this.#counterHigh() : stored) },
     TN_CONF: {
       read: (stored, index) => (index < this.#count ? stored : 0),
       write: (value, previous, index) => this.#configure(index, value, previous),
@@ -176,7 +176,7 @@ export class Hpet extends Device<typeof properties> {
 
   // 2.3.7 Main counter
 
-  get #running(): boolean {
+  #running(): boolean {
     return this.#regs.GEN_CONF.ENABLE_CNF;
   }
 
@@ -253,7 +253,7 @@ export class Hpet extends Device<typeof properties> {
       this.#periodsHigh[index] = 0;
     }
     if ((value & ~previous & CONF.INT_ENB) !== 0) {
-      if (this.#running) this.#arm(index);
+      if (this.#running()) this.#arm(index);
     } else if ((previous & ~value & CONF.INT_ENB) !== 0) {
       this.#stop(index);
     }
@@ -278,7 +278,7 @@ export class Hpet extends Device<typeof properties> {
   #comparatorWritten(index: number): void {
     if (index >= this.#count) return;
     this.#regs.TN_CONF.values[index] = this.#config(index) & ~CONF.VAL_SET;
-    if (this.#running) this.#arm(index);
+    if (this.#running()) this.#arm(index);
   }
 
   /** Ticks from now to the comparator; 1 where it lies behind. */
@@ -374,7 +374,7 @@ export class Hpet extends Device<typeof properties> {
     const { GINTR_STA, TN_FSB_ADDR, TN_FSB_VAL } = this.#regs;
     const mask = 1 << index;
     const line = this.#line(this.#route(index));
-    if (!active || (config & CONF.INT_ENB) === 0 || !this.#running) {
+    if (!active || (config & CONF.INT_ENB) === 0 || !this.#running()) {
       GINTR_STA.value = (GINTR_STA.value & ~mask) >>> 0;
       if ((config & CONF.FSB_EN) === 0) line?.lower();
     } else if ((config & CONF.FSB_EN) !== 0) {

@@ -149,7 +149,7 @@ export class Serial implements IoHandler, CharUser {
     if ((this.#s.fcr & FCR.ENABLE) === 0) return this.#regs.LSR.DR ? 0 : 1;
     const { rx } = this.#s;
     // Offer no more than the trigger level at a time, so that the interrupt comes where the driver expects it.
-    return rx.length >= FIFO_SIZE ? 0 : rx.length <= this.#trigger ? Math.max(1, this.#trigger - rx.length) : 1;
+    return rx.length >= FIFO_SIZE ? 0 : rx.length <= this.#trigger() ? Math.max(1, this.#trigger() - rx.length) : 1;
   }
 
   receive(bytes: Uint8Array): void {
@@ -174,16 +174,16 @@ export class Serial implements IoHandler, CharUser {
 
   // Receiving
 
-  get #fifoEnabled(): boolean {
+  #fifoEnabled(): boolean {
     return (this.#s.fcr & FCR.ENABLE) !== 0;
   }
 
-  get #trigger(): number {
+  #trigger(): number {
     return TRIGGER_LEVELS[(this.#s.fcr & FCR.TRIGGER) >> 6] ?? 1;
   }
 
   /** Nanoseconds that one character takes on the line. */
-  get #characterNs(): number {
+  #characterNs(): number {
     const { LCR, DLL, DLM } = this.#regs;
     const divisor = (DLM.value << 8) | DLL.value;
     const frame = 1 + 5 + LCR.WLS + (LCR.PEN ? 1 : 0) + (LCR.STB ? 2 : 1);
@@ -193,13 +193,13 @@ export class Serial implements IoHandler, CharUser {
   #pushReceived(byte: number): void {
     const { LSR } = this.#regs;
     const s = this.#s;
-    if (!this.#fifoEnabled) {
+    if (!this.#fifoEnabled()) {
       if (LSR.DR) LSR.OE = true;
       s.rx = Uint8Array.of(byte);
     } else if (s.rx.length < FIFO_SIZE) {
       s.rx = Uint8Array.of(...s.rx, byte);
       // Four character times without a read make a time-out interrupt (datasheet, section 8.6.3).
-      this.#timeout.arm(4 * this.#characterNs);
+      this.#timeout.arm(4 * this.#characterNs());
     } else {
       LSR.OE = true;
     }
@@ -209,14 +209,14 @@ export class Serial implements IoHandler, CharUser {
   #receiveByte(): number {
     const s = this.#s;
     const byte = s.rx[0] ?? 0;
-    if (this.#fifoEnabled) {
+    if (this.#fifoEnabled()) {
       s.rx = s.rx.slice(1);
       if (s.rx.length === 0) {
         this.#regs.LSR.DR = false;
         this.#regs.LSR.BI = false;
         this.#timeout.cancel();
       } else {
-        this.#timeout.arm(4 * this.#characterNs);
+        this.#timeout.arm(4 * this.#characterNs());
       }
       s.timeoutPending = false;
     } else {
@@ -238,7 +238,7 @@ export class Serial implements IoHandler, CharUser {
 
   #transmitByte(byte: number): void {
     const s = this.#s;
-    if (this.#fifoEnabled) {
+    if (this.#fifoEnabled()) {
       // A full FIFO loses its newest byte to the new one.
       s.tx = Uint8Array.of(...(s.tx.length < FIFO_SIZE ? s.tx : s.tx.subarray(0, FIFO_SIZE - 1)), byte);
     } else {
@@ -387,10 +387,10 @@ export class Serial implements IoHandler, CharUser {
     let source: number = IIR.NONE;
     if (IER.ELSI && (LSR.value & 0x1e) !== 0) source = IIR.LINE;
     else if (IER.ERBFI && s.timeoutPending) source = IIR.TIMEOUT;
-    else if (IER.ERBFI && LSR.DR && (!this.#fifoEnabled || s.rx.length >= this.#trigger)) source = IIR.DATA;
+    else if (IER.ERBFI && LSR.DR && (!this.#fifoEnabled() || s.rx.length >= this.#trigger())) source = IIR.DATA;
     else if (IER.ETBEI && s.thrPending) source = IIR.THRE;
     else if (IER.EDSSI && (MSR.value & MSR_DELTAS) !== 0) source = IIR.MODEM;
-    iir.value = source | (this.#fifoEnabled ? IIR.FIFO_ENABLED : 0);
+    iir.value = source | (this.#fifoEnabled() ? IIR.FIFO_ENABLED : 0);
     this.#irq.set(source !== IIR.NONE);
   }
 }

@@ -134,7 +134,7 @@ class VirtioBlk extends VirtioDevice<typeof properties> {
   /** Grows with each reset: what was under way before is not for the driver any more. */
   #epoch = 0;
 
-  get #blk(): BlockBackend {
+  #blk(): BlockBackend {
     if (this.#backend === undefined) throw new SouthbridgeError('ERR_BACKEND', 'drive property not set');
     return this.#backend;
   }
@@ -214,7 +214,7 @@ class VirtioBlk extends VirtioDevice<typeof properties> {
       }
       return { cylinders: cyls, heads, sectors: secs };
     }
-    return guessGeometry(this.#blk.peekBootSector(), this.#blk.length).geometry;
+    return guessGeometry(this.#blk().peekBootSector(), this.#blk().length).geometry;
   }
 
   // Features and configuration
@@ -227,8 +227,8 @@ class VirtioBlk extends VirtioDevice<typeof properties> {
     if (wce) features |= bit(F.CONFIG_WCE);
     if (props.discard) features |= bit(F.DISCARD);
     if (props['write-zeroes']) features |= bit(F.WRITE_ZEROES);
-    if (this.#blk.writeCache || (wce && props['x-enable-wce-if-config-wce'])) features |= bit(F.FLUSH);
-    if (this.#blk.readOnly) features |= bit(F.RO);
+    if (this.#blk().writeCache || (wce && props['x-enable-wce-if-config-wce'])) features |= bit(F.FLUSH);
+    if (this.#blk().readOnly) features |= bit(F.RO);
     if (props['num-queues'] !== AUTO && props['num-queues'] > 1) features |= bit(F.MQ);
     return features;
   }
@@ -237,7 +237,7 @@ class VirtioBlk extends VirtioDevice<typeof properties> {
     const { props } = this;
     const { cylinders, heads, sectors } = this.#geometry;
     const { logical, physical, minIo, optIo, discardGranularity } = this.#sizes;
-    const { length } = this.#blk;
+    const { length } = this.#blk();
     const capacity = Math.floor(length / SECTOR);
     const whole = length === 0 || (length / heads / sectors) % logical === 0;
     config.setUint32(CONFIG.CAPACITY, capacity, true);
@@ -252,7 +252,7 @@ class VirtioBlk extends VirtioDevice<typeof properties> {
     config.setUint8(CONFIG.ALIGNMENT_OFFSET, 0);
     config.setUint16(CONFIG.MIN_IO_SIZE, minIo / logical, true);
     config.setUint32(CONFIG.OPT_IO_SIZE, optIo / logical, true);
-    config.setUint8(CONFIG.WRITEBACK, this.#blk.writeCache ? 1 : 0);
+    config.setUint8(CONFIG.WRITEBACK, this.#blk().writeCache ? 1 : 0);
     config.setUint8(CONFIG.WRITEBACK + 1, 0);
     config.setUint16(CONFIG.NUM_QUEUES, this.queues.length, true);
     if (config.byteLength >= SIZE_WITH_DISCARD) {
@@ -269,13 +269,13 @@ class VirtioBlk extends VirtioDevice<typeof properties> {
   }
 
   protected override configWritten(config: DataView): void {
-    this.#blk.writeCache = config.getUint8(CONFIG.WRITEBACK) !== 0;
+    this.#blk().writeCache = config.getUint8(CONFIG.WRITEBACK) !== 0;
   }
 
   /** A driver that cannot flush must not have a cache that needs it (section 5.2.5.2). */
   protected override statusChanging(status: number): void {
     if ((status & STATUS.DRIVER_OK) !== 0 && !this.accepted(F.CONFIG_WCE))
-      this.#blk.writeCache = this.accepted(F.FLUSH);
+      this.#blk().writeCache = this.accepted(F.FLUSH);
   }
 
   protected override virtioReset(): void {
@@ -290,7 +290,7 @@ class VirtioBlk extends VirtioDevice<typeof properties> {
   // Requests (section 5.2.6)
 
   #serve(queue: Virtqueue): void {
-    const backend = this.#blk;
+    const backend = this.#blk();
     let completed = false;
     backend.plug();
     try {
@@ -319,7 +319,7 @@ class VirtioBlk extends VirtioDevice<typeof properties> {
       case T.IN:
         return this.#transfer(queue, element, type, sector);
       case T.FLUSH:
-        return this.#await(queue, element, type, this.#blk.flush());
+        return this.#await(queue, element, type, this.#blk().flush());
       case T.GET_ID:
         this.#writeId(element);
         return this.#complete(queue, element, S.OK);
@@ -346,14 +346,14 @@ class VirtioBlk extends VirtioDevice<typeof properties> {
       queue,
       element,
       type,
-      write ? this.#blk.writev(offset, element.out, bytes, HEADER) : this.#blk.readv(offset, element.in, bytes),
+      write ? this.#blk().writev(offset, element.out, bytes, HEADER) : this.#blk().readv(offset, element.in, bytes),
     );
   }
 
   #inRange(sector: number, bytes: number): boolean {
     const { logical } = this.#sizes;
     const sectors = Math.floor(bytes / SECTOR);
-    const total = Math.floor(this.#blk.length / SECTOR);
+    const total = Math.floor(this.#blk().length / SECTOR);
     if (sectors > MAX_SECTORS || bytes % logical !== 0 || sector % (logical / SECTOR) !== 0) return false;
     return sector <= total && sectors <= total - sector;
   }
@@ -376,12 +376,12 @@ class VirtioBlk extends VirtioDevice<typeof properties> {
     const offset = sector * SECTOR;
     const bytes = sectors * SECTOR;
     const unmap = (flags & UNMAP) !== 0 ? writeFlag.MAY_UNMAP : 0;
-    const result = zeroes ? this.#blk.writeZeroes(offset, bytes, unmap) : this.#blk.discard(offset, bytes);
+    const result = zeroes ? this.#blk().writeZeroes(offset, bytes, unmap) : this.#blk().discard(offset, bytes);
     return this.#await(queue, element, type, result);
   }
 
   #writeId(element: VirtqueueElement): void {
-    const serial = this.props.serial ?? this.#blk.legacy?.serial ?? '';
+    const serial = this.props.serial ?? this.#blk().legacy?.serial ?? '';
     const text = Buffer.from(`${serial}\0`, 'latin1');
     element.write(text, 0, 0, Math.min(text.length, ID_BYTES, element.in.length - 1));
   }
@@ -404,7 +404,7 @@ class VirtioBlk extends VirtioDevice<typeof properties> {
   /** What `rerror` and `werror` say. True where the driver is told now. */
   #failed(request: Request, error: number): boolean {
     const read = (request.type & T.OUT) === 0;
-    const action = this.#blk.requestFailed(read, error);
+    const action = this.#blk().requestFailed(read, error);
     if (action === 'stop') {
       this.#stopped.push(request);
       return false;
@@ -414,7 +414,7 @@ class VirtioBlk extends VirtioDevice<typeof properties> {
 
   #retryStopped(): void {
     if (this.#stopped.length === 0) return;
-    this.#blk.resetIoStatus();
+    this.#blk().resetIoStatus();
     for (const { queue, element } of this.#stopped.splice(0)) {
       if (this.#start(queue, element)) queue.notify();
     }

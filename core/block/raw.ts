@@ -33,7 +33,7 @@ export class RawNode extends BlockNode {
     };
   }
 
-  get #below(): BlockNode {
+  #below(): BlockNode {
     const { file } = this;
     if (file === undefined) throw new IoError(errno.ENOMEDIUM);
     return file;
@@ -46,12 +46,12 @@ export class RawNode extends BlockNode {
 
   protected override pread(offset: number, bytes: number, iov: IoVector, at: number): Pending {
     if (this.graph.debugging)
-      return start(this.#debugged('read_aio', () => this.#below.readv(offset + this.#offset, bytes, iov, at)));
-    return this.#below.readv(offset + this.#offset, bytes, iov, at);
+      return start(this.#debugged('read_aio', () => this.#below().readv(offset + this.#offset, bytes, iov, at)));
+    return this.#below().readv(offset + this.#offset, bytes, iov, at);
   }
 
   *#debugged(event: string, request: () => Pending): Task {
-    const waiting = this.#below.debugEvent(event);
+    const waiting = this.#below().debugEvent(event);
     if (waiting) yield waiting;
     const pending = request();
     if (pending) yield pending;
@@ -60,23 +60,23 @@ export class RawNode extends BlockNode {
   protected override pwrite(offset: number, bytes: number, iov: IoVector, at: number, flags: number): Pending {
     this.#checkEnd(offset, bytes);
     if (this.restrictFirstSector && offset < SECTOR) this.#checkFirstSector(offset, bytes, iov, at);
-    if (!this.graph.debugging) return this.#below.writev(offset + this.#offset, bytes, iov, at, flags);
-    return start(this.#debugged('write_aio', () => this.#below.writev(offset + this.#offset, bytes, iov, at, flags)));
+    if (!this.graph.debugging) return this.#below().writev(offset + this.#offset, bytes, iov, at, flags);
+    return start(this.#debugged('write_aio', () => this.#below().writev(offset + this.#offset, bytes, iov, at, flags)));
   }
 
   protected override pwriteZeroes(offset: number, bytes: number, flags: number): Pending {
     this.#checkEnd(offset, bytes);
-    return this.#below.writeZeroes(offset + this.#offset, bytes, flags);
+    return this.#below().writeZeroes(offset + this.#offset, bytes, flags);
   }
 
   protected override pdiscard(offset: number, bytes: number): Pending {
     this.#checkEnd(offset, bytes);
-    return this.#below.discard(offset + this.#offset, bytes);
+    return this.#below().discard(offset + this.#offset, bytes);
   }
 
   protected override ptruncate(size: number, options: TruncateOptions): Pending {
     if (this.#size !== undefined) throw new IoError(errno.EOPNOTSUPP, 'Cannot resize fixed-size raw disks');
-    return this.#below.truncate(size + this.#offset, options);
+    return this.#below().truncate(size + this.#offset, options);
   }
 
   protected override pstatus(offset: number, bytes: number): Maybe<BlockStatus> {
@@ -84,7 +84,7 @@ export class RawNode extends BlockNode {
   }
 
   *#status(offset: number, bytes: number): Task<BlockStatus> {
-    const below = yield* settle(this.#below.status(offset + this.#offset, bytes));
+    const below = yield* settle(this.#below().status(offset + this.#offset, bytes));
     return { ...below, allocated: true };
   }
 

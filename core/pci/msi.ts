@@ -26,36 +26,36 @@ export class Msi {
     this.#wide = declaration.wide ?? true;
     this.#maskable = declaration.maskable ?? false;
     this.#send = send;
-    const offset = config.addCapability(CAP_MSI, this.#size, declaration.offset);
+    const offset = config.addCapability(CAP_MSI, this.#size(), declaration.offset);
     this.#offset = offset;
     const log2 = Math.log2(declaration.vectors);
     config.set16(offset + CONTROL, (log2 << 1) | (this.#wide ? WIDE : 0) | (this.#maskable ? MASKABLE : 0));
     config.mask16(config.writable, offset + CONTROL, ENABLE | MULTIPLE_ENABLE);
     config.mask32(config.writable, offset + 4, 0xffff_fffc);
     if (this.#wide) config.mask32(config.writable, offset + 8, 0xffff_ffff);
-    config.mask16(config.writable, this.#dataOffset, 0xffff);
+    config.mask16(config.writable, this.#dataOffset(), 0xffff);
     if (this.#maskable)
-      config.mask32(config.writable, this.#maskOffset, this.#vectors === 32 ? 0xffff_ffff : (1 << this.#vectors) - 1);
+      config.mask32(config.writable, this.#maskOffset(), this.#vectors === 32 ? 0xffff_ffff : (1 << this.#vectors) - 1);
   }
 
   get enabled(): boolean {
     return (this.#config.get16(this.#offset + CONTROL) & ENABLE) !== 0;
   }
 
-  get #size(): number {
+  #size(): number {
     return (this.#wide ? 14 : 10) + (this.#maskable ? 10 : 0);
   }
 
-  get #dataOffset(): number {
+  #dataOffset(): number {
     return this.#offset + (this.#wide ? 12 : 8);
   }
 
-  get #maskOffset(): number {
+  #maskOffset(): number {
     return this.#offset + (this.#wide ? 16 : 12);
   }
 
-  get #pendingOffset(): number {
-    return this.#maskOffset + 4;
+  #pendingOffset(): number {
+    return this.#maskOffset() + 4;
   }
 
   /** How many vectors software has allowed: a power of two. */
@@ -66,13 +66,13 @@ export class Msi {
   /** Signals `vector`; a masked one stays pending. */
   notify(vector: number): void {
     if (!this.enabled) return;
-    if (this.#maskable && ((this.#config.get32(this.#maskOffset) >>> vector) & 1) === 1) {
-      this.#config.set32(this.#pendingOffset, (this.#config.get32(this.#pendingOffset) | (1 << vector)) >>> 0);
+    if (this.#maskable && ((this.#config.get32(this.#maskOffset()) >>> vector) & 1) === 1) {
+      this.#config.set32(this.#pendingOffset(), (this.#config.get32(this.#pendingOffset()) | (1 << vector)) >>> 0);
       return;
     }
     const { allocated } = this;
     const high = this.#wide ? this.#config.get32(this.#offset + 8) : 0;
-    const data = this.#config.get16(this.#dataOffset);
+    const data = this.#config.get16(this.#dataOffset());
     this.#send(
       high * 0x1_0000_0000 + this.#config.get32(this.#offset + 4),
       allocated > 1 ? (data & ~(allocated - 1)) | (vector & (allocated - 1)) : data,
@@ -83,9 +83,9 @@ export class Msi {
   configWritten(): void {
     this.#limitAllocation();
     if (!this.#maskable || !this.enabled) return;
-    const ready = this.#config.get32(this.#pendingOffset) & ~this.#config.get32(this.#maskOffset);
+    const ready = this.#config.get32(this.#pendingOffset()) & ~this.#config.get32(this.#maskOffset());
     if (ready === 0) return;
-    this.#config.set32(this.#pendingOffset, this.#config.get32(this.#pendingOffset) & ~ready);
+    this.#config.set32(this.#pendingOffset(), this.#config.get32(this.#pendingOffset()) & ~ready);
     for (let vector = 0; vector < this.#vectors; vector++) if ((ready >>> vector) & 1) this.notify(vector);
   }
 
@@ -102,10 +102,10 @@ export class Msi {
     config.set16(this.#offset + CONTROL, config.get16(this.#offset + CONTROL) & ~(ENABLE | MULTIPLE_ENABLE));
     config.set32(this.#offset + 4, 0);
     if (this.#wide) config.set32(this.#offset + 8, 0);
-    config.set16(this.#dataOffset, 0);
+    config.set16(this.#dataOffset(), 0);
     if (this.#maskable) {
-      config.set32(this.#maskOffset, 0);
-      config.set32(this.#pendingOffset, 0);
+      config.set32(this.#maskOffset(), 0);
+      config.set32(this.#pendingOffset(), 0);
     }
   }
 }

@@ -79,17 +79,17 @@ export class Msix {
   }
 
   get enabled(): boolean {
-    return (this.#control & ENABLE) !== 0;
+    return (this.#control() & ENABLE) !== 0;
   }
 
-  get #control(): number {
+  #control(): number {
     return this.#config.get16(this.#offset + CONTROL);
   }
 
   /** Whether the vector is masked, by itself or with all others. */
   masked(vector: number): boolean {
     return (
-      (this.#control & FUNCTION_MASK) !== 0 || ((this.#entries[vector * 4 + 3] ?? ENTRY_MASKED) & ENTRY_MASKED) !== 0
+      (this.#control() & FUNCTION_MASK) !== 0 || ((this.#entries[vector * 4 + 3] ?? ENTRY_MASKED) & ENTRY_MASKED) !== 0
     );
   }
 
@@ -128,7 +128,7 @@ export class Msix {
   }
 
   reset(): void {
-    this.#config.set16(this.#offset + CONTROL, this.#control & ~(ENABLE | FUNCTION_MASK));
+    this.#config.set16(this.#offset + CONTROL, this.#control() & ~(ENABLE | FUNCTION_MASK));
     this.#entries.fill(0);
     this.#pendingBits.fill(0);
     for (let vector = 0; vector < this.vectors; vector++) this.#entries[vector * 4 + 3] = ENTRY_MASKED;

@@ -15,12 +15,12 @@ export class PciLegacyRegisters implements IoHandler {
     this.#device = device;
   }
 
-  get #config(): number {
+  #config(): number {
     return this.#function.msix?.enabled ? LEGACY.CONFIG_WITH_MSIX : LEGACY.CONFIG;
   }
 
   read(offset: number, size: number): number {
-    const config = this.#config;
+    const config = this.#config();
     if (offset >= config) return this.#device.configRead(offset - config, size);
     const value = this.#read(offset);
     return size === 4 ? value : value & (2 ** (8 * size) - 1);
@@ -54,7 +54,7 @@ export class PciLegacyRegisters implements IoHandler {
   }
 
   write(offset: number, size: number, value: number): void {
-    const config = this.#config;
+    const config = this.#config();
     const device = this.#device;
     if (offset >= config) {
       device.configWrite(offset - config, size, value);

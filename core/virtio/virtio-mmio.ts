@@ -72,12 +72,12 @@ export class VirtioMmio extends Device<typeof virtioMmioProperties> implements V
     return this.#bus.device;
   }
 
-  get #legacy(): boolean {
+  #legacy(): boolean {
     return this.props['force-legacy'];
   }
 
   transportFeatures(): bigint {
-    return this.#legacy ? 0n : bit(VIRTIO_F.VERSION_1);
+    return this.#legacy() ? 0n : bit(VIRTIO_F.VERSION_1);
   }
 
   plugged(): void {}
@@ -104,7 +104,7 @@ export class VirtioMmio extends Device<typeof virtioMmioProperties> implements V
       return offset === MMIO.MAGIC
         ? MAGIC
         : offset === MMIO.VERSION
-          ? this.#version
+          ? this.#version()
           : offset === MMIO.VENDOR_ID
             ? VENDOR
             : 0;
@@ -116,8 +116,8 @@ export class VirtioMmio extends Device<typeof virtioMmioProperties> implements V
     return this.#read(device, offset);
   }
 
-  get #version(): number {
-    return this.#legacy ? LEGACY_VERSION : VERSION;
+  #version(): number {
+    return this.#legacy() ? LEGACY_VERSION : VERSION;
   }
 
   #read(device: VirtioDevice, offset: number): number {
@@ -126,7 +126,7 @@ export class VirtioMmio extends Device<typeof virtioMmioProperties> implements V
       case MMIO.MAGIC:
         return MAGIC;
       case MMIO.VERSION:
-        return this.#version;
+        return this.#version();
       case MMIO.DEVICE_ID:
         return device.kind.id;
       case MMIO.VENDOR_ID:
@@ -136,15 +136,15 @@ export class VirtioMmio extends Device<typeof virtioMmioProperties> implements V
       case MMIO.QUEUE_NUM_MAX:
         return queue === undefined || queue.size === 0 ? 0 : QUEUE_SIZE_MAX;
       case MMIO.QUEUE_PFN:
-        return this.#legacy ? Math.floor((queue?.desc.address ?? 0) / 2 ** this.#saved.pageShift) >>> 0 : 0;
+        return this.#legacy() ? Math.floor((queue?.desc.address ?? 0) / 2 ** this.#saved.pageShift) >>> 0 : 0;
       case MMIO.QUEUE_READY:
-        return !this.#legacy && this.#setups.at(device.queueSelect).enabled ? 1 : 0;
+        return !this.#legacy() && this.#setups.at(device.queueSelect).enabled ? 1 : 0;
       case MMIO.INTERRUPT_STATUS:
         return device.isr;
       case MMIO.STATUS:
         return device.status;
       case MMIO.CONFIG_GENERATION:
-        return this.#legacy ? 0 : device.generation;
+        return this.#legacy() ? 0 : device.generation;
       case MMIO.SHM_LEN_LOW:
       case MMIO.SHM_LEN_HIGH:
         // There is no shared memory, which a length of all ones says (section 4.2.2).
@@ -156,7 +156,7 @@ export class VirtioMmio extends Device<typeof virtioMmioProperties> implements V
 
   #features(device: VirtioDevice): number {
     const select = this.#saved.deviceSelect;
-    if (this.#legacy) return select === 0 ? Number(device.hostFeatures & 0xffff_ffffn) : 0;
+    if (this.#legacy()) return select === 0 ? Number(device.hostFeatures & 0xffff_ffffn) : 0;
     return Number((device.modernFeatures >> BigInt(32 * select)) & 0xffff_ffffn);
   }
 
@@ -186,7 +186,7 @@ export class VirtioMmio extends Device<typeof virtioMmioProperties> implements V
         return;
       case MMIO.DRIVER_FEATURES:
         saved.driverFeatures[saved.driverSelect] = value;
-        if (!this.#legacy) return;
+        if (!this.#legacy()) return;
         // A legacy driver has 32 features, and never says that it has finished.
         if (saved.driverSelect === 0) device.acceptFeatures(BigInt(value));
         return;
@@ -208,7 +208,7 @@ export class VirtioMmio extends Device<typeof virtioMmioProperties> implements V
         this.#writeStatus(device, value & 0xff);
         return;
       default:
-        if (this.#legacy) this.#writeLegacy(queue, offset, value);
+        if (this.#legacy()) this.#writeLegacy(queue, offset, value);
         else this.#writeQueue(device, offset, value);
     }
   }
@@ -216,7 +216,7 @@ export class VirtioMmio extends Device<typeof virtioMmioProperties> implements V
   #writeStatus(device: VirtioDevice, status: number): void {
     const { driverFeatures } = this.#saved;
     const FEATURES_OK = 8;
-    if (!this.#legacy && (status & FEATURES_OK) !== 0) {
+    if (!this.#legacy() && (status & FEATURES_OK) !== 0) {
       device.acceptFeatures((BigInt(driverFeatures[1] ?? 0) << 32n) | BigInt(driverFeatures[0] ?? 0));
     }
     device.setStatus(status);

@@ -66,7 +66,7 @@ export class Virtqueue {
     this.#packed = new PackedRing(this);
   }
 
-  get #ring(): Ring {
+  #ring(): Ring {
     return this.owner.packed ? this.#packed : this.#split;
   }
 
@@ -81,7 +81,7 @@ export class Virtqueue {
   }
 
   get empty(): boolean {
-    return this.owner.disabled || !this.ready || this.#ring.empty;
+    return this.owner.disabled || !this.ready || this.#ring().empty;
   }
 
   /** The driver may make a queue smaller or larger, but neither create nor remove it. */
@@ -122,7 +122,7 @@ export class Virtqueue {
       return undefined;
     }
     const element = this.#element();
-    if (this.#ring.take(element)) return element;
+    if (this.#ring().take(element)) return element;
     this.#free.push(element);
     return undefined;
   }
@@ -136,7 +136,7 @@ export class Virtqueue {
   retake(key: number): VirtqueueElement | undefined {
     if (!this.ready) return undefined;
     const element = this.#element();
-    if (this.#ring.retake(element, key)) return element;
+    if (this.#ring().retake(element, key)) return element;
     this.#free.push(element);
     return undefined;
   }
@@ -145,7 +145,7 @@ export class Virtqueue {
   push(element: VirtqueueElement, written: number): void {
     element.written(this.owner.dma, written);
     if (!this.owner.disabled && this.ready) {
-      this.#ring.put(element, written);
+      this.#ring().put(element, written);
       this.inUse = Math.max(0, this.inUse - element.descriptors);
     }
     this.#release(element);
@@ -159,19 +159,19 @@ export class Virtqueue {
 
   /** Puts the buffer that was popped last back, as if it had not been. */
   unpop(element: VirtqueueElement): void {
-    this.#ring.rewind(element.descriptors);
+    this.#ring().rewind(element.descriptors);
     this.detach(element);
   }
 
   /** Interrupts the driver, if it wants to be for what was pushed since. */
   notify(): void {
-    if (!this.owner.disabled && this.ready && this.#ring.wantsInterrupt()) this.owner.interrupt(this.vector);
+    if (!this.owner.disabled && this.ready && this.#ring().wantsInterrupt()) this.owner.interrupt(this.vector);
   }
 
   /** Whether the driver is to notify of new buffers. */
   setNotification(enabled: boolean): void {
     this.notification = enabled;
-    if (this.ready) this.#ring.setNotification(enabled);
+    if (this.ready) this.#ring().setNotification(enabled);
   }
 
   save(): StateValues<typeof queueFields> {

@@ -270,7 +270,7 @@ export class AhciPort implements AtaTransport, QueueOwner {
 
   // Received FIS (section 4.2.1)
 
-  get #receives(): boolean {
+  #receives(): boolean {
     return (this.s.CMD & (COMMAND.FR | COMMAND.FRE)) === (COMMAND.FR | COMMAND.FRE);
   }
 
@@ -305,7 +305,7 @@ export class AhciPort implements AtaTransport, QueueOwner {
 
   /** Register FIS, device to host. False where the port does not receive. */
   #sendRegisters(interrupts: boolean): boolean {
-    if (!this.#receives) return false;
+    if (!this.#receives()) return false;
     this.#putTaskFile(FIS.REGISTER_TO_HOST, interrupts);
     this.#deliver(RECEIVED.REGISTER);
     this.#shadow();
@@ -314,7 +314,7 @@ export class AhciPort implements AtaTransport, QueueOwner {
   }
 
   #sendPioSetup(length: number, interrupts: boolean): void {
-    if (!this.#receives) return;
+    if (!this.#receives()) return;
     const fis = this.#putTaskFile(FIS.PIO_SETUP, interrupts);
     fis[15] = this.#unit.s.status;
     fis[16] = length;
@@ -325,7 +325,7 @@ export class AhciPort implements AtaTransport, QueueOwner {
 
   sendSetDeviceBits(finished: number): void {
     const { s } = this;
-    if (!this.#receives) return;
+    if (!this.#receives()) return;
     const { status, error } = this.#unit.s;
     const shown = status & ~(STATUS.BSY | STATUS.DRQ);
     const fis = this.#fis.fill(0);

@@ -33,21 +33,21 @@ export class CirrusMemory {
 
   /** Whether the frame buffer is no more than memory now. */
   get isPlain(): boolean {
-    if (this.#mapsRegisters || this.#blitter.takesWrites || this.#shift > 0) return false;
-    return !this.#expandsWrites;
+    if (this.#mapsRegisters() || this.#blitter.takesWrites || this.#shift() > 0) return false;
+    return !this.#expandsWrites();
   }
 
   /** The window at A0000h. */
   readonly window: IoHandler = {
     read: offset => {
-      if (!this.#isSvga) return this.#vga.read(offset);
+      if (!this.#isSvga()) return this.#vga.read(offset);
       if (offset >= WINDOW)
         return this.#mappedOffset(offset) < 0 ? 0xff : this.#ports.readMapped(this.#mappedOffset(offset));
       const at = this.#banked(offset);
-      return at < 0 ? 0xff : (this.#bytes[(at << this.#shift) & (this.#size - 1)] ?? 0);
+      return at < 0 ? 0xff : (this.#bytes[(at << this.#shift()) & (this.#size - 1)] ?? 0);
     },
     write: (offset, size, value) => {
-      if (!this.#isSvga) this.#vga.write(offset, size, value);
+      if (!this.#isSvga()) this.#vga.write(offset, size, value);
       else if (offset >= WINDOW) {
         if (this.#mappedOffset(offset) >= 0) this.#ports.writeMapped(this.#mappedOffset(offset), value);
       } else if (this.#blitter.takesWrites) this.#blitter.take(value);
@@ -62,12 +62,12 @@ export class CirrusMemory {
   readonly linear: IoHandler = {
     read: offset => {
       const at = offset & (this.#size - 1);
-      if (this.#mapsRegisters && at >= this.#size - MAPPED.size) return this.#ports.readMapped(at & 0xff);
-      return this.#bytes[(at << this.#shift) & (this.#size - 1)] ?? 0;
+      if (this.#mapsRegisters() && at >= this.#size - MAPPED.size) return this.#ports.readMapped(at & 0xff);
+      return this.#bytes[(at << this.#shift()) & (this.#size - 1)] ?? 0;
     },
     write: (offset, _size, value) => {
       const at = offset & (this.#size - 1);
-      if (this.#mapsRegisters && at >= this.#size - MAPPED.size) this.#ports.writeMapped(at & 0xff, value);
+      if (this.#mapsRegisters() && at >= this.#size - MAPPED.size) this.#ports.writeMapped(at & 0xff, value);
       else if (this.#blitter.takesWrites) this.#blitter.take(value);
       else this.#store(at, value);
     },
@@ -81,37 +81,37 @@ export class CirrusMemory {
     },
   };
 
-  get #isSvga(): boolean {
+  #isSvga(): boolean {
     return ((this.#s.sequencer[SR.MODE] ?? 0) & SR7_SVGA) !== 0;
   }
 
-  get #banking(): number {
+  #banking(): number {
     return this.#s.graphics[GR.BANKING] ?? 0;
   }
 
-  get #mapsRegisters(): boolean {
+  #mapsRegisters(): boolean {
     return ((this.#s.sequencer[SR.CONFIGURATION] ?? 0) & SR17_MMIO.MASK) === SR17_MMIO.IN_FRAME_BUFFER;
   }
 
   /** A byte of the CPU's stands for eight pixels (write modes 4 and 5). */
-  get #expandsWrites(): boolean {
+  #expandsWrites(): boolean {
     const mode = (this.#s.graphics[GR.MODE] ?? 0) & 7;
-    return (mode === 4 || mode === 5) && (this.#banking & BANKING.EXTENDED_WRITES) !== 0;
+    return (mode === 4 || mode === 5) && (this.#banking() & BANKING.EXTENDED_WRITES) !== 0;
   }
 
   /** Addresses count groups of eight or sixteen bytes. */
-  get #shift(): number {
+  #shift(): number {
     const by16 = BANKING.BY_16 | BANKING.EXTENDED_WRITES;
-    return (this.#banking & by16) === by16 ? 4 : (this.#banking & BANKING.BY_8) !== 0 ? 3 : 0;
+    return (this.#banking() & by16) === by16 ? 4 : (this.#banking() & BANKING.BY_8) !== 0 ? 3 : 0;
   }
 
   /** The address in video memory for an offset in the window, or -1 beyond its end. */
   #banked(offset: number): number {
     const { graphics } = this.#s;
-    const dual = (this.#banking & BANKING.DUAL) !== 0;
+    const dual = (this.#banking() & BANKING.DUAL) !== 0;
     const bank = offset >= BANK ? 1 : 0;
     const number = graphics[dual ? GR.BANK_0 + bank : GR.BANK_0] ?? 0;
-    const base = number << ((this.#banking & BANKING.GRANULARITY_16K) !== 0 ? 14 : 12);
+    const base = number << ((this.#banking() & BANKING.GRANULARITY_16K) !== 0 ? 14 : 12);
     const at = base + (dual ? offset % BANK : offset);
     return at < this.#size ? at : -1;
   }
@@ -124,12 +124,12 @@ export class CirrusMemory {
 
   #store(at: number, value: number): void {
     const s = this.#s;
-    const address = (at << this.#shift) & (this.#size - 1);
-    if (!this.#expandsWrites) {
+    const address = (at << this.#shift()) & (this.#size - 1);
+    if (!this.#expandsWrites()) {
       this.#bytes[address] = value;
       return;
     }
-    const wide = this.#shift === 4;
+    const wide = this.#shift() === 4;
     const both = ((s.graphics[GR.MODE] ?? 0) & 7) === 5;
     for (let bit = 0; bit < 8; bit++) {
       const one = ((value >> (7 - bit)) & 1) !== 0;

@@ -342,7 +342,7 @@ export class E1000 extends PciDevice<Properties> implements CardReceiver, Transm
     return true;
   }
 
-  get #bufferSize(): number {
+  #bufferSize(): number {
     const control = this.#regs.RCTL.value;
     const size = (control >>> RCTL.BSIZE_SHIFT) & 3;
     if ((control & RCTL.BSEX) !== 0 && size !== 0) return 32_768 >> size;
@@ -351,10 +351,10 @@ export class E1000 extends PciDevice<Properties> implements CardReceiver, Transm
 
   #hasRoom(total: number): boolean {
     const { RDH, RDT, RDLEN } = this.#regs;
-    if (total <= this.#bufferSize) return RDH.value !== RDT.value && RDLEN.value !== 0;
+    if (total <= this.#bufferSize()) return RDH.value !== RDT.value && RDLEN.value !== 0;
     const ring = Math.floor(RDLEN.value / DESCRIPTOR);
     const free = RDH.value <= RDT.value ? RDT.value - RDH.value : ring + RDT.value - RDH.value;
-    return total <= free * this.#bufferSize;
+    return total <= free * this.#bufferSize();
   }
 
   /** Fewer descriptors are left than the threshold (section 13.4.22, RDMTS). */
@@ -370,7 +370,7 @@ export class E1000 extends PciDevice<Properties> implements CardReceiver, Transm
     const ring = Math.floor(RDLEN.value / DESCRIPTOR);
     const base = RDBAH.value * 2 ** 32 + unsigned(RDBAL.value & ~0xf);
     const start = RDH.value;
-    const room = this.#bufferSize;
+    const room = this.#bufferSize();
     for (let done = 0; done < total; ) {
       const address = base + RDH.value * DESCRIPTOR;
       if (!this.dma.readWords(address, this.#descriptor)) return;

@@ -77,15 +77,15 @@ export class Receiver {
     return this.#roomIn(0) > 0 || this.#roomIn(1) > 0;
   }
 
-  get #extended(): boolean {
+  #extended(): boolean {
     return (this.#regs.RFCTL.value & RFCTL.EXTEN) !== 0;
   }
 
-  get #splits(): boolean {
-    return this.#extended && (this.#regs.RCTL.value & RCTL.DTYP_PS) !== 0;
+  #splits(): boolean {
+    return this.#extended() && (this.#regs.RCTL.value & RCTL.DTYP_PS) !== 0;
   }
 
-  get #checksumLength(): number {
+  #checksumLength(): number {
     return (this.#regs.RCTL.value & RCTL.SECRC) !== 0 ? 0 : ETHERNET.CHECKSUM;
   }
 
@@ -109,7 +109,7 @@ export class Receiver {
     else sizes[0] = (control & RCTL.BSEX) !== 0 && size !== 0 ? 32_768 >> size : 2048 >> size;
   }
 
-  get #bytesPerDescriptor(): number {
+  #bytesPerDescriptor(): number {
     const sizes = this.#sizes;
     return (sizes[0] ?? 0) + (sizes[1] ?? 0) + (sizes[2] ?? 0) + (sizes[3] ?? 0);
   }
@@ -124,8 +124,8 @@ export class Receiver {
 
   /** Bytes that the queue's buffers still take. */
   #roomIn(queue: number): number {
-    const units = this.#splits ? SPLIT_DESCRIPTOR / DESCRIPTOR : 1;
-    return Math.floor(this.#freeDescriptors(queue) / units) * this.#bytesPerDescriptor;
+    const units = this.#splits() ? SPLIT_DESCRIPTOR / DESCRIPTOR : 1;
+    return Math.floor(this.#freeDescriptors(queue) / units) * this.#bytesPerDescriptor();
   }
 
   // Frames
@@ -140,7 +140,7 @@ export class Receiver {
     this.#measureBuffers();
     this.#classify(frame);
     const queue = this.#queue;
-    const total = length + this.#checksumLength;
+    const total = length + this.#checksumLength();
     if (this.#roomIn(queue) < total) return -1;
     this.#fill(frame, length, total, tag);
     let causes = 0;
@@ -168,8 +168,8 @@ export class Receiver {
     const { RDBAL, RDBAH, RDH, RDLEN } = this.#regs;
     const base = RDBAH.at(queue).value * 2 ** 32 + RDBAL.at(queue).value;
     const head = RDH.at(queue);
-    const size = this.#splits ? SPLIT_DESCRIPTOR : DESCRIPTOR;
-    const capacity = this.#bytesPerDescriptor;
+    const size = this.#splits() ? SPLIT_DESCRIPTOR : DESCRIPTOR;
+    const capacity = this.#bytesPerDescriptor();
     const header = this.#splitAt(length);
     for (let done = 0; done < total; ) {
       const address = base + head.value * DESCRIPTOR;
@@ -187,7 +187,7 @@ export class Receiver {
 
   #readBuffers(): void {
     const view = this.#view;
-    const buffers = this.#splits ? SPLIT_BUFFERS : 1;
+    const buffers = this.#splits() ? SPLIT_BUFFERS : 1;
     for (let index = 0; index < SPLIT_BUFFERS; index++) {
       this.#low[index] = index < buffers ? view.getUint32(index * 8, true) : 0;
       this.#high[index] = index < buffers ? view.getUint32(index * 8 + 4, true) : 0;
@@ -198,7 +198,7 @@ export class Receiver {
   /** Where the headers of a packet that is split end; 0 where it is not (section 7.1.5). */
   #splitAt(length: number): number {
     const { version, fragment, payload, l4 } = this.#packet;
-    if (!this.#splits || version === 0) return 0;
+    if (!this.#splits() || version === 0) return 0;
     if (fragment && (this.#regs.RFCTL.value & RFCTL.IPFRSP_DIS) !== 0) return 0;
     const header = payload !== 0 ? payload : l4 !== 0 ? l4 : this.#packet.l3 + (version === 4 ? 20 : 40);
     return header > (this.#sizes[0] ?? 0) || header > length ? 0 : header;
@@ -239,7 +239,7 @@ export class Receiver {
     const view = this.#view;
     const status = STATUS.DD | (last ? this.#statusOf(frame, tag) : 0);
     const vlan = last && tag >= 0 ? tag : 0;
-    if (!this.#extended) {
+    if (!this.#extended()) {
       view.setUint16(8, this.#filled[0] ?? 0, true);
       view.setUint16(10, 0, true);
       view.setUint8(13, status >>> 24);
@@ -247,12 +247,12 @@ export class Receiver {
       this.#finish(address, DESCRIPTOR, 12, status & 0xff, 1);
       return;
     }
-    const size = this.#splits ? SPLIT_DESCRIPTOR : DESCRIPTOR;
+    const size = this.#splits() ? SPLIT_DESCRIPTOR : DESCRIPTOR;
     this.#descriptor.fill(0, 0, size);
     if (last) this.#writeHash(frame);
     view.setUint16(12, this.#filled[0] ?? 0, true);
     view.setUint16(14, vlan, true);
-    if (this.#splits) {
+    if (this.#splits()) {
       view.setUint16(16, header > 0 ? header | HEADER_SPLIT : 0, true);
       for (let index = 1; index < SPLIT_BUFFERS; index++)
         view.setUint16(16 + index * 2, this.#filled[index] ?? 0, true);
@@ -320,7 +320,7 @@ export class Receiver {
   #hashKind(): number {
     const { MRQC: command, RXCSUM: checksums, RFCTL: filter } = this.#regs;
     const wanted = command.value;
-    if ((wanted & MRQC.ENABLE) !== MRQC.RSS || (checksums.value & RXCSUM.PCSD) === 0 || !this.#extended)
+    if ((wanted & MRQC.ENABLE) !== MRQC.RSS || (checksums.value & RXCSUM.PCSD) === 0 || !this.#extended())
       return HASH.NONE;
     const { version, fragment, l4, protocol, hasExtensions } = this.#packet;
     const tcp = l4 !== 0 && protocol === PROTOCOL.TCP && !fragment;

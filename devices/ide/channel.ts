@@ -43,7 +43,7 @@ export class AtaChannel {
   }
 
   /** Without drives the bus reads as 0, which is how firmware finds out. */
-  get #empty(): boolean {
+  #empty(): boolean {
     return !this.units[0].present && !this.units[1].present;
   }
 
@@ -79,7 +79,7 @@ export class AtaChannel {
 
   get alternateStatus(): number {
     const { selected } = this;
-    return this.#empty || (selected.index !== 0 && !selected.present) ? 0 : selected.s.status;
+    return this.#empty() || (selected.index !== 0 && !selected.present) ? 0 : selected.s.status;
   }
 
   readRegister(register: number): number {
@@ -96,7 +96,7 @@ export class AtaChannel {
       case REG.ERROR:
         if (selected.index !== 0 && !selected.present) return 0;
     }
-    return this.#empty ? 0 : selected.readRegister(register, (this.s.control & CONTROL.HOB) !== 0);
+    return this.#empty() ? 0 : selected.readRegister(register, (this.s.control & CONTROL.HOB) !== 0);
   }
 
   /** Both drives see every write; the Command register is the selected one's. */

@@ -152,7 +152,7 @@ export class PacketCommands {
   }
 
   /** How much the host takes between two interrupts (section 8.23.4). */
-  get #byteCountLimit(): number {
+  #byteCountLimit(): number {
     const { s } = this.#unit;
     const limit = s.lbaMid | (s.lbaHigh << 8);
     return limit === 0xffff ? 0xfffe : limit;
@@ -160,7 +160,7 @@ export class PacketCommands {
 
   /** Whether a command with data may go on; without a limit for PIO it is aborted. */
   acceptsData(): boolean {
-    if (this.#unit.s.packetDma || this.#byteCountLimit !== 0) return true;
+    if (this.#unit.s.packetDma || this.#byteCountLimit() !== 0) return true;
     this.#unit.abort();
     return false;
   }
@@ -213,7 +213,7 @@ export class PacketCommands {
       this.ok();
       return;
     }
-    const limit = this.#byteCountLimit;
+    const limit = this.#byteCountLimit();
     // All parts but the last are of even length.
     const size = s.packetLeft > limit ? Math.max(2, limit & ~1) : s.packetLeft;
     const missing = size - (s.described - s.bufferIndex);

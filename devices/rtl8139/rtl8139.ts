@@ -61,12 +61,12 @@ export class Rtl8139 extends PciDevice<typeof cardProperties> implements CardRec
       wrote: (_value, _previous, index) => this.#transmitWritten(index),
     },
     CR: {
-      read: stored => stored | (this.#bufferEmpty ? 1 : 0),
+      read: stored => stored | (this.#bufferEmpty() ? 1 : 0),
       write: value => this.#command(value),
       wrote: () => this.#net.receiverReady(),
     },
     CAPR: {
-      write: value => (((value + CAPR_LAG) & (this.#bufferSize - 1)) - CAPR_LAG) & 0xffff,
+      write: value => (((value + CAPR_LAG) & (this.#bufferSize() - 1)) - CAPR_LAG) & 0xffff,
       wrote: () => this.#net.receiverReady(),
     },
     IMR: { write: (value, previous) => masked(value, previous, WRITABLE.IMR), wrote: () => this.#updateInterrupt() },
@@ -326,8 +326,8 @@ export class Rtl8139 extends PciDevice<typeof cardProperties> implements CardRec
 
   canReceive(): boolean {
     const { CR, CPCR, IMR } = this.#regs;
-    if (this.#s.clockHalted || !CR.RE || (CPCR.RE && this.#receiveRing !== 0)) return true;
-    const free = this.#freeBytes;
+    if (this.#s.clockHalted || !CR.RE || (CPCR.RE && this.#receiveRing() !== 0)) return true;
+    const free = this.#freeBytes();
     return free === 0 || free >= 1514 || (IMR.value & ISR.RXOVW) !== 0;
   }
 
@@ -346,7 +346,7 @@ export class Rtl8139 extends PciDevice<typeof cardProperties> implements CardRec
     }
     const size = Math.max(length, ETHERNET.SHORTEST);
     if (!CPCR.RE) return this.#storeInBuffer(bytes, size, match);
-    if (this.#receiveRing !== 0) this.#storeInRing(bytes, size, match);
+    if (this.#receiveRing() !== 0) this.#storeInRing(bytes, size, match);
     return true;
   }
 
@@ -378,7 +378,7 @@ export class Rtl8139 extends PciDevice<typeof cardProperties> implements CardRec
 
   // Into descriptors (section 6.2.2)
 
-  get #receiveRing(): number {
+  #receiveRing(): number {
     return this.#regs.RDSARH.value * 2 ** 32 + this.#regs.RDSARL.value;
   }
 
@@ -391,7 +391,7 @@ export class Rtl8139 extends PciDevice<typeof cardProperties> implements CardRec
       length = copyUntagged(bytes, Math.max(length, this.#padded.length), this.#untagged);
       bytes = this.#untagged;
     }
-    if (!this.#rings.receive(this.#receiveRing, bytes, length, checksum, match, tag, CPCR.RXCHKSUM)) {
+    if (!this.#rings.receive(this.#receiveRing(), bytes, length, checksum, match, tag, CPCR.RXCHKSUM)) {
       this.#tally.rxError++;
       this.#tally.missed = (this.#tally.missed + 1) & 0xffff;
       this.#missed();
@@ -403,20 +403,20 @@ export class Rtl8139 extends PciDevice<typeof cardProperties> implements CardRec
 
   // Into the receive buffer (section 6.1.2)
 
-  get #bufferSize(): number {
+  #bufferSize(): number {
     return SMALLEST_BUFFER << ((this.#regs.RCR.value >>> RCR.RBLEN_SHIFT) & 3);
   }
 
-  get #readAt(): number {
-    return (this.#regs.CAPR.value + CAPR_LAG) & (this.#bufferSize - 1);
+  #readAt(): number {
+    return (this.#regs.CAPR.value + CAPR_LAG) & (this.#bufferSize() - 1);
   }
 
-  get #freeBytes(): number {
-    return (this.#bufferSize + this.#readAt - this.#regs.CBR.value) & (this.#bufferSize - 1);
+  #freeBytes(): number {
+    return (this.#bufferSize() + this.#readAt() - this.#regs.CBR.value) & (this.#bufferSize() - 1);
   }
 
-  get #bufferEmpty(): boolean {
-    return this.#readAt === this.#regs.CBR.value;
+  #bufferEmpty(): boolean {
+    return this.#readAt() === this.#regs.CBR.value;
   }
 
   #emptyBuffer(): void {
@@ -426,14 +426,14 @@ export class Rtl8139 extends PciDevice<typeof cardProperties> implements CardRec
   }
 
   #storeInBuffer(bytes: Uint8Array, length: number, match: Match): boolean {
-    const free = this.#freeBytes;
+    const free = this.#freeBytes();
     const needed = (STATUS_WORD + length + ETHERNET.CHECKSUM + 3) & ~3;
     if (free !== 0 && needed >= free) {
       this.#missed();
       return false;
     }
     const { CBR, RBSTART } = this.#regs;
-    const size = this.#bufferSize;
+    const size = this.#bufferSize();
     let at = CBR.value;
     this.dma.write32(RBSTART.value + at, (MATCHED[match] | RECEIVED.ROK | ((length + ETHERNET.CHECKSUM) << 16)) >>> 0);
     at = (at + STATUS_WORD) & (size - 1);

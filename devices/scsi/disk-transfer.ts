@@ -53,7 +53,7 @@ export class DiskTransfer extends DiskRequest {
   }
 
   /** Whether what is read must be on the medium, and what is written there before the command ends. */
-  get #forced(): boolean {
+  #forced(): boolean {
     const safe = TRANSFERS.get(this.command.opcode)?.safe;
     return safe === 'always' || (safe === 'fua' && (this.command.view.getUint8(1) & FUA) !== 0);
   }
@@ -63,7 +63,7 @@ export class DiskTransfer extends DiskRequest {
       this.complete(STATUS.GOOD);
     } else if (!this.disk.backend.available) {
       if (this.failed(errno.ENOMEDIUM)) this.#skip();
-    } else if (!this.started && this.#forced) {
+    } else if (!this.started && this.#forced()) {
       this.started = true;
       this.await(this.disk.backend.flush(), () => this.#read());
     } else {
@@ -141,7 +141,7 @@ export class DiskTransfer extends DiskRequest {
   }
 
   #end(): void {
-    if (this.command.direction === 'out' && this.#forced) this.flushAndComplete();
+    if (this.command.direction === 'out' && this.#forced()) this.flushAndComplete();
     else this.complete(STATUS.GOOD);
   }
 }

@@ -30,7 +30,7 @@ export class VgaMemory implements IoHandler {
     const s = this.#s;
     const address = this.#address(offset);
     if (address < 0) return 0xff;
-    if (this.#chain4) return this.#bytes[address] ?? 0xff;
+    if (this.#chain4()) return this.#bytes[address] ?? 0xff;
     const mode = s.graphics[GFX.MODE] ?? 0;
     if ((mode & 0x10) !== 0) {
       const plane = ((s.graphics[GFX.READ_MAP] ?? 0) & 2) | (address & 1);
@@ -52,7 +52,7 @@ export class VgaMemory implements IoHandler {
     const address = this.#address(offset);
     if (address < 0) return;
     const planes = (s.sequencer[SEQ.PLANE_WRITE] ?? 0) & 15;
-    if (this.#chain4) {
+    if (this.#chain4()) {
       if (this.linear || (planes & (1 << (address & 3))) !== 0) this.#bytes[address] = value;
       return;
     }
@@ -104,7 +104,7 @@ export class VgaMemory implements IoHandler {
     return (word & mask) | (s.latch & ~mask);
   }
 
-  get #chain4(): boolean {
+  #chain4(): boolean {
     return this.linear || ((this.#s.sequencer[SEQ.MEMORY_MODE] ?? 0) & MEMORY_MODE.CHAIN4) !== 0;
   }
 

@@ -79,14 +79,14 @@ export class QueuePair implements NetReceiver {
     if (!this.canReceive()) return false;
     const { steering } = this.#owner;
     if (!steering.enabled) return this.#take(frame, length);
-    const index = steering.steer(frame, this.#onWire, length);
+    const index = steering.steer(frame, this.#onWire(), length);
     if (index === undefined || index === this.#index) return this.#take(frame, length);
     const other = this.#owner.pair(index);
     // A table may name a pair that is not in use: such a frame is for nobody.
     return other === undefined || !other.canReceive() || other.#take(frame, length);
   }
 
-  get #onWire(): number {
+  #onWire(): number {
     return this.port?.headerLength ?? 0;
   }
 
@@ -94,7 +94,7 @@ export class QueuePair implements NetReceiver {
     const queue = this.receiveQueue;
     const owner = this.#owner;
     if (queue === undefined) return false;
-    const onWire = this.#onWire;
+    const onWire = this.#onWire();
     if (!owner.takes(frame, onWire)) return true;
     const { mergeable, headerLength: header } = owner;
     let done = onWire;
@@ -140,7 +140,7 @@ export class QueuePair implements NetReceiver {
 
   #finish(queue: Virtqueue, frame: Uint8Array, length: number, count: number): void {
     const header = this.#header;
-    const onWire = this.#onWire;
+    const onWire = this.#onWire();
     for (let at = 0; at < header.length; at++) header[at] = at < onWire ? (frame[at] ?? 0) : 0;
     if (count === 1 && ((header[HEADER.FLAGS] ?? 0) & NEEDS_CSUM) !== 0) this.#completeDhcp(frame, onWire, length);
     const { steering, headerLength } = this.#owner;
@@ -217,7 +217,7 @@ export class QueuePair implements NetReceiver {
 
   #send(queue: Virtqueue, element: VirtqueueElement): boolean {
     const header = this.#owner.headerLength;
-    const onWire = this.#onWire;
+    const onWire = this.#onWire();
     if (element.outCount < 1 || (onWire > 0 && element.out.length < header)) {
       this.#owner.broken(
         element.outCount < 1 ? 'virtio-net header not in first element' : 'virtio-net header incorrect',

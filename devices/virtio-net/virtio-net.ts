@@ -367,14 +367,14 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver,
     this.#standby.negotiated();
   }
 
-  get #status(): number {
+  #status(): number {
     return (this.#linkUp ? STATUS.LINK_UP : 0) | (this.#announcing ? STATUS.ANNOUNCE : 0);
   }
 
   protected override readConfig(config: DataView): void {
     const { props } = this;
     for (let index = 0; index < MAC.BYTES; index++) config.setUint8(CONFIG.MAC + index, this.mac[index] ?? 0);
-    if (config.byteLength > CONFIG.STATUS) config.setUint16(CONFIG.STATUS, this.#status, true);
+    if (config.byteLength > CONFIG.STATUS) config.setUint16(CONFIG.STATUS, this.#status(), true);
     if (config.byteLength > CONFIG.MAX_PAIRS) config.setUint16(CONFIG.MAX_PAIRS, this.#pairs.length, true);
     if (config.byteLength > CONFIG.MTU) config.setUint16(CONFIG.MTU, props.host_mtu, true);
     if (config.byteLength > CONFIG.SPEED) {
@@ -511,7 +511,7 @@ class VirtioNet extends VirtioDevice<typeof properties> implements CardReceiver,
     const headers = this.#card?.client.peer?.vnetHeaders;
     Object.assign(this.#saved, {
       mac: this.mac.slice(),
-      status: this.#status,
+      status: this.#status(),
       flags: filter.flags,
       table: filter.table.slice(),
       firstMulticast: filter.firstMulticast,

@@ -263,17 +263,17 @@ export class LocalApic {
 
   // --- the timer (section 11.5.4)
 
-  get #tickNs(): number {
+  #tickNs(): number {
     return lapic.divisorOf(this.#get(lapic.DIVIDE));
   }
 
-  get #periodNs(): number {
-    return (this.#get(lapic.INITIAL_COUNT) >>> 0) * this.#tickNs;
+  #periodNs(): number {
+    return (this.#get(lapic.INITIAL_COUNT) >>> 0) * this.#tickNs();
   }
 
   /** @param owed whether it still has an interrupt to give; otherwise it may have run out unseen, while it was masked */
   #scheduleTimer(owed: boolean): void {
-    const period = this.#periodNs;
+    const period = this.#periodNs();
     this.#timerDueNs = Number.POSITIVE_INFINITY;
     if (period === 0 || (this.#get(lapic.LVT_TIMER) & MASKED) !== 0) return;
     const due = this.#timerStartNs + period;
@@ -287,7 +287,7 @@ export class LocalApic {
   runTimer(nowNs: number): void {
     if (nowNs < this.#timerDueNs) return;
     if ((this.#get(lapic.LVT_TIMER) & PERIODIC) !== 0) {
-      const period = this.#periodNs;
+      const period = this.#periodNs();
       this.#timerDueNs += period * (Math.floor((nowNs - this.#timerDueNs) / period) + 1);
     } else {
       this.#timerDueNs = Number.POSITIVE_INFINITY;
@@ -298,7 +298,7 @@ export class LocalApic {
   #currentCount(): number {
     const initial = this.#get(lapic.INITIAL_COUNT) >>> 0;
     if (initial === 0) return 0;
-    const ticks = Math.floor((this.#around.nowNs() - this.#timerStartNs) / this.#tickNs);
+    const ticks = Math.floor((this.#around.nowNs() - this.#timerStartNs) / this.#tickNs());
     if (ticks < initial) return (initial - ticks) | 0;
     return (this.#get(lapic.LVT_TIMER) & PERIODIC) !== 0 ? (initial - (ticks % initial)) | 0 : 0;
   }

@@ -136,7 +136,7 @@ export class WasmVm implements Vm {
   dmaWritten(gpa: number, length: number): void {
     if (this.#disposed) return;
     this.#ram.dirty(gpa, length);
-    this.#debug?.codeMayChange();
+    this.#debug()?.codeMayChange();
   }
 
   // --- interrupts
@@ -214,7 +214,7 @@ export class WasmVm implements Vm {
     this.#running = false;
     this.#cancel();
     if (this.#inSlice) this.#endSliceSoon();
-    else this.#debug?.withdraw();
+    else this.#debug()?.withdraw();
   }
 
   kick(): void {
@@ -411,7 +411,7 @@ export class WasmVm implements Vm {
       const context = this.#cpus.contexts[next];
       if (context?.startUp(this.#engine.cpu) === true) this.#apics?.initialize(next);
       const stop = context?.waiting === true ? undefined : this.#takeTurn();
-      this.#debug?.withdraw();
+      this.#debug()?.withdraw();
       if (stop !== undefined) return stop;
       this.#runTimers();
     } while (this.#running && !this.#sliceEndWanted && performance.now() - this.#sliceStartedMs < TURNS_MS);
@@ -492,11 +492,11 @@ export class WasmVm implements Vm {
   /** See {@link Vcpu.setDebug}. */
   setDebug(index: number, options: DebugOptions | undefined): void {
     this.#debuggers.set(index, options);
-    this.#bus.portAccessed = this.#debuggers.present ? () => this.#debug?.codeMayChange() : undefined;
+    this.#bus.portAccessed = this.#debuggers.present ? () => this.#debug()?.codeMayChange() : undefined;
   }
 
   /** The debugger's hand on the current CPU. */
-  get #debug(): GuestDebug | undefined {
+  #debug(): GuestDebug | undefined {
     return this.#debuggers.at(this.#cpus.current);
   }
 
@@ -505,13 +505,13 @@ export class WasmVm implements Vm {
     const failure = this.#running ? this.#failures.deviceFailed(this.#cpus.current) : undefined;
     if (failure !== undefined) this.#stop(failure);
     if (this.#resetWanted) this.#resetNow();
-    if (!this.#running) this.#debug?.withdraw();
+    if (!this.#running) this.#debug()?.withdraw();
     if (!this.#running) return;
-    if (this.#idle) this.#sleep();
+    if (this.#idle()) this.#sleep();
     else this.#runSoon();
   }
 
-  get #idle(): boolean {
+  #idle(): boolean {
     if (this.#apics !== undefined) return this.#cpus.next(this.#isReady) < 0;
     return this.#engine.cpu.halted && !this.#cutShort;
   }
@@ -543,14 +543,14 @@ export class WasmVm implements Vm {
     const executing = this.#executing;
     this.#executing = false;
     this.#checkPending = false;
-    if (this.#stepping || this.#debug?.check() === true) {
+    if (this.#stepping || this.#debug()?.check() === true) {
       this.#suspension.impose(memory);
       this.#executing = executing;
       return 0;
     }
     if (memory.byte(abi.HALTED) === 0) code.announce();
     this.#runTimers();
-    if (this.#sliceIsOver() || (this.#apics !== undefined && this.#anotherIsReady)) this.#suspension.impose(memory);
+    if (this.#sliceIsOver() || (this.#apics !== undefined && this.#anotherIsReady())) this.#suspension.impose(memory);
     this.#executing = executing;
     return 0;
   }
@@ -560,7 +560,7 @@ export class WasmVm implements Vm {
     return performance.now() - this.#sliceStartedMs > SLICE_LIMIT_MS;
   }
 
-  get #anotherIsReady(): boolean {
+  #anotherIsReady(): boolean {
     const next = this.#cpus.next(this.#isReady);
     return next >= 0 && next !== this.#cpus.current;
   }
@@ -635,7 +635,7 @@ export class WasmVm implements Vm {
   #stop(stop: VmStop): void {
     this.#running = false;
     this.#cancel();
-    this.#debug?.withdraw();
+    this.#debug()?.withdraw();
     this.#options.stopped(stop);
   }
 

@@ -221,7 +221,7 @@ export class XhciController {
 
   // Operational registers (section 5.4)
 
-  get #running(): boolean {
+  #running(): boolean {
     return !this.#regs.USBSTS.HCH;
   }
 
@@ -330,7 +330,7 @@ export class XhciController {
   // Doorbells (section 5.6)
 
   #doorbell(value: number, index: number): number {
-    if (!this.#running) {
+    if (!this.#running()) {
       this.log.guestError(`doorbell ${index} while the controller is halted`);
       return 0;
     }
@@ -344,7 +344,7 @@ export class XhciController {
     CRCR_LOW.CRR = true;
     for (let count = 0; count < MAX_COMMANDS && this.#commands.take(this.dma, this.#command, false); count++) {
       this.#execute(this.#command);
-      if (!this.#running) return;
+      if (!this.#running()) return;
     }
   }
 
@@ -441,7 +441,7 @@ export class XhciController {
   }
 
   #resume(): void {
-    if (!this.#running) return;
+    if (!this.#running()) return;
     for (const pipe of [...this.#slots.pipes()])
       if (pipe.state === EP_STATE.RUNNING && pipe.idle && pipe.streamCount === 0) pipe.kick(0);
   }

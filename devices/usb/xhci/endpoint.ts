@@ -109,7 +109,7 @@ export class XhciEndpoint implements PacketOwner {
     return this.#pending.length === 0;
   }
 
-  get #timed(): boolean {
+  #timed(): boolean {
     return this.isochronous || this.type === EP_TYPE.INTERRUPT_IN || this.type === EP_TYPE.INTERRUPT_OUT;
   }
 
@@ -253,7 +253,7 @@ export class XhciEndpoint implements PacketOwner {
       transfer.streamId = this.streamCount === 0 ? 0 : streamId;
       transfer.due = 0;
       this.#pending.push(transfer);
-      if (this.#timed) this.#schedule(transfer);
+      if (this.#timed()) this.#schedule(transfer);
       if (transfer.due > this.#host.microframe()) {
         transfer.waiting = true;
         this.retry = transfer;

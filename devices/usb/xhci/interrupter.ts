@@ -63,7 +63,7 @@ export class Interrupter {
   }
 
   /** Where the driver has got to, as an index; -1 where its pointer is outside the ring. */
-  get #dequeue(): number {
+  #dequeue(): number {
     const { regs } = this.#host;
     const { start, size } = this.#s;
     const at = pointer(regs.ERDP_LOW.at(this.index).value & ~0xf, regs.ERDP_HIGH.at(this.index).value);
@@ -73,13 +73,13 @@ export class Interrupter {
 
   /** Whether the driver has events left to take. */
   get waiting(): boolean {
-    const dequeue = this.#dequeue;
+    const dequeue = this.#dequeue();
     return dequeue >= 0 && dequeue !== this.#s.enqueue;
   }
 
   /** Puts an event on the ring; `control` without cycle bit and type. */
   event(type: number, parameter: number, status: number, control: number): void {
-    const dequeue = this.#dequeue;
+    const dequeue = this.#dequeue();
     if (dequeue < 0) {
       this.#host.die();
       return;

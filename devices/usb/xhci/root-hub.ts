@@ -48,7 +48,7 @@ export class RootHub implements PortHandler {
     return this.#ports[number - 1]?.connector;
   }
 
-  get #running(): boolean {
+  #running(): boolean {
     return !this.#host.regs.USBSTS.HCH;
   }
 
@@ -106,7 +106,7 @@ export class RootHub implements PortHandler {
     if (register[change]) return;
     register[change] = true;
     this.#host.regs.USBSTS.PCD = true;
-    if (this.#running) this.#host.event(0, TRB.PORT_STATUS_CHANGE, (index + 1) * 2 ** 24, CC.SUCCESS << 24, 0);
+    if (this.#running()) this.#host.event(0, TRB.PORT_STATUS_CHANGE, (index + 1) * 2 ** 24, CC.SUCCESS << 24, 0);
   }
 
   #update(index: number, connected: boolean): void {
@@ -152,7 +152,7 @@ export class RootHub implements PortHandler {
   }
 
   ready(_port: UsbPort, endpoint: UsbEndpoint, stream: number): void {
-    if (!this.#running) return;
+    if (!this.#running()) return;
     const slot = this.#host.slots.ofPort(endpoint.device.port);
     const id = endpoint.number === 0 ? 1 : 2 * endpoint.number + (endpoint.pid === PID.IN ? 1 : 0);
     const pipe = slot?.endpoints[id];
