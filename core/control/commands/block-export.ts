@@ -12,7 +12,6 @@ import type { commands } from '../qapi/schema/block-export.ts';
 import type { Handlers } from '../qmp/catalog.ts';
 import type { QmpSession } from '../qmp/monitor.ts';
 import { findBitmap, rootNode } from './block-bitmaps.ts';
-import { blockErrors } from './block-errors.ts';
 
 function listenOptions({ addr }: Args<(typeof commands)['nbd-server-start']>): ListenOptions {
   if (addr.type === 'unix') return { path: addr.data.path };
@@ -59,7 +58,7 @@ export function blockExportCommands(program: Program): Handlers<QmpSession> {
     if (fixed && [...node.parents].some(({ parent }) => parent.asNode === undefined))
       throw new QmpError('Cannot change iothread of active block backend');
   };
-  return blockErrors({
+  return {
     'nbd-server-start': async args => {
       if (server !== undefined) throw new QmpError('NBD server already running');
       const { graph } = await program.blocks();
@@ -134,5 +133,5 @@ export function blockExportCommands(program: Program): Handlers<QmpSession> {
         'node-name': one.backend.root?.nodeName ?? '',
         'shutting-down': false,
       })),
-  });
+  };
 }

@@ -32,7 +32,6 @@ import {
   rootNode,
   type Undo,
 } from './block-bitmaps.ts';
-import { blockErrors } from './block-errors.ts';
 import { imageWithSnapshots, internalSnapshot, snapshot, snapshotSync } from './block-snapshots.ts';
 
 type Action = Args<(typeof transactionCommands)['transaction']>['actions'][number];
@@ -83,7 +82,7 @@ export function blockJobCommands(program: Program): Handlers<QmpSession> {
     (act: (job: Job) => void) =>
     async ({ device }: { readonly device: string }) =>
       act((await jobs()).blockJob(device));
-  return blockErrors({
+  return {
     'query-jobs': async () =>
       [...(await jobs())].map(job => ({
         id: job.id,
@@ -209,7 +208,7 @@ export function blockJobCommands(program: Program): Handlers<QmpSession> {
         throw error;
       }
     },
-  });
+  };
 }
 
 /** @param jobs where the jobs of the transaction count together or not at all */

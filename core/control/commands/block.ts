@@ -24,7 +24,6 @@ import type { BlockDeviceInfo, BlockInfo, BlockStats } from '../qapi/schema/bloc
 import type { commands as blockdevCommands, XDbgBlockGraph } from '../qapi/schema/blockdev.ts';
 import type { Handlers } from '../qmp/catalog.ts';
 import type { QmpSession } from '../qmp/monitor.ts';
-import { blockErrors } from './block-errors.ts';
 
 /** What query-block answers. */
 export async function blockInfos(program: Program): Promise<Value<typeof BlockInfo>[]> {
@@ -45,7 +44,7 @@ export function plainOptions(options: object): BlockOptions {
 /** Questions about block devices and nodes, nodes that come and go, and media. */
 export function blockCommands(program: Program): Handlers<QmpSession> {
   const graph = async (): Promise<BlockGraph> => (await program.blocks()).graph;
-  return blockErrors({
+  return {
     'query-block': () => blockInfos(program),
     'query-named-block-nodes': async ({ flat = false }) =>
       (await graph()).nodes().map(node => typed<Value<typeof BlockDeviceInfo>>(nodeInfo(node, undefined, flat))),
@@ -105,7 +104,7 @@ export function blockCommands(program: Program): Handlers<QmpSession> {
     'blockdev-insert-medium': async ({ id, 'node-name': name }) => insertMedium(await graph(), { id }, name),
     'blockdev-change-medium': async ({ device, id, filename, format, force, 'read-only-mode': readOnly = 'retain' }) =>
       changeMedium(await graph(), { device, id }, { filename, format, force, readOnly }),
-  });
+  };
 }
 
 /** A node that `blockdev-create` is to fill may be given by its options: it is opened for that then. */
