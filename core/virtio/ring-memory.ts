@@ -47,6 +47,22 @@ export class RingMemory {
     ram.view.setUint32(this.#dma.ramOffset, value, true);
     this.#dma.written(at, 4);
   }
+
+  /** Two words, of which the first is at `offset`: an entry of a used ring. */
+  putPair(offset: number, first: number, second: number): void {
+    const at = this.address + offset;
+    const dma = this.#dma;
+    const ram = dma.ramAt(at, 8, true);
+    if (ram === undefined || dma.ramLength < 8) {
+      dma.write32(at, first);
+      dma.write32(at + 4, second);
+      return;
+    }
+    const { view } = ram;
+    view.setUint32(dma.ramOffset, first, true);
+    view.setUint32(dma.ramOffset + 4, second, true);
+    dma.written(at, 8);
+  }
 }
 
 /** A descriptor's fields, copied out of guest memory once so that the driver cannot change them between check and use. */

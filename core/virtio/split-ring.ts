@@ -82,9 +82,7 @@ export class SplitRing implements Ring {
     const queue = this.#queue;
     const { used } = queue;
     const old = queue.usedIndex;
-    const at = ENTRIES + (old % queue.size) * USED_ENTRY;
-    used.put32(at, element.index);
-    used.put32(at + 4, written);
+    used.putPair(ENTRIES + (old % queue.size) * USED_ENTRY, element.index, written);
     const now = (old + 1) & 0xffff;
     used.put16(INDEX, now);
     queue.usedIndex = now;
