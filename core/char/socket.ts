@@ -42,12 +42,14 @@ export interface SocketOptions {
   /** A server that `open` only returns from once a client is there. */
   readonly wait: boolean;
   readonly telnet: boolean;
+  /** A server whose clients speak WebSocket, which {@link secure} sees to. */
+  readonly websocket?: boolean;
   readonly nodelay: boolean;
   /** Seconds until a client tries again; 0: never. */
   readonly reconnect: number;
   /** Puts another stream in a client's place: one that takes file descriptors. */
   upgrade?(socket: Socket): (Duplex & FdReceiver) | undefined;
-  /** Makes a connection a TLS session; fails where the peer is nobody who may be spoken to. */
+  /** Makes a connection a TLS session, a WebSocket or both; fails where the peer is nobody who may be spoken to. */
   secure?(socket: Socket): Promise<Duplex>;
   /** Told where a server waits for its first client. */
   waiting?(filename: string): void;
@@ -80,7 +82,7 @@ export class SocketChardev extends StreamChardev {
     // A client's own end of a unix socket has no name.
     if (address.type === 'unix' && socket !== undefined) return server ? `unix:${address.path}${role}` : 'unix:';
     if (address.type === 'unix') return `disconnected:unix:${address.path}${role}`;
-    const protocol = this.#options.telnet ? 'telnet' : 'tcp';
+    const protocol = this.#options.telnet ? 'telnet' : this.#options.websocket ? 'websocket' : 'tcp';
     if (socket === undefined) {
       const port = this.#boundPort() ?? address.port;
       return `disconnected:${protocol}:${address.host}:${port}${role}`;

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { Duplex } from 'node:stream';
+import { SouthbridgeError } from '../errors.ts';
 
 /** What makes a key an answer (RFC 6455, section 1.3). */
 const ACCEPT_SUFFIX = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
@@ -9,7 +10,21 @@ const OPCODE = { CONTINUATION: 0, TEXT: 1, BINARY: 2, CLOSE: 8, PING: 9, PONG: 1
 const FIN = 0x80;
 const MASKED = 0x80;
 
-/** A stream in the messages of a WebSocket (RFC 6455): the server's side, after the handshake that it makes by itself. */
+/** The server's side of a WebSocket over a stream. Rejects with ERR_WEBSOCKET where the client's handshake is none. */
+export async function acceptWebSocket(socket: Duplex): Promise<WebSocketStream> {
+  const stream = new WebSocketStream(socket);
+  await new Promise<void>((resolve, reject) => {
+    const failed = (): void =>
+      reject(new SouthbridgeError('ERR_WEBSOCKET', 'the client has not asked for a WebSocket'));
+    stream.once('open', resolve).once('close', failed);
+  });
+  return stream;
+}
+
+/**
+ * A stream in the messages of a WebSocket (RFC 6455): the server's side, after the handshake that it makes by itself, which
+ * the event `open` tells of.
+ */
 export class WebSocketStream extends Duplex {
   readonly #socket: Duplex;
   #pending: Buffer = Buffer.alloc(0);
@@ -82,6 +97,7 @@ export class WebSocketStream extends Duplex {
     );
     this.#open = true;
     for (const send of this.#queued.splice(0)) send();
+    this.emit('open');
     return true;
   }
 

@@ -16,6 +16,15 @@ const FLUSH_MS = 500;
 /** Servers of protocols that never pass file descriptors. */
 const SERVERS = new Set(['qtest', 'gdb']);
 
+/** What is put over a connection before anybody uses it. */
+type Layer = (stream: Duplex) => Promise<Duplex>;
+
+/** A WebSocket in each connection, in its TLS session where it is to have one. */
+async function webSockets(tls: Layer | undefined): Promise<Layer> {
+  const { acceptWebSocket } = await import('../../host/websocket.ts');
+  return async stream => acceptWebSocket(tls === undefined ? stream : await tls(stream));
+}
+
 /** Where the native addon is, monitors on unix sockets take file descriptors; without it everything else works. */
 async function fdReceiver(): Promise<((socket: Socket) => FdSocket | undefined) | undefined> {
   const [{ FdSocket: Receiver }, { loadNative }] = await Promise.all([
@@ -52,7 +61,7 @@ export interface CharHost extends MuxActions {
   /** Told where a server waits for its first client. */
   info(message: string): void;
   /** What makes a connection a TLS session. @throws QmpError where the credentials are missing or for the other side */
-  secure(request: TlsRequest): Promise<(stream: Duplex) => Promise<Duplex>>;
+  secure(request: TlsRequest): Promise<Layer>;
 }
 
 /** All character devices of the program, by id. Each kind's module is loaded when the first of its kind is made. */
@@ -181,7 +190,8 @@ export class CharManager {
         const { SocketChardev } = await import('../../char/socket.ts');
         const waiting = (filename: string): void => this.#host.info(`QEMU waiting for connection on: ${filename}`);
         const upgrade = spec.address.type !== 'inet' && !SERVERS.has(id) ? await fdReceiver() : undefined;
-        const secure = spec.tls === undefined ? undefined : await this.#host.secure(tlsRequest(spec, spec.tls));
+        const tls = spec.tls === undefined ? undefined : await this.#host.secure(tlsRequest(spec, spec.tls));
+        const secure = spec.websocket ? await webSockets(tls) : tls;
         return new SocketChardev(id, {
           ...spec,
           waiting,

@@ -25,6 +25,7 @@ export type ChardevSpec = (
       readonly server: boolean;
       readonly wait: boolean;
       readonly telnet: boolean;
+      readonly websocket: boolean;
       readonly nodelay: boolean;
       readonly reconnect: number;
       readonly tls?: { readonly creds: string; readonly authz: string | undefined };
@@ -157,13 +158,13 @@ function socketFromOpts(opts: Opts): ChardevSpec {
       server,
       wait: server && (opts.bool('wait') ?? true),
       telnet: opts.bool('telnet') ?? false,
+      websocket: opts.bool('websocket') ?? false,
       nodelay: opts.bool('delay') === false || (opts.bool('nodelay') ?? false),
       reconnect: opts.number('reconnect') ?? 0,
     },
     {
       wait: opts.has('wait'),
       reconnect: opts.has('reconnect'),
-      websocket: opts.bool('websocket') ?? false,
       creds: opts.string('tls-creds'),
       authz: opts.string('tls-authz'),
     },
@@ -179,7 +180,6 @@ function fdNumber(text: string): number {
 interface SocketGiven {
   readonly wait: boolean;
   readonly reconnect: boolean;
-  readonly websocket: boolean;
   readonly creds: string | undefined;
   readonly authz: string | undefined;
 }
@@ -192,10 +192,10 @@ function checkSocket(spec: Extract<ChardevSpec, { kind: 'socket' }>, given: Sock
   if (spec.server && given.reconnect) {
     throw new OptionError("'reconnect' option is incompatible with socket in server listen mode");
   }
+  if (!spec.server && spec.websocket) throw new OptionError('Websocket client is not implemented');
   if (!spec.server && given.wait) {
     throw new OptionError("'wait' option is incompatible with socket in client connect mode");
   }
-  if (given.websocket) throw new OptionError("'websocket' is not supported by character devices of this program");
   return given.creds === undefined ? spec : { ...spec, tls: { creds: given.creds, authz: given.authz } };
 }
 
@@ -325,13 +325,13 @@ export function specFromQapi(
           server,
           wait: server && (wait ?? false),
           telnet: telnet ?? false,
+          websocket: websocket ?? false,
           nodelay: nodelay ?? false,
           reconnect: Number(reconnect ?? 0),
         },
         {
           wait: wait !== undefined,
           reconnect: reconnect !== undefined,
-          websocket: websocket ?? false,
           creds: backend.data['tls-creds'],
           authz: backend.data['tls-authz'],
         },

@@ -54,7 +54,7 @@ export function miscCommands(program: Program): Handlers<QmpSession> {
     'query-replay': () => ({ mode: 'none', icount: 0 }),
     'query-yank': () =>
       program.chars.ids
-        .filter(id => program.chars.get(id)?.filename.match(/^(disconnected:)?(unix|tcp|telnet):/))
+        .filter(id => program.chars.get(id)?.filename.match(/^(disconnected:)?(unix|tcp|telnet|websocket):/))
         .map(id => ({ type: 'chardev' as const, id })),
     yank: ({ instances }) => {
       for (const instance of instances) {
