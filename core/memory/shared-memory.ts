@@ -12,6 +12,8 @@ export interface SharedRange {
 /** Which of the guest's RAM is shared (`-object memory-backend-memfd`, `memory-backend-file,share=on`), and where it is. */
 export class SharedMemory {
   readonly #space: AddressSpace;
+  #logged = false;
+  readonly #logListeners = new Set<() => void>();
 
   constructor(space: AddressSpace) {
     this.#space = space;
@@ -46,6 +48,23 @@ export class SharedMemory {
       }
     }
     return ranges;
+  }
+
+  /** Whether others who write there are to say where: a migration is under way. */
+  get logged(): boolean {
+    return this.#logged;
+  }
+
+  set logged(value: boolean) {
+    if (this.#logged === value) return;
+    this.#logged = value;
+    for (const listener of this.#logListeners) listener();
+  }
+
+  /** Calls `listener` when {@link logged} has changed. Returns a function that removes it. */
+  onLogged(listener: () => void): () => void {
+    this.#logListeners.add(listener);
+    return () => this.#logListeners.delete(listener);
   }
 
   /** Calls `listener` when RAM has come, gone or moved. Returns a function that removes it. */

@@ -310,6 +310,7 @@ export class Migration {
   async #send(target: MigrationUri, outgoing: Outgoing): Promise<void> {
     const { machine } = this.#program;
     const before = machine.runState;
+    machine.services.sharedMemory.logged = true;
     try {
       const secure = await secureClient(this.#program, this.settings, target);
       const sink = await openSink(target, secure);
@@ -324,6 +325,7 @@ export class Migration {
         return;
       }
       outgoing.interrupt();
+      machine.services.sharedMemory.logged = false;
       await this.#takeImages();
       const cancelled = this.#status === 'cancelling';
       if (!cancelled) this.#error = reason(error);
@@ -372,6 +374,7 @@ export class Migration {
   #arrived(outgoing: Outgoing): void {
     if (!outgoing.wentAhead) this.#countDowntime();
     this.#total = Math.round(performance.now() - this.#startedAt);
+    this.#program.machine.services.sharedMemory.logged = false;
     this.#program.machine.power.setState('postmigrate');
     this.#set('completed');
   }

@@ -7,6 +7,7 @@ export const REQUEST = {
   SET_FEATURES: 2,
   SET_OWNER: 3,
   SET_MEM_TABLE: 5,
+  SET_LOG_BASE: 6,
   SET_VRING_NUM: 8,
   SET_VRING_ADDR: 9,
   SET_VRING_BASE: 10,
@@ -23,7 +24,9 @@ export const REQUEST = {
 
 /** Bit of the features that says that there are protocol features. */
 export const F_PROTOCOL_FEATURES = 1n << 30n;
-export const PROTOCOL_F = { MQ: 1n << 0n, RARP: 1n << 2n, NET_MTU: 1n << 4n } as const;
+/** Bit of the features that has the back end log where it writes. */
+export const F_LOG_ALL = 1n << 26n;
+export const PROTOCOL_F = { MQ: 1n << 0n, LOG_SHMFD: 1n << 1n, RARP: 1n << 2n, NET_MTU: 1n << 4n } as const;
 
 const HEADER = 12;
 const VERSION = 1;
@@ -31,6 +34,8 @@ const VERSION_MASK = 3;
 const REPLY = 4;
 export const REGIONS_MAX = 8;
 const REGION = 32;
+/** Of a ring's address: that its used part is logged too. */
+const RING_LOGGED = 1;
 const PAYLOAD_MAX = 8 + REGIONS_MAX * REGION;
 /**
  * What we call our own addresses of guest memory: rings are named by them, and the back end finds them in the memory table. It need
@@ -67,9 +72,14 @@ export class VhostUserMessages {
   setRingAddresses(
     index: number,
     ring: { readonly desc: number; readonly used: number; readonly avail: number },
+    logged: boolean,
   ): boolean {
     this.#bytes.fill(0, HEADER, HEADER + 40);
     this.#bytes.writeUInt32LE(index, HEADER);
+    if (logged) {
+      this.#bytes.writeUInt32LE(RING_LOGGED, HEADER + 4);
+      this.#bytes.writeBigUInt64LE(BigInt(ring.used), HEADER + 32);
+    }
     for (const [place, address] of [ring.desc, ring.used, ring.avail].entries()) {
       this.#bytes.writeBigUInt64LE(USER_BASE + BigInt(address), HEADER + 8 + place * 8);
     }
@@ -90,6 +100,14 @@ export class VhostUserMessages {
     return this.#send(REQUEST.SET_MEM_TABLE, 8 + ranges.length * REGION, fds);
   }
 
+  /** The log: a file of `size` bytes, a bit for each page of 4 KiB of guest memory. True when the back end has it. */
+  setLog(fd: number, size: number): boolean {
+    this.#bytes.writeBigUInt64LE(BigInt(size), HEADER);
+    this.#bytes.writeBigUInt64LE(0n, HEADER + 8);
+    // Some answer with a number, and some with nothing.
+    return this.#send(REQUEST.SET_LOG_BASE, 16, [fd]) && this.#receive(REQUEST.SET_LOG_BASE, 8, 0);
+  }
+
   /** An answer of 64 bits; undefined where none comes, or another one. */
   getNumber(request: number): bigint | undefined {
     return this.#send(request, 0) && this.#receive(request, 8) ? this.#bytes.readBigUInt64LE(HEADER) : undefined;
@@ -108,13 +126,14 @@ export class VhostUserMessages {
     return this.#exchange.sendNow(this.#bytes.subarray(0, HEADER + size), fds);
   }
 
-  #receive(request: number, size: number): boolean {
+  #receive(request: number, ...sizes: readonly number[]): boolean {
     if (!this.#exchange.readNow(this.#bytes.subarray(0, HEADER))) return false;
     const flags = this.#bytes.readUInt32LE(4);
+    const size = this.#bytes.readUInt32LE(8);
     const fits =
       this.#bytes.readUInt32LE(0) === request &&
       (flags & (VERSION_MASK | REPLY)) === (VERSION | REPLY) &&
-      this.#bytes.readUInt32LE(8) === size;
+      sizes.includes(size);
     return fits && this.#exchange.readNow(this.#bytes.subarray(HEADER, HEADER + size));
   }
 }

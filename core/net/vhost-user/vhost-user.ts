@@ -1,15 +1,20 @@
+import { closeSync } from 'node:fs';
 import type { Chardev, CharEvent } from '../../char/chardev.ts';
 import { SouthbridgeError } from '../../errors.ts';
 import { EventFd } from '../../host/event-fd.ts';
+import { createMemfd } from '../../host/files.ts';
 import { isSystemError } from '../../host/native.ts';
 import type { SharedMemory, SharedRange } from '../../memory/shared-memory.ts';
 import { bit, VIRTIO_F } from '../../virtio/features.ts';
 import { type NetBackend, NetClient, type NetReceiver } from '../net-client.ts';
 import type { VhostBackend, VhostRing } from '../vhost.ts';
-import { F_PROTOCOL_FEATURES, PROTOCOL_F, REGIONS_MAX, REQUEST, VhostUserMessages } from './messages.ts';
+import { F_LOG_ALL, F_PROTOCOL_FEATURES, PROTOCOL_F, REGIONS_MAX, REQUEST, VhostUserMessages } from './messages.ts';
 
 const QUEUES_MAX = 1024;
-const OUR_PROTOCOL_FEATURES = PROTOCOL_F.MQ | PROTOCOL_F.RARP | PROTOCOL_F.NET_MTU;
+const OUR_PROTOCOL_FEATURES = PROTOCOL_F.MQ | PROTOCOL_F.LOG_SHMFD | PROTOCOL_F.RARP | PROTOCOL_F.NET_MTU;
+/** Pages of 4 KiB that a byte of the log stands for; back ends write it in words of 64 bits. */
+const LOGGED_BY_BYTE = 8 * 4096;
+const LOG_WORD = 8;
 
 /** Features that are the back end's: those of rings, and of virtio-net (virtio 1.2, section 5.1.3) what is done to packets. */
 const GOVERNED = [
@@ -26,6 +31,7 @@ const MAC = 6;
 
 /** A ring that is being served: how either side tells the other of it. */
 interface ServedRing {
+  readonly ring: VhostRing;
   readonly kick: EventFd;
   readonly call: EventFd;
 }
@@ -58,6 +64,7 @@ export class VhostUserNet implements NetBackend, NetReceiver, VhostBackend {
   #warned = false;
   #ranges: readonly SharedRange[] = [];
   #unwatchMemory: (() => void) | undefined;
+  #unwatchLog: (() => void) | undefined;
   #connected: (() => void) | undefined;
   #lost: ((error: Error) => void) | undefined;
 
@@ -217,7 +224,8 @@ export class VhostUserNet implements NetBackend, NetReceiver, VhostBackend {
     this.#accepted = (features & GOVERNED & this.#features) | (this.#features & F_PROTOCOL_FEATURES);
     this.#pairs = pairs;
     const served = (): boolean =>
-      messages.setNumber(REQUEST.SET_FEATURES, this.#accepted) &&
+      this.#sendLog(messages) &&
+      messages.setNumber(REQUEST.SET_FEATURES, this.#spoken()) &&
       this.#sendMemory(messages) &&
       (mtu === 0 ||
         (this.#protocol & PROTOCOL_F.NET_MTU) === 0n ||
@@ -235,7 +243,9 @@ export class VhostUserNet implements NetBackend, NetReceiver, VhostBackend {
       this.stop();
       return false;
     }
-    this.#unwatchMemory = this.#host.memory().onChange(() => this.#memoryChanged());
+    const memory = this.#host.memory();
+    this.#unwatchMemory = memory.onChange(() => this.#memoryChanged());
+    this.#unwatchLog = memory.onLogged(() => this.#logChanged());
     return true;
   }
 
@@ -248,13 +258,13 @@ export class VhostUserNet implements NetBackend, NetReceiver, VhostBackend {
     const places = [ring.desc, ring.avail, ring.used];
     const within = ({ address, size }: SharedRange, at: number): boolean => at >= address && at < address + size;
     if (!places.every(place => this.#ranges.some(range => within(range, place)))) return false;
-    const served = { kick: new EventFd(), call: new EventFd() };
+    const served = { ring, kick: new EventFd(), call: new EventFd() };
     this.#rings.push(served);
     served.call.onSignal(() => ring.interrupt());
     const started =
       messages.setRing(REQUEST.SET_VRING_NUM, index, ring.size) &&
       messages.setRing(REQUEST.SET_VRING_BASE, index, ring.base) &&
-      messages.setRingAddresses(index, ring) &&
+      messages.setRingAddresses(index, ring, this.#logs()) &&
       messages.setNumber(REQUEST.SET_VRING_CALL, BigInt(index), [served.call.fd]) &&
       messages.setNumber(REQUEST.SET_VRING_KICK, BigInt(index), [served.kick.fd]);
     // What the driver had put in before it was said to whom.
@@ -283,6 +293,49 @@ export class VhostUserNet implements NetBackend, NetReceiver, VhostBackend {
     }
     this.#ranges = ranges;
     return messages.setMemory(ranges);
+  }
+
+  // The log of a migration: ours compares memory with what was sent, but the back end is told of it as the protocol has it
+
+  #logs(): boolean {
+    const able = (this.#features & F_LOG_ALL) !== 0n && (this.#protocol & PROTOCOL_F.LOG_SHMFD) !== 0n;
+    return able && this.#host.memory().logged;
+  }
+
+  /** What the back end is to do. */
+  #spoken(): bigint {
+    return this.#accepted | (this.#logs() ? F_LOG_ALL : 0n);
+  }
+
+  #sendLog(messages: VhostUserMessages): boolean {
+    if (!this.#logs()) return true;
+    const last = this.#host.memory().ranges.at(-1);
+    if (last === undefined) return true;
+    const size = Math.ceil((last.address + last.size) / LOGGED_BY_BYTE / LOG_WORD) * LOG_WORD;
+    const fd = createMemfd('vhost-log', size);
+    try {
+      return messages.setLog(fd, size);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  #logChanged(): void {
+    const messages = this.#messages;
+    if (messages === undefined || (this.#features & F_LOG_ALL) === 0n) return;
+    const logged = this.#logs();
+    const told = (): boolean =>
+      this.#sendLog(messages) &&
+      messages.setNumber(REQUEST.SET_FEATURES, this.#spoken()) &&
+      this.#rings.every(
+        (served, index) => served === undefined || messages.setRingAddresses(index, served.ring, logged),
+      );
+    try {
+      told();
+    } catch (error) {
+      if (!isSystemError(error)) throw error;
+      this.#warnOnce(`vhost-user: there is no log: ${error.message}`);
+    }
   }
 
   /** What a driver can bring about again and again is said once. */
@@ -322,6 +375,8 @@ export class VhostUserNet implements NetBackend, NetReceiver, VhostBackend {
   #closeRings(): void {
     this.#unwatchMemory?.();
     this.#unwatchMemory = undefined;
+    this.#unwatchLog?.();
+    this.#unwatchLog = undefined;
     for (const ring of this.#rings.splice(0)) {
       ring?.kick.close();
       ring?.call.close();

@@ -3,7 +3,7 @@
  * and takes the protocol's word for everything. Its arguments are the socket's path, its features, and how many pairs it has; it
  * tells its parent what was said to it.
  */
-import { closeSync, readSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, readSync, rmSync, writeSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { FdSocket } from '../../../core/char/fd-socket.ts';
 import { FdWatcher, READABLE } from '../../../core/host/event-fd.ts';
@@ -11,7 +11,7 @@ import { mapFile } from '../../../core/host/files.ts';
 
 const [path = '', features = '0', pairs = '1'] = process.argv.slice(2);
 const PROTOCOL_FEATURES = 1n << 30n;
-const [MQ, RARP] = [1n, 4n];
+const [MQ, LOG_SHMFD, RARP] = [1n, 2n, 4n];
 const HEADER = 12;
 
 interface Region {
@@ -139,7 +139,13 @@ function serve(request: number, payload: Buffer, fds: () => number): Buffer | un
       tell({ accepted: String(number) });
       return undefined;
     case 15:
-      return answer(MQ | RARP);
+      return answer(MQ | LOG_SHMFD | RARP);
+    case 6: {
+      const fd = fds();
+      tell({ log: [Number(number), fstatSync(fd).size] });
+      closeSync(fd);
+      return answer(0n);
+    }
     case 17:
       return answer(BigInt(pairs));
     case 5:
@@ -159,6 +165,8 @@ function serve(request: number, payload: Buffer, fds: () => number): Buffer | un
       return undefined;
     case 9:
       if (ring !== undefined) {
+        const [flags, logged] = [payload.readUInt32LE(4), Number(payload.readBigUInt64LE(32))];
+        tell({ ringLog: [payload.readUInt32LE(0), flags, logged] });
         [ring.desc = 0, ring.used = 0, ring.avail = 0] = [8, 16, 24].map(place =>
           Number(payload.readBigUInt64LE(place)),
         );

@@ -27,6 +27,8 @@ interface Told {
   readonly regions?: [number, number][];
   readonly base?: [number, number];
   readonly rarp?: string;
+  readonly log?: [number, number];
+  readonly ringLog?: [number, number, number];
 }
 
 class BackEnd {
@@ -187,6 +189,31 @@ t.test('rings where there is no memory are not served, and a driver that does be
   driver.driver.rewind(0x10_0000);
   driver.start(ALL_FEATURES, 1, 0);
   await converse(t, driver, 0, range(1, 3));
+});
+
+t.test('a back end that can keeps a log while the machine is on its way', async t => {
+  const path = socketPath(t);
+  const LOG_ALL = 1n << 26n;
+  const features = VERSION_1 | FEATURE.MRG_RXBUF;
+  const backEnd = await BackEnd.start(t, path, features | LOG_ALL);
+  const { driver } = await cable(t, path);
+  driver.start(ALL_FEATURES, 1, 0);
+  await converse(t, driver, 0, range(1, 3));
+  const { sharedMemory } = driver.lab.machine.services;
+  const accepts = (bits: bigint): Promise<void> =>
+    until(() => (BigInt(backEnd.last('accepted') ?? 0) & (LOG_ALL | VERSION_1)) === bits);
+  await accepts(VERSION_1);
+  t.equal(backEnd.last('log'), undefined);
+  t.same(backEnd.last('ringLog')?.slice(1), [0, 0]);
+  sharedMemory.logged = true;
+  await accepts(VERSION_1 | LOG_ALL);
+  t.same(backEnd.last('log'), [RAM / 4096 / 8, RAM / 4096 / 8], 'a bit for each page');
+  await until(() => backEnd.last('ringLog')?.[1] === 1);
+  t.not(backEnd.last('ringLog')?.[2], 0, 'also of what it tells the driver');
+  await converse(t, driver, 0, range(10, 3));
+  sharedMemory.logged = false;
+  await accepts(VERSION_1);
+  await converse(t, driver, 0, range(20, 3));
 });
 
 t.test('pairs of queues', async t => {
