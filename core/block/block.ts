@@ -12,6 +12,7 @@ import { nullAioDriver, nullCoDriver } from './null.ts';
 import { qcow2Driver } from './qcow2/driver.ts';
 import { quorumDriver } from './quorum.ts';
 import { rawDriver } from './raw.ts';
+import { vpcDriver } from './vpc/driver.ts';
 
 /** A block graph with all drivers that there are. */
 export function blockGraph(): BlockGraph {
@@ -23,6 +24,7 @@ export function blockGraph(): BlockGraph {
     nbdDriver,
     qcow2Driver,
     luksDriver,
+    vpcDriver,
     rawDriver,
     blkdebugDriver,
     throttleDriver,

@@ -24,6 +24,8 @@ export interface BlockDriver {
   open(context: OpenContext): Promise<BlockNode>;
   /** Makes an image inside `options.file` or, for a protocol, a new file. What it does not know stays in `options`. */
   create?(graph: BlockGraph, options: BlockOptions): Promise<void>;
+  /** The least size in bytes, not below `size`, that a new image can have; where it is not any multiple of 512. */
+  imageSize?(size: number): number;
 }
 
 /** What a driver is given to open a node. */

@@ -7,10 +7,13 @@ import { relativeTo } from './file-name.ts';
 import type { BlockGraph } from './graph.ts';
 import { inOptionOrder } from './json-filename.ts';
 import { LuksNode, luksInfo } from './luks/luks.ts';
+import { MappedImage } from './mapped-image.ts';
 import type { BlockNode } from './node.ts';
 import { Qcow2Node } from './qcow2/node.ts';
 import type { Snapshot } from './qcow2/snapshots.ts';
 import type { Limit } from './throttle.ts';
+
+const SECTOR = 512;
 
 /** QMP's members, before they are given its types. */
 export type Info = { readonly [member: string]: unknown };
@@ -88,6 +91,7 @@ export function imageInfo(node: BlockNode, deep: boolean, asDevice = false): Inf
     if (header.encryption !== undefined) info['encrypted'] = true;
     if (node.snapshots.list.length > 0) info['snapshots'] = node.snapshots.list.map(snapshotInfo);
   }
+  if (node instanceof MappedImage && node.clusterSize > SECTOR) info['cluster-size'] = node.clusterSize;
   if (node instanceof LuksNode) {
     const { format: _, ...data } = luksInfo(node.header);
     info['encrypted'] = true;

@@ -91,7 +91,7 @@ export async function createImage(
     if (driver.create === undefined) throw new BlockError(`Format driver '${format}' does not support image creation`);
     const options = new BlockOptions([
       ['file', file.nodeName],
-      ['size', size],
+      ['size', driver.imageSize?.(size) ?? size],
     ]);
     if (backing !== undefined && driver.supportsBacking === true) {
       options.set('backing-file', backing.file).set('backing-fmt', backing.format);
