@@ -12,6 +12,7 @@ import { nullAioDriver, nullCoDriver } from './null.ts';
 import { qcow2Driver } from './qcow2/driver.ts';
 import { quorumDriver } from './quorum.ts';
 import { rawDriver } from './raw.ts';
+import { vdiDriver } from './vdi/driver.ts';
 import { vpcDriver } from './vpc/driver.ts';
 
 /** A block graph with all drivers that there are. */
@@ -25,6 +26,7 @@ export function blockGraph(): BlockGraph {
     qcow2Driver,
     luksDriver,
     vpcDriver,
+    vdiDriver,
     rawDriver,
     blkdebugDriver,
     throttleDriver,

@@ -231,7 +231,7 @@ export abstract class MappedImage extends BlockNode {
     const { stretch } = this;
     switch (this.place) {
       case place.DATA:
-        return yield* this.dataStatus(stretch);
+        return yield* settle(this.dataStatus(stretch));
       case place.PACKED:
         return { bytes: stretch, allocated: true, data: true, zero: false, compressed: true };
       case place.ZERO:
@@ -241,12 +241,16 @@ export abstract class MappedImage extends BlockNode {
     }
   }
 
-  *dataStatus(bytes: number): Task<BlockStatus> {
+  protected dataStatus(bytes: number): Maybe<BlockStatus> {
     return { bytes, allocated: true, data: true, zero: false, offset: this.host, file: this.#holder() };
   }
 
   /** As {@link dataStatus}, where the file was set aside as a whole: its holes are zeroes of the guest. */
-  protected *recursiveStatus(bytes: number): Task<BlockStatus> {
+  protected recursiveStatus(bytes: number): Maybe<BlockStatus> {
+    return startFor(this.#recursiveStatus(bytes));
+  }
+
+  *#recursiveStatus(bytes: number): Task<BlockStatus> {
     const { host } = this;
     const holder = this.#holder();
     const below = yield* settle(holder.status(host, bytes));

@@ -3,7 +3,7 @@ import type { BlockGraph } from '../graph.ts';
 import { errno, IoError } from '../io-error.ts';
 import type { IoVector } from '../io-vector.ts';
 import { MappedImage, place, readBytes, writeBytes } from '../mapped-image.ts';
-import type { Task } from '../pending.ts';
+import type { Maybe, Task } from '../pending.ts';
 import type { BlockStatus, NodeSettings } from '../requests.ts';
 
 const SECTOR = 512;
@@ -166,7 +166,7 @@ export class VpcNode extends MappedImage {
     this.#changed.clear();
   }
 
-  override *dataStatus(bytes: number): Task<BlockStatus> {
-    return yield* this.#blocks === undefined ? this.recursiveStatus(bytes) : super.dataStatus(bytes);
+  protected override dataStatus(bytes: number): Maybe<BlockStatus> {
+    return this.#blocks === undefined ? this.recursiveStatus(bytes) : super.dataStatus(bytes);
   }
 }

@@ -5,6 +5,7 @@ import { IoVector } from '../../../core/block/io-vector.ts';
 import { fit } from '../../../core/block/vpc/geometry.ts';
 import {
   bothWays,
+  complaintOfQemu,
   contentOf,
   createByQemu,
   createByUs,
@@ -128,7 +129,7 @@ t.test('what is wrong is said in words of QEMU', { skip: noQemuImg }, async t =>
       opened(file, async () => {}, { driver: 'vpc' }),
       { message },
     );
-    t.throws(() => qemuImg('info', '-f', 'vpc', file), { message: new RegExp(message.replace(/[.]/g, '\\.')) });
+    t.ok(complaintOfQemu(file, 'vpc').includes(message), `as by QEMU: ${message}`);
   }
   await t.rejects(
     opened(file, async () => {}, { driver: 'vpc', force_size_calc: 'guess' }),

@@ -197,6 +197,7 @@ export const BlockdevDriver = enumeration('BlockdevDriver', [
   'raw',
   'snapshot-access',
   'throttle',
+  'vdi',
   'vhdx',
   'vmdk',
   'vpc',

@@ -282,6 +282,7 @@ export const BlockdevOptions = union(
     raw: BlockdevOptionsRaw,
     'snapshot-access': BlockdevOptionsGenericFormat,
     throttle: BlockdevOptionsThrottle,
+    vdi: BlockdevOptionsGenericFormat,
     vhdx: BlockdevOptionsGenericFormat,
     vmdk: BlockdevOptionsGenericCOWFormat,
     vpc: BlockdevOptionsGenericFormat,
@@ -316,6 +317,11 @@ export const BlockdevCreateOptionsQcow2 = struct('BlockdevCreateOptionsQcow2', {
   'lazy-refcounts': opt(bool),
   'refcount-bits': opt(int),
   'compression-type': opt(Qcow2CompressionType),
+});
+export const BlockdevCreateOptionsVdi = struct('BlockdevCreateOptionsVdi', {
+  file: BlockdevRef,
+  size: size,
+  preallocation: opt(PreallocMode),
 });
 export const BlockdevVhdxSubformat = enumeration('BlockdevVhdxSubformat', ['dynamic', 'fixed']);
 export const BlockdevCreateOptionsVhdx = struct('BlockdevCreateOptionsVhdx', {
@@ -361,6 +367,7 @@ export const BlockdevCreateOptions = union('BlockdevCreateOptions', { driver: Bl
   file: BlockdevCreateOptionsFile,
   luks: BlockdevCreateOptionsLUKS,
   qcow2: BlockdevCreateOptionsQcow2,
+  vdi: BlockdevCreateOptionsVdi,
   vhdx: BlockdevCreateOptionsVhdx,
   vmdk: BlockdevCreateOptionsVmdk,
   vpc: BlockdevCreateOptionsVpc,
