@@ -13,6 +13,7 @@ import { qcow2Driver } from './qcow2/driver.ts';
 import { quorumDriver } from './quorum.ts';
 import { rawDriver } from './raw.ts';
 import { vdiDriver } from './vdi/driver.ts';
+import { vmdkDriver } from './vmdk/driver.ts';
 import { vpcDriver } from './vpc/driver.ts';
 
 /** A block graph with all drivers that there are. */
@@ -27,6 +28,7 @@ export function blockGraph(): BlockGraph {
     luksDriver,
     vpcDriver,
     vdiDriver,
+    vmdkDriver,
     rawDriver,
     blkdebugDriver,
     throttleDriver,

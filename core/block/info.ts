@@ -12,6 +12,7 @@ import type { BlockNode } from './node.ts';
 import { Qcow2Node } from './qcow2/node.ts';
 import type { Snapshot } from './qcow2/snapshots.ts';
 import type { Limit } from './throttle.ts';
+import { VmdkNode } from './vmdk/node.ts';
 
 const SECTOR = 512;
 
@@ -97,6 +98,7 @@ export function imageInfo(node: BlockNode, deep: boolean, asDevice = false): Inf
     info['encrypted'] = true;
     info['format-specific'] = { type: 'luks', data };
   }
+  if (node instanceof VmdkNode) info['format-specific'] = { type: 'vmdk', data: node.diskInfo };
   if (node.backingFileName !== undefined) {
     info['backing-filename'] = node.backingFileName;
     info['full-backing-filename'] = relativeTo(node.filename, node.backingFileName);

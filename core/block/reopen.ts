@@ -19,13 +19,15 @@ export async function reopen(node: BlockNode, changes: Partial<NodeSettings>): P
     settlePermissions([node]);
     return;
   }
-  const { file } = node;
   const becomesWritable = !settings.readOnly && node.settings.readOnly;
   if (settings.readOnly && !node.settings.readOnly) {
     await node.flush();
     if (node instanceof Qcow2Node) await start(node.exclusively(node.putDown()));
   }
-  if (becomesWritable && file !== undefined && file.readOnly) await reopen(file, { readOnly: false });
+  if (becomesWritable) {
+    for (const [name, { node: child }] of node.children)
+      if (name !== 'backing' && child.readOnly) await reopen(child, { readOnly: false });
+  }
   const before = { ...node.settings };
   Object.assign(node.settings, settings);
   try {

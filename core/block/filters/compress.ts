@@ -4,6 +4,7 @@ import type { IoVector } from '../io-vector.ts';
 import type { Pending } from '../pending.ts';
 import { Qcow2Node } from '../qcow2/node.ts';
 import { writeFlag } from '../requests.ts';
+import { VmdkNode } from '../vmdk/node.ts';
 import { FilterNode } from './filter-node.ts';
 
 /** Has all that is written to it compressed. */
@@ -18,7 +19,8 @@ export const compressDriver: BlockDriver = {
   kind: 'filter',
   async open(context: OpenContext) {
     const file = await context.child('file');
-    if (!(file.withoutFilters instanceof Qcow2Node))
+    const { withoutFilters: image } = file;
+    if (!(image instanceof Qcow2Node || image instanceof VmdkNode))
       throw new BlockError('Compression is not supported for underlying format: ' + file.driver.name);
     context.followReadOnly(file);
     const node = new CompressNode(context.graph, compressDriver, context.settings);

@@ -1,3 +1,4 @@
+import { openBacking } from '../backing.ts';
 import type { BlockDriver, OpenContext } from '../driver.ts';
 import { relativeTo } from '../file-name.ts';
 import { BlockError, IoError, reason } from '../io-error.ts';
@@ -190,41 +191,6 @@ async function dataFile(context: OpenContext, header: Qcow2Header, file: BlockNo
   if (context.options.hasChild('data-file')) return context.child('data-file', {}, undefined, true);
   if (header.dataFile === undefined) throw new BlockError("'data-file' is required for this image");
   return context.child('data-file', {}, relativeTo(file.filename, header.dataFile), true);
-}
-
-async function openBacking(
-  context: OpenContext,
-  node: Qcow2Node,
-  header: Qcow2Header,
-  refused: boolean,
-): Promise<void> {
-  const { options } = context;
-  node.backingFileName = header.backingFile;
-  node.backingFormat = header.backingFormat;
-  if (refused) {
-    options.delete('backing');
-    return;
-  }
-  const reference = options.peek('backing');
-  if (reference === undefined && header.backingFile === undefined && !options.hasChild('backing')) return;
-  let filename: string | undefined;
-  if (
-    reference === undefined &&
-    !options.has('backing.file.filename') &&
-    !options.has('backing.file') &&
-    !options.has('backing.filename')
-  ) {
-    filename = header.backingFile === undefined ? undefined : relativeTo(node.filename, header.backingFile);
-    if (header.backingFormat !== undefined && !options.has('backing.driver'))
-      options.set('backing.driver', header.backingFormat);
-  }
-  let backing: BlockNode;
-  try {
-    backing = await context.child('backing', {}, filename);
-  } catch (error) {
-    throw new BlockError(`Could not open backing file: ${reason(error)}`, { cause: error });
-  }
-  node.attach('backing', backing);
 }
 
 export const qcow2Driver: BlockDriver = {

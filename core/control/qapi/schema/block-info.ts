@@ -27,7 +27,7 @@ export const SnapshotInfo = struct('SnapshotInfo', {
   'vm-clock-nsec': int,
   icount: opt(int),
 });
-export const ImageInfoSpecificKind = enumeration('ImageInfoSpecificKind', ['qcow2', 'luks']);
+export const ImageInfoSpecificKind = enumeration('ImageInfoSpecificKind', ['qcow2', 'vmdk', 'luks']);
 export const Qcow2BitmapInfoFlags = enumeration('Qcow2BitmapInfoFlags', ['in-use', 'auto']);
 export const Qcow2BitmapInfo = struct('Qcow2BitmapInfo', {
   name: str,
@@ -55,9 +55,17 @@ export const ImageInfoSpecificQCow2 = struct('ImageInfoSpecificQCow2', {
   'compression-type': Qcow2CompressionType,
 });
 export const ImageInfoSpecificQCow2Wrapper = struct('ImageInfoSpecificQCow2Wrapper', { data: ImageInfoSpecificQCow2 });
+export const ImageInfoSpecificVmdk = struct('ImageInfoSpecificVmdk', {
+  'create-type': str,
+  cid: int,
+  'parent-cid': int,
+  extents: array(lazy('ImageInfo', (): AnyType => ImageInfo)),
+});
+export const ImageInfoSpecificVmdkWrapper = struct('ImageInfoSpecificVmdkWrapper', { data: ImageInfoSpecificVmdk });
 export const ImageInfoSpecificLUKSWrapper = struct('ImageInfoSpecificLUKSWrapper', { data: QCryptoBlockInfoLUKS });
 export const ImageInfoSpecific = union('ImageInfoSpecific', { type: ImageInfoSpecificKind }, 'type', {
   qcow2: ImageInfoSpecificQCow2Wrapper,
+  vmdk: ImageInfoSpecificVmdkWrapper,
   luks: ImageInfoSpecificLUKSWrapper,
 });
 export const ImageInfo = struct('ImageInfo', {
