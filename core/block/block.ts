@@ -13,6 +13,7 @@ import { qcow2Driver } from './qcow2/driver.ts';
 import { quorumDriver } from './quorum.ts';
 import { rawDriver } from './raw.ts';
 import { vdiDriver } from './vdi/driver.ts';
+import { vhdxDriver } from './vhdx/driver.ts';
 import { vmdkDriver } from './vmdk/driver.ts';
 import { vpcDriver } from './vpc/driver.ts';
 
@@ -29,6 +30,7 @@ export function blockGraph(): BlockGraph {
     vpcDriver,
     vdiDriver,
     vmdkDriver,
+    vhdxDriver,
     rawDriver,
     blkdebugDriver,
     throttleDriver,
