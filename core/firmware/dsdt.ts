@@ -45,6 +45,7 @@ import {
   wordIo,
 } from './aml-resources.ts';
 import { type CpuHotplugFacts, cpuHotplug } from './dsdt-cpus.ts';
+import { cxlRoot } from './dsdt-cxl.ts';
 import { type ExpanderFacts, expanderHost } from './dsdt-expander.ts';
 import { fwCfg } from './dsdt-isa.ts';
 import { memoryHotplug } from './dsdt-memory.ts';
@@ -273,6 +274,7 @@ export function dsdt(facts: DsdtFacts): TableContent {
       facts.memoryHotplug.slots > 0 &&
       memoryHotplug(facts.memoryHotplug.base, facts.memoryHotplug.slots),
     (facts.expanders ?? []).map(expanderHost),
+    (facts.expanders ?? []).some(({ link }) => link === 'cxl') && cxlRoot(),
     scope('\\_SB.PCI0', [
       name('_CRS', hostBridgeResources(facts)),
       reservedPorts('GPE0', 'GPE0 resources', facts.gpe0.base, facts.gpe0.length),
