@@ -32,8 +32,8 @@ const PCI_CONTROL = 0x1f;
 const CXL_REGISTER_ACCESS = 0x01;
 /** ACPI 6.4, 6.2.11: bits of the first dword. */
 const FAILURE = { UUID: 0x04, REVISION: 0x08, MASKED: 0x10 } as const;
-/** `_STA`: present, enabled and working, not shown to users. */
-const HIDDEN = 0xb;
+/** `_STA` as QEMU 7.2.0 has it: present. From 7.2.10 on it is 0xb, enabled and working as well, which later systems ask for. */
+const PRESENT = 0x1;
 
 /** The identity of a CXL host bridge, which is one of PCI Express too, and its `_OSC`. */
 export function cxlHost(number: number): Body {
@@ -80,5 +80,5 @@ function cxlHostOsc(): Aml {
 
 /** The root of CXL, one for all host bridges (9.14.1.1). */
 export function cxlRoot(): Aml {
-  return scope('_SB', [device('CXLM', [name('_HID', text('ACPI0017')), method('_STA', 0, [ret(HIDDEN)])])]);
+  return scope('_SB', [device('CXLM', [name('_HID', text('ACPI0017')), method('_STA', 0, [ret(PRESENT)])])]);
 }
