@@ -3,6 +3,7 @@ import type { DeviceContext } from '../core/device/device-type.ts';
 import { deviceType } from '../core/device/device-type.ts';
 import type { PropertyValue } from '../core/device/object.ts';
 import { prop } from '../core/device/property.ts';
+import { ExpanderBus } from '../core/pci/expander-bus.ts';
 import { PciBridge } from '../core/pci/pci-bridge.ts';
 
 const CAP_SSVID = 0x0d;
@@ -43,6 +44,8 @@ const SLOT_CONTROL_OCCUPIED = 0x01c0;
 const SLOT_CONTROL_UNPOWERED = 0x00c0;
 const SLOT_CONTROL_WRITABLE = 0x1fff;
 const SLOT_EVENTS = 0x001f;
+const SLOT_PRESENCE = 0x0040;
+const LINK_ACTIVE = 0x2000;
 const DEVCTL_WRITABLE = 0x000f;
 /** End-to-end TLP prefixes may be blocked. */
 const PREFIX_BLOCKING = 0x8000;
@@ -196,6 +199,15 @@ export abstract class SlotPort<S extends typeof slotProperties> extends PciBridg
     const occupied = this.secondary.devices.length > 0;
     const powered = occupied ? SLOT_CONTROL_OCCUPIED : SLOT_CONTROL;
     this.config.set16(this.#express + EXP.SLTCTL, this.#powerController ? powered : SLOT_CONTROL_UNPOWERED);
+    if (occupied && this.pciBus.root instanceof ExpanderBus) this.#showPresence();
+  }
+
+  /** A card is there, and its link is up. Elsewhere than behind expander bridges that is for ACPI to tell, and QEMU's ports do not. */
+  #showPresence(): void {
+    const { config } = this;
+    const at = this.#express;
+    config.set16(at + EXP.SLTSTA, config.get16(at + EXP.SLTSTA) | SLOT_PRESENCE);
+    config.set16(at + EXP.LNKSTA, config.get16(at + EXP.LNKSTA) | LINK_ACTIVE);
   }
 }
 

@@ -41,7 +41,9 @@ const windowList: Prop<readonly WindowOptions[]> = {
     return value.map((window, index) => windowOptions(window, { ...context, name: `${context.name}[${index}]` }));
   },
   format: windows =>
-    windows.map(({ size, granularity, targets }): PropertyValue => ({ size, 'interleave-granularity': granularity, targets })),
+    windows.map(
+      ({ size, granularity, targets }): PropertyValue => ({ size, 'interleave-granularity': granularity, targets }),
+    ),
 };
 
 export const cxlOptions = {
@@ -92,7 +94,11 @@ function wrong(message: string, hint?: string): SouthbridgeError {
  * @param root the bus that expander bridges are beside
  * @returns what the firmware is told; undefined without `cxl=on`
  */
-export function openCxl(machine: Machine, root: PciBus, options: PropValues<typeof cxlOptions>): PcFirmwareFacts['cxl'] {
+export function openCxl(
+  machine: Machine,
+  root: PciBus,
+  options: PropValues<typeof cxlOptions>,
+): PcFirmwareFacts['cxl'] {
   if (!options.cxl) {
     onFirstReset(machine, () => {
       if (hostsOf(root).length > 0)

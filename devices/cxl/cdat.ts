@@ -19,7 +19,14 @@ const NON_VOLATILE = 1 << 2;
 /** EFI memory type: what matters is that the range is non-volatile. */
 const RESERVED_MEMORY = 2;
 /** HMAT (ACPI 6.4, 5.2.27.4): data types, in units of 10 ns, and of 1,000 MB/s. */
-const DATA = { ACCESS_LATENCY: 0, READ_LATENCY: 1, WRITE_LATENCY: 2, ACCESS_BANDWIDTH: 3, READ_BANDWIDTH: 4, WRITE_BANDWIDTH: 5 } as const;
+const DATA = {
+  ACCESS_LATENCY: 0,
+  READ_LATENCY: 1,
+  WRITE_LATENCY: 2,
+  ACCESS_BANDWIDTH: 3,
+  READ_BANDWIDTH: 4,
+  WRITE_BANDWIDTH: 5,
+} as const;
 const LATENCY_UNIT = 10_000;
 const BANDWIDTH_UNIT = 1000;
 const READ_LATENCY = 15;

@@ -57,7 +57,11 @@ export const memoryDeviceRegisters = registerMap('cxl-device', {
     { DOORBELL: bit(0), DOORBELL_INTERRUPT: bit(1), BACKGROUND_INTERRUPT: bit(2) },
     { doc: '8.2.8.4.4' },
   ),
-  COMMAND: r64(MAILBOX.at + 0x08, { OPCODE: bits(0, 16), LENGTH: bits(16, 16), LENGTH_HIGH: bits(32, 4) }, { doc: '8.2.8.4.5' }),
+  COMMAND: r64(
+    MAILBOX.at + 0x08,
+    { OPCODE: bits(0, 16), LENGTH: bits(16, 16), LENGTH_HIGH: bits(32, 4) },
+    { doc: '8.2.8.4.5' },
+  ),
   MAILBOX_STATUS: r64(
     MAILBOX.at + 0x10,
     { BACKGROUND: bit(0), RETURN_CODE: bits(32, 16), VENDOR_CODE: bits(48, 16) },

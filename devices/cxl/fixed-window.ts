@@ -17,7 +17,11 @@ export class FixedWindow {
   targets: readonly PxbCxl[] = [];
 
   /** @param window its first address, its bytes, and how many of them go to one host bridge before the next */
-  constructor({ base, size, granularity }: { readonly base: number; readonly size: number; readonly granularity: number }) {
+  constructor({
+    base,
+    size,
+    granularity,
+  }: { readonly base: number; readonly size: number; readonly granularity: number }) {
     this.base = base;
     this.granularity = granularity;
     const handler: IoHandler = {

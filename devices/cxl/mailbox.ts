@@ -179,7 +179,8 @@ export class Mailbox {
   }
 
   #log(): Outcome {
-    if (COMMAND_EFFECTS_LOG.some((byte, index) => this.#payload[index] !== byte)) return failed(RETURN_CODE.UNSUPPORTED);
+    if (COMMAND_EFFECTS_LOG.some((byte, index) => this.#payload[index] !== byte))
+      return failed(RETURN_CODE.UNSUPPORTED);
     const offset = this.#view.getUint32(0x10, true);
     const length = this.#view.getUint32(0x14, true);
     if (offset + length > this.#logSize) return failed(RETURN_CODE.INVALID_INPUT);
@@ -223,7 +224,9 @@ export class Mailbox {
     const labels = this.#parts.labels();
     if (labels === undefined || length > PAYLOAD_SIZE || offset + length > labels.size)
       return failed(RETURN_CODE.INVALID_INPUT);
-    eachStretch(labels, offset, length, (bytes, from, done, size) => copyFromRam(bytes, from, this.#payload, done, size));
+    eachStretch(labels, offset, length, (bytes, from, done, size) =>
+      copyFromRam(bytes, from, this.#payload, done, size),
+    );
     return { code: RETURN_CODE.SUCCESS, length };
   }
 

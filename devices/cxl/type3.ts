@@ -58,7 +58,10 @@ export class CxlType3 extends PciDevice<typeof properties> {
     this.addMsix(VECTORS);
     if (sn !== NO_SERIAL) config.addSerialNumber(SERIAL_AT, [...bytesOf(sn)]);
     const dvsecs = new DvsecList(config, sn === NO_SERIAL ? SERIAL_AT : SERIAL_AT + SERIAL_SIZE);
-    dvsecs.device(memdev?.size ?? 0).registerLocator('component and device').deviceFlush();
+    dvsecs
+      .device(memdev?.size ?? 0)
+      .registerLocator('component and device')
+      .deviceFlush();
     this.#exchange = new DataObjectExchange(
       {
         ...{ config, at: EXCHANGE_AT, vector: 0, notify: vector => this.notify(vector) },
@@ -108,7 +111,8 @@ export class CxlType3 extends PciDevice<typeof properties> {
     if (memdev === undefined || at < 0) return 0;
     for (const { view, size: here, readonly } of memdev.contents()) {
       if (at + size <= here) {
-        if (!write) return size === 4 ? view.getUint32(at, true) : size === 2 ? view.getUint16(at, true) : view.getUint8(at);
+        if (!write)
+          return size === 4 ? view.getUint32(at, true) : size === 2 ? view.getUint16(at, true) : view.getUint8(at);
         if (readonly) return 0;
         if (size === 4) view.setUint32(at, value, true);
         else if (size === 2) view.setUint16(at, value, true);
@@ -163,11 +167,19 @@ function* bytesOf(value: bigint): Generator<number> {
 }
 
 function missing(property: string): SouthbridgeError {
-  return new SouthbridgeError('ERR_PROPERTY_MISSING', `${property} property must be set`, `give ${property}= the id of an -object memory-backend-*`);
+  return new SouthbridgeError(
+    'ERR_PROPERTY_MISSING',
+    `${property} property must be set`,
+    `give ${property}= the id of an -object memory-backend-*`,
+  );
 }
 
 function busy({ id }: MemoryBackend): SouthbridgeError {
-  return new SouthbridgeError('ERR_CXL', `can't use already busy memdev: ${id}`, 'give each device a backend of its own');
+  return new SouthbridgeError(
+    'ERR_CXL',
+    `can't use already busy memdev: ${id}`,
+    'give each device a backend of its own',
+  );
 }
 
 export const cxlType3 = deviceType({
@@ -190,4 +202,3 @@ export const cxlType3 = deviceType({
   },
   create: CxlType3,
 });
-
