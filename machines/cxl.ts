@@ -38,7 +38,7 @@ const windowList: Prop<readonly WindowOptions[]> = {
   mutable: false,
   parse(value, context) {
     if (!Array.isArray(value)) throw wrong(`Invalid parameter type for '${context.name}', expected: array`);
-    return value.map((window, index) => windowOptions(window, { ...context, name: `${context.name}[${index}]` }));
+    return value.map((window, index) => windowOptions(window, { ...context, name: `${context.name}.${index}` }));
   },
   format: windows =>
     windows.map(

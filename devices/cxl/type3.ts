@@ -76,18 +76,18 @@ export class CxlType3 extends PciDevice<typeof properties> {
     const { memdev, lsa, cdat } = this.props;
     if (memdev === undefined) throw missing('memdev');
     if (memdev.mapped) throw busy(memdev);
-    this.onUnrealize(memdev.claim());
+    this.#take(memdev);
     if (lsa === undefined) throw missing('lsa');
-    this.#keep(memdev);
-    this.#keep(lsa);
+    this.#take(lsa);
     this.#table = cdat === undefined ? memoryTable(memdev.size) : this.#tableFrom(cdat);
     const vectors = this.msix?.exclusiveBar(VECTORS);
     if (vectors !== undefined) this.bar(VECTORS.bar, vectors, { size: vectors.size });
   }
 
-  /** Has snapshots hold what is in the backend. */
-  #keep(kept: MemoryBackend): void {
-    for (const ram of kept.contents()) this.onUnrealize(this.services.guestRam(ram));
+  /** Has snapshots hold what is in the backend, once where several have it. */
+  #take(backend: MemoryBackend): void {
+    if (!backend.mapped) for (const ram of backend.contents()) this.onUnrealize(this.services.guestRam(ram));
+    this.onUnrealize(backend.claim());
   }
 
   #tableFrom(path: string): AttributeTable {
