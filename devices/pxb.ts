@@ -8,6 +8,7 @@ import { type PropSet, prop } from '../core/device/property.ts';
 import { SystemBus } from '../core/device/system-bus.ts';
 import { SouthbridgeError } from '../core/errors.ts';
 import { STATUS } from '../core/pci/config-space.ts';
+import type { CxlHost } from '../core/pci/cxl-host.ts';
 import { ExpanderBus, type ExpanderLink } from '../core/pci/expander-bus.ts';
 import { PciDevice } from '../core/pci/pci-device.ts';
 import { pciBridge } from './pci-bridges.ts';
@@ -29,11 +30,15 @@ export class PxbHost extends Device {
     const { bus_nr: number, numa_node: node, bypass_iommu: bypassIommu } = seat.props;
     const numaNode = node === NO_NODE ? undefined : node;
     const bus = new ExpanderBus(busName, {
-      ...{ root: seat.pciBus, function: seat, host: this, number, link, numaNode, bypassIommu },
+      ...{ root: seat.pciBus, function: seat, host: this, number, link, cxlHost: this.cxlHost, numaNode, bypassIommu },
     });
     this.onUnrealize(bus.join());
     this.expander = this.addBus(bus);
     return bus;
+  }
+
+  protected get cxlHost(): CxlHost | undefined {
+    return undefined;
   }
 
   override get firmwareName(): string {

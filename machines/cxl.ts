@@ -7,9 +7,7 @@ import type { Machine } from '../core/machine/machine.ts';
 import { MemoryRegion } from '../core/memory/memory-region.ts';
 import { ExpanderBus } from '../core/pci/expander-bus.ts';
 import type { PciBus } from '../core/pci/pci-bus.ts';
-import { COMPONENT_BLOCK_SIZE } from '../devices/cxl/component-registers.ts';
 import { FixedWindow } from '../devices/cxl/fixed-window.ts';
-import { PxbCxl, PxbCxlHost } from '../devices/cxl/host.ts';
 import type { PcFirmwareFacts } from './firmware/pc-firmware.ts';
 
 const MIB = 2 ** 20;
@@ -101,7 +99,7 @@ export function openCxl(
 ): PcFirmwareFacts['cxl'] {
   if (!options.cxl) {
     onFirstReset(machine, () => {
-      if (hostsOf(root).length > 0)
+      if (cxlBuses(root).length > 0)
         throw new SouthbridgeError('ERR_CXL', 'CXL host bridges present, but cxl=off', 'give -machine cxl=on');
     });
     return undefined;
@@ -118,50 +116,51 @@ export function openCxl(
     return { window, targets };
   });
   onFirstReset(machine, () => {
-    for (const [index, host] of hostsOf(root).entries()) showRegisters(registers, host, index);
-    for (const { window, targets } of windows) window.targets = targets.map(id => target(machine, id));
+    for (const [index, { cxlHost }] of cxlBuses(root).entries())
+      if (cxlHost !== undefined) showRegisters(registers, cxlHost.registers, index);
+    for (const { window, targets } of windows) window.targets = targets.map(id => target(root, id));
   });
   return {
     end,
     facts: () => ({
-      hosts: hostsOf(root).map(host => ({
-        uid: host.expander?.number ?? 0,
-        base: base + host.registers.offset,
-        size: host.registers.size,
-      })),
+      hosts: cxlBuses(root).flatMap(({ number, cxlHost }) =>
+        cxlHost === undefined
+          ? []
+          : { uid: number, base: base + cxlHost.registers.offset, size: cxlHost.registers.size },
+      ),
       windows: windows.map(({ window }) => ({
         base: window.base,
         size: window.region.size,
         granularity: window.granularity,
-        targets: window.targets.map(({ props }) => props.bus_nr),
+        targets: window.targets.map(({ number }) => number),
       })),
     }),
   };
 }
 
-/** The CXL host bridges beside a root bus, the last that came first. */
-function hostsOf(root: PciBus): PxbCxlHost[] {
+/** The buses of CXL beside a root bus, the last that came first. */
+function cxlBuses(root: PciBus): ExpanderBus[] {
   return root.expanders
-    .map(bus => (bus instanceof ExpanderBus ? bus.owner : undefined))
-    .filter(owner => owner instanceof PxbCxlHost)
+    .filter(bus => bus instanceof ExpanderBus)
+    .filter(({ cxlHost }) => cxlHost !== undefined)
     .reverse();
 }
 
-function showRegisters(room: MemoryRegion, host: PxbCxlHost, index: number): void {
-  const at = index * COMPONENT_BLOCK_SIZE;
+function showRegisters(room: MemoryRegion, registers: MemoryRegion, index: number): void {
+  const at = index * registers.size;
   if (at >= room.size)
     throw new SouthbridgeError(
       'ERR_CXL',
       'Insufficient space for pxb cxl host register space',
-      `there is room for ${room.size / COMPONENT_BLOCK_SIZE} pxb-cxl`,
+      `there is room for ${room.size / registers.size} pxb-cxl`,
     );
-  room.add(host.registers, at);
+  room.add(registers, at);
 }
 
 /** @throws SouthbridgeError ERR_CXL where there is no such host bridge */
-function target(machine: Machine, id: string): PxbCxl {
-  const device = machine.findDevice(id);
-  if (device instanceof PxbCxl) return device;
+function target(root: PciBus, id: string): ExpanderBus {
+  const found = cxlBuses(root).find(({ seat }) => seat.id === id);
+  if (found !== undefined) return found;
   throw new SouthbridgeError('ERR_CXL', `Could not resolve CXLFM target ${id}`, 'give the id of a pxb-cxl');
 }
 

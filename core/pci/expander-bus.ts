@@ -1,5 +1,6 @@
 import type { Device } from '../device/device.ts';
 import { SouthbridgeError } from '../errors.ts';
+import type { CxlHost } from './cxl-host.ts';
 import { rotatedPin, unrotatedPin } from './intx.ts';
 import { PciBus } from './pci-bus.ts';
 import { PciDevice } from './pci-device.ts';
@@ -17,6 +18,8 @@ export interface ExpanderParts {
   readonly host: Device;
   readonly number: number;
   readonly link: ExpanderLink;
+  /** What its host bridge has beside, where it is one of CXL. */
+  readonly cxlHost?: CxlHost | undefined;
   readonly numaNode: number | undefined;
   readonly bypassIommu: boolean;
 }
@@ -25,6 +28,9 @@ export interface ExpanderParts {
 export class ExpanderBus extends PciBus {
   readonly numaNode: number | undefined;
   readonly link: ExpanderLink;
+  readonly cxlHost: CxlHost | undefined;
+  /** The function on the root bus that stands for it. */
+  readonly seat: PciDevice;
   readonly #number: number;
   readonly #root: PciBus;
 
@@ -40,6 +46,8 @@ export class ExpanderBus extends PciBus {
       },
     });
     this.link = link;
+    this.cxlHost = rest.cxlHost;
+    this.seat = seat;
     this.#number = number;
     this.#root = root;
     this.numaNode = rest.numaNode;

@@ -2,38 +2,59 @@
 import { deviceType } from '../../core/device/device-type.ts';
 import type { SystemBus } from '../../core/device/system-bus.ts';
 import type { MemoryRegion } from '../../core/memory/memory-region.ts';
+import type { CxlHost, CxlMemory } from '../../core/pci/cxl-host.ts';
+import type { PciBus } from '../../core/pci/pci-bus.ts';
+import type { PciDevice } from '../../core/pci/pci-device.ts';
 import type { RegisterBank } from '../../core/register/register.ts';
 import { ExpanderSeat, expanderType, PxbHost } from '../pxb.ts';
 import { componentBlock, decoderHooks, HdmDecoder } from './component.ts';
 import { hostBridgeComponent } from './component-registers.ts';
+import { CxlUpstream, portNumber } from './ports.ts';
+import { CxlType3 } from './type3.ts';
 
-/** The host bridge itself: component registers, which the machine shows in its memory. */
-export class PxbCxlHost extends PxbHost {
+/** The host bridge itself: component registers, and the way to the memory behind its ports. */
+export class PxbCxlHost extends PxbHost implements CxlHost {
   readonly #component: RegisterBank<typeof hostBridgeComponent> = this.bank(
     hostBridgeComponent,
     decoderHooks(() => this.#component.regs),
   );
-  readonly decoder = new HdmDecoder(this.#component.regs);
+  readonly #decoder = new HdmDecoder(this.#component.regs);
   readonly registers: MemoryRegion = componentBlock(this.typeName, this.#component);
+
+  /** One switch may be on the way. */
+  memoryAt(address: number): CxlMemory | undefined {
+    const first = behind(this.expander, this.#decoder.port(address));
+    const last = first instanceof CxlUpstream ? behind(first.secondary, first.decoder.port(address)) : first;
+    return last instanceof CxlType3 ? last : undefined;
+  }
+
+  protected override get cxlHost(): CxlHost {
+    return this;
+  }
 
   override get firmwareName(): string {
     return 'cxl@ffffffffffffffff';
   }
 }
 
-/** `pxb-cxl`: the function on the machine's own root bus that stands for it. Software sees no device there (its vendor is 0). */
-export class PxbCxl extends ExpanderSeat {
-  protected readonly link = 'cxl';
-  #host: PxbCxlHost | undefined;
+const FUNCTIONS = 256;
 
-  /** Its host bridge, once it is on its bus. */
-  get hostBridge(): PxbCxlHost | undefined {
-    return this.#host;
+/** What is behind the port of that number on a bus. */
+function behind(bus: PciBus | undefined, port: number): PciDevice | undefined {
+  if (bus === undefined || port < 0) return undefined;
+  for (let devfn = 0; devfn < FUNCTIONS; devfn++) {
+    const candidate = bus.function(devfn);
+    if (candidate !== undefined && portNumber(candidate) === port) return candidate.secondaryBus?.function(0);
   }
+  return undefined;
+}
+
+/** `pxb-cxl`: the function on the machine's own root bus that stands for it. Software sees no device there (its vendor is 0). */
+class PxbCxl extends ExpanderSeat {
+  protected readonly link = 'cxl';
 
   protected override open(system: SystemBus): void {
-    this.#host = this.host(system, pxbCxlHost);
-    this.#host.open(this.busName, this, 'cxl');
+    this.host(system, pxbCxlHost).open(this.busName, this, 'cxl');
   }
 }
 

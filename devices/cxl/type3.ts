@@ -3,6 +3,7 @@ import { deviceType } from '../../core/device/device-type.ts';
 import { prop } from '../../core/device/property.ts';
 import { SouthbridgeError } from '../../core/errors.ts';
 import type { MemoryBackend } from '../../core/memory/memory-backend.ts';
+import type { CxlMemory } from '../../core/pci/cxl-host.ts';
 import { DataObjectExchange, dataObjectState } from '../../core/pci/data-object-exchange.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
 import type { RegisterBank, Registers } from '../../core/register/register.ts';
@@ -30,7 +31,7 @@ const properties = {
 } as const;
 
 /** A memory expander whose contents are kept (CXL 2.0, section 2.3): memory that is reached through decoders, and a mailbox. */
-export class CxlType3 extends PciDevice<typeof properties> {
+export class CxlType3 extends PciDevice<typeof properties> implements CxlMemory {
   readonly #component: RegisterBank<typeof memoryComponent> = this.bank(
     memoryComponent,
     decoderHooks(() => this.#component.regs),
@@ -94,9 +95,8 @@ export class CxlType3 extends PciDevice<typeof properties> {
     return tableFromFile(path, message => this.log.guestError(message));
   }
 
-  // Memory, by host physical address in bytes
+  // Memory, by host physical address
 
-  /** Reads `size` bytes, at most 4 and within one granule; 0 where the decoder leads nowhere. */
   readMemory(address: number, size: number): number {
     return this.#access(address, size, 0, false);
   }
