@@ -39,10 +39,10 @@ const NOWHERE = -1;
 export function componentBlock(name: string, bank: AnyRegisterBank): MemoryRegion {
   const block = MemoryRegion.container(name, COMPONENT_BLOCK_SIZE);
   const nothing = { read: () => 0, write: () => {} };
-  block.add(MemoryRegion.io(`${name}.io`, CACHE_MEM_AT, nothing), 0);
+  block.add(MemoryRegion.io('.io', CACHE_MEM_AT, nothing), 0);
   // 8.2.2: these registers take no accesses of parts of them.
   const whole = { valid: { min: 4, max: 8, unaligned: false }, impl: { min: 4, max: 4 } } as const;
-  block.add(MemoryRegion.io(`${name}.cache_mem`, CACHE_MEM_SIZE, bank, whole), CACHE_MEM_AT);
+  block.add(MemoryRegion.io('.cache_mem', CACHE_MEM_SIZE, bank, whole), CACHE_MEM_AT);
   return block;
 }
 

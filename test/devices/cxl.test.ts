@@ -192,6 +192,29 @@ t.test('attributes come from a file', async t => {
   await refused(Buffer.concat([header, Buffer.from([5, 0, 17, 0]), Buffer.alloc(13)]), 'CDAT: File length mismatch');
 });
 
+t.test('a memory device and a root port on conventional PCI', async t => {
+  const program = await RunningProgram.start(
+    ...[
+      '-machine',
+      'pc',
+      '-nodefaults',
+      ...BACKENDS,
+      '-device',
+      'cxl-type3,memdev=m,lsa=l,addr=4',
+      '-device',
+      'cxl-rp,addr=5',
+    ],
+  );
+  t.teardown(() => program.stop());
+  for (const [device, id] of [
+    [4, 0x0d93_8086],
+    [5, 0x7075_8086],
+  ] as const) {
+    await program.command(`outl 0xcf8 ${hex(0x8000_0000 + (device << 11))}`);
+    t.equal(Number((await program.command('inl 0xcfc')).split(' ')[1]), id);
+  }
+});
+
 t.test('what is refused', async t => {
   const refused = async (message: string, ...args: readonly string[]): Promise<void> => {
     const { code, errors } = await runToEnd('-nodefaults', ...args);
