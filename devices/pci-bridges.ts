@@ -3,6 +3,7 @@ import type { DeviceContext } from '../core/device/device-type.ts';
 import { deviceType } from '../core/device/device-type.ts';
 import type { PropertyValue } from '../core/device/object.ts';
 import { prop } from '../core/device/property.ts';
+import { ExpanderBus } from '../core/pci/expander-bus.ts';
 import { PciBridge } from '../core/pci/pci-bridge.ts';
 
 const CAP_SSVID = 0x0d;
@@ -28,18 +29,23 @@ const EXP = {
   LNKCAP2: 0x2c,
   LNKCTL2: 0x30,
 } as const;
-const ROOT_PORT_WITH_SLOT = 0x0142;
+export const ROOT_PORT_WITH_SLOT = 0x0142;
 const UPSTREAM_PORT = 0x0052;
-const DOWNSTREAM_PORT_WITH_SLOT = 0x0162;
+export const DOWNSTREAM_PORT_WITH_SLOT = 0x0162;
 const PCI_BRIDGE_PORT = 0x72;
 const ROLE_BASED_ERRORS = 0x8000;
 /** Attention button and indicators, power controller and indicator, hot-plug, surprise; an electromechanical interlock. */
 const SLOT_CAPS = 0x0002_007b;
+const SLOT_CAP_POWER = 1 << 1;
 const SLOT_CONTROL = 0x07c0;
 /** With a card in it the slot has power, and its indicator is on. */
 const SLOT_CONTROL_OCCUPIED = 0x01c0;
+/** Without a power controller there is the attention indicator alone. */
+const SLOT_CONTROL_UNPOWERED = 0x00c0;
 const SLOT_CONTROL_WRITABLE = 0x1fff;
 const SLOT_EVENTS = 0x001f;
+const SLOT_PRESENCE = 0x0040;
+const LINK_ACTIVE = 0x2000;
 const DEVCTL_WRITABLE = 0x000f;
 /** End-to-end TLP prefixes may be blocked. */
 const PREFIX_BLOCKING = 0x8000;
@@ -50,7 +56,7 @@ const reservedSize = {
   ...prop.size({ default: UNSET }),
   format: (value: number): PropertyValue => (value === UNSET ? 0xffff_ffff_ffff_ffffn : value),
 };
-const reservations = {
+export const reservations = {
   'bus-reserve': prop.u32({ default: UNSET }),
   'io-reserve': reservedSize,
   'mem-reserve': reservedSize,
@@ -105,15 +111,22 @@ class Ich9Bridge extends PciBridge {
   }
 }
 
-const portProperties = {
-  port: prop.u8({ default: 0 }),
+/** Of every port. */
+export const linkProperties = { port: prop.u8({ default: 0 }), aer_log_max: prop.u16({ default: 8 }) } as const;
+
+/** Of ports with a slot. */
+export const slotProperties = {
+  ...linkProperties,
   chassis: prop.u8({ default: 0 }),
   slot: prop.u16({ default: 0 }),
   hotplug: prop.bool({ default: true }),
+  'x-native-hotplug': prop.bool({ default: true }),
+} as const;
+
+export const portProperties = {
+  ...slotProperties,
   power_controller_present: prop.bit({ default: true }),
   'disable-acs': prop.bool({ default: false }),
-  'x-native-hotplug': prop.bool({ default: true }),
-  aer_log_max: prop.u16({ default: 8 }),
 } as const;
 
 const genericPortProperties = {
@@ -127,36 +140,49 @@ const genericPortProperties = {
 const MSIX_PENDING = 0x800;
 
 /** Where a port's capabilities are, and how fast its link is. */
-interface PortShape {
+export interface PortShape {
   /** The kind of port, in the capability's flags. */
   readonly flags: number;
-  readonly ssvid: number;
+  /** Where the subsystem of the port is, if it says one. */
+  readonly ssvid?: number;
   readonly express: number;
   readonly linkCaps: number;
   readonly linkStatus: number;
   readonly linkCaps2: number;
   readonly linkControl2: number;
+  /** Its slot has a power controller; default true. */
+  readonly powerController?: boolean;
+  /** The bus below is Compute Express Link. */
+  readonly cxl?: boolean;
 }
 
 /** A port of PCI Express with a slot below it. */
-abstract class SlotPort<S extends typeof portProperties> extends PciBridge<S> {
+export abstract class SlotPort<S extends typeof slotProperties> extends PciBridge<S> {
+  /** What decoders of CXL know it by. */
+  readonly portNumber = Number(this.props.port);
   readonly #express: number;
+  readonly #powerController: boolean;
 
   constructor(context: DeviceContext<S>, shape: PortShape) {
-    super(context, { express: true, closedAtReset: shape.flags === ROOT_PORT_WITH_SLOT });
+    const { cxl = false, powerController = true } = shape;
+    super(context, { express: true, cxl, closedAtReset: shape.flags === ROOT_PORT_WITH_SLOT });
+    this.#powerController = powerController;
     const { config, props } = this;
     const { vendor } = this.identity;
-    const ssvid = config.addCapability(CAP_SSVID, 8, shape.ssvid);
-    if (shape.flags === ROOT_PORT_WITH_SLOT) config.set16(ssvid + 4, vendor);
+    if (shape.ssvid !== undefined) {
+      const ssvid = config.addCapability(CAP_SSVID, 8, shape.ssvid);
+      if (shape.flags === ROOT_PORT_WITH_SLOT) config.set16(ssvid + 4, vendor);
+    }
     const at = config.addCapability(CAP_EXPRESS, EXPRESS_SIZE, shape.express);
     this.#express = at;
     config.set16(at + EXP.FLAGS, shape.flags);
     config.set32(at + EXP.DEVCAP, ROLE_BASED_ERRORS);
     config.mask16(config.writable, at + EXP.DEVCTL, DEVCTL_WRITABLE);
     config.mask16(config.writeOneToClear, at + EXP.DEVSTA, DEVCTL_WRITABLE);
-    config.set32(at + EXP.LNKCAP, shape.linkCaps | (Number(props.port) << 24));
+    config.set32(at + EXP.LNKCAP, shape.linkCaps | (this.portNumber << 24));
     config.set16(at + EXP.LNKSTA, shape.linkStatus);
-    config.set32(at + EXP.SLTCAP, SLOT_CAPS | (Number(props.slot) << 19));
+    const slotCaps = powerController ? SLOT_CAPS : SLOT_CAPS & ~SLOT_CAP_POWER;
+    config.set32(at + EXP.SLTCAP, slotCaps | (Number(props.slot) << 19));
     config.set16(at + EXP.SLTCTL, SLOT_CONTROL);
     config.mask16(config.writable, at + EXP.SLTCTL, SLOT_CONTROL_WRITABLE);
     config.mask16(config.writeOneToClear, at + EXP.SLTSTA, SLOT_EVENTS);
@@ -171,7 +197,17 @@ abstract class SlotPort<S extends typeof portProperties> extends PciBridge<S> {
   protected override resetHold(): void {
     super.resetHold();
     const occupied = this.secondary.devices.length > 0;
-    this.config.set16(this.#express + EXP.SLTCTL, occupied ? SLOT_CONTROL_OCCUPIED : SLOT_CONTROL);
+    const powered = occupied ? SLOT_CONTROL_OCCUPIED : SLOT_CONTROL;
+    this.config.set16(this.#express + EXP.SLTCTL, this.#powerController ? powered : SLOT_CONTROL_UNPOWERED);
+    if (occupied && this.pciBus.root instanceof ExpanderBus) this.#showPresence();
+  }
+
+  /** A card is there, and its link is up. Elsewhere than behind expander bridges that is for ACPI to tell, and QEMU's ports do not. */
+  #showPresence(): void {
+    const { config } = this;
+    const at = this.#express;
+    config.set16(at + EXP.SLTSTA, config.get16(at + EXP.SLTSTA) | SLOT_PRESENCE);
+    config.set16(at + EXP.LNKSTA, config.get16(at + EXP.LNKSTA) | LINK_ACTIVE);
   }
 }
 
@@ -206,24 +242,30 @@ class Ioh3420 extends SlotPort<typeof portProperties> {
 /** Texas Instruments' XIO3130 (SCPS222), as far as QEMU has it: where its capabilities are. */
 const X3130 = { MSI: 0x70, SSVID: 0x80, EXPRESS: 0x90, LINK: 0x0000_0411, LINK_STATUS: 0x0011 } as const;
 
-const upstreamProperties = { port: portProperties.port, aer_log_max: portProperties.aer_log_max } as const;
-
 /** The port of a switch that faces the root: the bus behind it is the switch's own. */
-class X3130Upstream extends PciBridge<typeof upstreamProperties> {
-  constructor(context: DeviceContext<typeof upstreamProperties>) {
+export abstract class UpstreamPort<S extends typeof linkProperties> extends PciBridge<S> {
+  readonly portNumber = Number(this.props.port);
+
+  constructor(context: DeviceContext<S>, ssvid?: number) {
     super(context, { express: true });
     const { config } = this;
-    config.addCapability(CAP_SSVID, 8, X3130.SSVID);
+    if (ssvid !== undefined) config.addCapability(CAP_SSVID, 8, ssvid);
     const at = config.addCapability(CAP_EXPRESS, EXPRESS_SIZE, X3130.EXPRESS);
     config.set16(at + EXP.FLAGS, UPSTREAM_PORT);
     config.set32(at + EXP.DEVCAP, ROLE_BASED_ERRORS);
     config.mask16(config.writable, at + EXP.DEVCTL, DEVCTL_WRITABLE);
     config.mask16(config.writeOneToClear, at + EXP.DEVSTA, DEVCTL_WRITABLE);
-    config.set32(at + EXP.LNKCAP, X3130.LINK | (this.props.port << 24));
+    config.set32(at + EXP.LNKCAP, X3130.LINK | (this.portNumber << 24));
     config.set16(at + EXP.LNKSTA, X3130.LINK_STATUS);
     config.set32(at + EXP.DEVCAP2, 0x0030_0000);
     config.mask16(config.writable, at + EXP.DEVCTL2, PREFIX_BLOCKING);
     this.addFunctionLevelReset(at);
+  }
+}
+
+class X3130Upstream extends UpstreamPort<typeof linkProperties> {
+  constructor(context: DeviceContext<typeof linkProperties>) {
+    super(context, X3130.SSVID);
   }
 }
 
@@ -242,7 +284,7 @@ class Xio3130Downstream extends SlotPort<typeof portProperties> {
   }
 }
 
-const BRIDGE_CLASS = 0x060400;
+export const BRIDGE_CLASS = 0x060400;
 
 export const pciBridge = deviceType({
   type: 'pci-bridge',
@@ -315,7 +357,7 @@ export const x3130Upstream = deviceType({
   summary: 'TI X3130 Upstream Port of PCI Express Switch',
   category: 'bridge',
   parents: ['pcie-port', 'base-pci-bridge', 'pci-device', 'device'],
-  properties: upstreamProperties,
+  properties: linkProperties,
   pci: { vendor: 0x104c, device: 0x8232, revision: 2, class: BRIDGE_CLASS, bridge: true, msi: X3130_MSI },
   create: X3130Upstream,
 });

@@ -3,18 +3,19 @@
  * of them (QEMU docs/pci_expander_bridge). What is on them sees the same address spaces.
  */
 import { Device } from '../core/device/device.ts';
-import { deviceType } from '../core/device/device-type.ts';
-import { prop } from '../core/device/property.ts';
+import { type DeviceType, deviceType } from '../core/device/device-type.ts';
+import { type PropSet, prop } from '../core/device/property.ts';
 import { SystemBus } from '../core/device/system-bus.ts';
 import { SouthbridgeError } from '../core/errors.ts';
 import { STATUS } from '../core/pci/config-space.ts';
-import { ExpanderBus } from '../core/pci/expander-bus.ts';
+import type { CxlHost } from '../core/pci/cxl-host.ts';
+import { ExpanderBus, type ExpanderLink } from '../core/pci/expander-bus.ts';
 import { PciDevice } from '../core/pci/pci-device.ts';
 import { pciBridge } from './pci-bridges.ts';
 
 const NO_NODE = 0xffff;
 
-const properties = {
+export const expanderProperties = {
   bus_nr: prop.u8({ default: 0 }),
   numa_node: prop.u16({ default: NO_NODE }),
   bypass_iommu: prop.bool({ default: false }),
@@ -25,15 +26,19 @@ export class PxbHost extends Device {
   /** Set once it has its bus. */
   expander: ExpanderBus | undefined;
 
-  open(busName: string, seat: PxbBase, express: boolean): ExpanderBus {
+  open(busName: string, seat: ExpanderSeat, link: ExpanderLink): ExpanderBus {
     const { bus_nr: number, numa_node: node, bypass_iommu: bypassIommu } = seat.props;
     const numaNode = node === NO_NODE ? undefined : node;
     const bus = new ExpanderBus(busName, {
-      ...{ root: seat.pciBus, function: seat, host: this, number, express, numaNode, bypassIommu },
+      ...{ root: seat.pciBus, function: seat, host: this, number, link, cxlHost: this.cxlHost, numaNode, bypassIommu },
     });
     this.onUnrealize(bus.join());
     this.expander = this.addBus(bus);
     return bus;
+  }
+
+  protected get cxlHost(): CxlHost | undefined {
+    return undefined;
   }
 
   override get firmwareName(): string {
@@ -42,17 +47,15 @@ export class PxbHost extends Device {
 }
 
 /** A function that does nothing but hold the place of its bus. */
-abstract class PxbBase extends PciDevice<typeof properties> {
-  protected abstract readonly express: boolean;
+export abstract class ExpanderSeat extends PciDevice<typeof expanderProperties> {
+  protected abstract readonly link: ExpanderLink;
 
   protected override realize(): void {
-    const { pciBus, express } = this;
+    const { pciBus, link } = this;
     const { numa_node: node } = this.props;
     this.config.setStatus(STATUS.MHZ66 | STATUS.FAST_BACK);
-    if (pciBus.express !== express)
-      throw misplaced(
-        express ? 'pxb-pcie devices cannot reside on a PCI bus' : 'pxb devices cannot reside on a PCIe bus',
-      );
+    if (pciBus.express !== (link !== 'pci'))
+      throw misplaced(`${this.typeName} devices cannot reside on a ${pciBus.express ? 'PCIe' : 'PCI'} bus`);
     if (pciBus.root !== pciBus || pciBus instanceof ExpanderBus)
       throw misplaced('PXB devices can be attached only to root bus');
     const { owner, numaNodes } = pciBus;
@@ -61,31 +64,42 @@ abstract class PxbBase extends PciDevice<typeof properties> {
     if (node !== NO_NODE && node >= numaNodes)
       throw new SouthbridgeError('ERR_PROPERTY_RANGE', `Illegal numa node ${node}`, 'give -numa node options');
     const system = owner.bus;
-    const host = system.plug(pxbHost);
-    this.onUnrealize(() => system.unplug(host));
-    this.open(host);
+    this.open(system);
   }
 
-  protected abstract open(host: PxbHost): void;
+  /** Makes the bus. */
+  protected abstract open(system: SystemBus): void;
+
+  /** Plugs in the host bridge of the bus, for as long as this function is there. */
+  protected host<H extends PxbHost>(system: SystemBus, type: DeviceType<PropSet, H>): H {
+    const host = system.plug(type);
+    this.onUnrealize(() => system.unplug(host));
+    return host;
+  }
+
+  /** What its bus is called where that is for people to name. */
+  protected get busName(): string {
+    return this.id ?? `${this.typeName}-bus.${this.pciBus.expanders.length}`;
+  }
 }
 
 /** Conventional PCI: what is plugged in goes behind a bridge, which has the expander's name. */
-class Pxb extends PxbBase {
-  protected readonly express = false;
+class Pxb extends ExpanderSeat {
+  protected readonly link = 'pci';
 
-  protected override open(host: PxbHost): void {
-    const bus = host.open('pxb-internal', this, false);
+  protected override open(system: SystemBus): void {
+    const bus = this.host(system, pxbHost).open('pxb-internal', this, 'pci');
     const name = this.id ?? `pci.${this.pciBus.devices.length}`;
     bus.plug(pciBridge, {}, { chassis_nr: this.props.bus_nr, 'bus-name': name });
   }
 }
 
 /** PCI Express: root ports go onto the bus itself. */
-class PxbPcie extends PxbBase {
-  protected readonly express = true;
+class PxbPcie extends ExpanderSeat {
+  protected readonly link = 'express';
 
-  protected override open(host: PxbHost): void {
-    host.open(this.id ?? `pxb-pcie-bus.${this.pciBus.expanders.length}`, this, true);
+  protected override open(system: SystemBus): void {
+    this.host(system, pxbHost).open(this.busName, this, 'express');
   }
 }
 
@@ -93,10 +107,16 @@ function misplaced(message: string): SouthbridgeError {
   return new SouthbridgeError('ERR_BUS_KIND', message);
 }
 
-const common = { category: 'bridge', hotpluggable: false, parents: ['pci-device', 'device'], properties } as const;
+/** What the types of these functions have in common. */
+export const expanderType = {
+  category: 'bridge',
+  hotpluggable: false,
+  parents: ['pci-device', 'device'],
+  properties: expanderProperties,
+} as const;
 
 export const pxb = deviceType({
-  ...common,
+  ...expanderType,
   type: 'pxb',
   summary: 'PCI Expander Bridge',
   pci: { vendor: 0x1b36, device: 0x0009, class: 0x060000 },
@@ -104,7 +124,7 @@ export const pxb = deviceType({
 });
 
 export const pxbPcie = deviceType({
-  ...common,
+  ...expanderType,
   type: 'pxb-pcie',
   summary: 'PCI Express Expander Bridge',
   pci: { vendor: 0x1b36, device: 0x000b, class: 0x060000 },

@@ -17,6 +17,7 @@ import { port92 } from '../devices/port92.ts';
 import type { Ps2Mouse } from '../devices/ps2-mouse.ts';
 import { vmmouse } from '../devices/vmmouse.ts';
 import { vmport } from '../devices/vmport.ts';
+import { cxlOptions } from './cxl.ts';
 import type { NvdimmOptions } from './firmware/install.ts';
 import { fillCmos, installBootOrder, setCpuCount } from './pc-cmos.ts';
 import { plugHpet } from './pc-hpet.ts';
@@ -54,6 +55,7 @@ export const pcOptions = {
   nvdimm: prop.bool({ default: false, help: 'whether memory modules may keep their contents' }),
   'nvdimm-persistence': prop.string({ help: 'cpu or mem-ctrl: what sees to it that writes are kept' }),
   hmat: prop.bool({ default: false }),
+  ...cxlOptions,
   'suppress-vmdesc': prop.bool({ default: false }),
   'smbios-entry-point-type': prop.enum(['32', '64'], { default: '32', typeName: 'SmbiosEntryPointType' }),
   'x-oem-id': prop.string(),

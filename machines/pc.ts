@@ -9,6 +9,7 @@ import { piix3 } from '../devices/piix3.ts';
 import { PCI_HOTPLUG_BASE, piix4Pm } from '../devices/piix4-pm.ts';
 import { smbusEeprom } from '../devices/smbus-eeprom.ts';
 import { piix3UsbUhci } from '../devices/usb/uhci/uhci.ts';
+import { openCxl } from './cxl.ts';
 import { installPcFirmware } from './firmware/install.ts';
 import { PIIX4_PM } from './firmware/pc-firmware.ts';
 import { plugFloppies } from './floppies.ts';
@@ -41,6 +42,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   machine.object.addChild('i440fx', host);
   const pci = host.wire(pirq);
   pci.numaNodes = machine.numa.nodes.length;
+  const cxl = openCxl(machine, pci, options);
   const bridge = pci.plug(i440fx, { addr: '00.0' });
   bridge.wire(machine.memoryRoot, ram.lowRegion, host.pciMemory);
   bridge.setCorebootRamSize(layout.below4g);
@@ -94,6 +96,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
     smm: options.smm !== 'off' || props['smm-compat'],
     hmat: options.hmat,
     nvdimm: nvdimmOptions(options),
+    cxl,
   });
 }
 

@@ -11,6 +11,7 @@ import { mch, q35Host } from '../devices/q35.ts';
 import { smbusEeprom } from '../devices/smbus-eeprom.ts';
 import { ich9UsbEhci1 } from '../devices/usb/ehci/ehci.ts';
 import { ich9UsbUhci1, ich9UsbUhci2, ich9UsbUhci3 } from '../devices/usb/uhci/uhci.ts';
+import { openCxl } from './cxl.ts';
 import { installPcFirmware } from './firmware/install.ts';
 import { ICH9_PM } from './firmware/pc-firmware.ts';
 import { findFloppies, plugFloppies } from './floppies.ts';
@@ -44,6 +45,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
   machine.object.addChild('q35', host);
   const pci = host.wire(pirq);
   pci.numaNodes = machine.numa.nodes.length;
+  const cxl = openCxl(machine, pci, options);
   pci.plug(mch, { addr: '00.0' }).wire(host, machine.memoryRoot, ram.lowRegion, layout.below4g);
   mapPcFirmware(machine, host.pciMemory);
 
@@ -84,6 +86,7 @@ function build(machine: Machine, options: PropValues<typeof pcOptions>): void {
     smm: options.smm !== 'off' || props['smm-compat'],
     hmat: options.hmat,
     nvdimm: nvdimmOptions(options),
+    cxl,
     mcfg: () => host.mmconfig,
   });
 }

@@ -15,6 +15,7 @@ import {
   srat,
   waet,
 } from './acpi-tables.ts';
+import { type CxlFacts, cedt } from './cedt.ts';
 import { type DsdtFacts, dsdt } from './dsdt.ts';
 import { type MicrovmDsdtFacts, microvmDsdt } from './dsdt-microvm.ts';
 import { erst } from './erst.ts';
@@ -59,6 +60,8 @@ export interface PcAcpiFacts {
   readonly vmGenId?: boolean;
   readonly tpm?: TpmFacts;
   readonly nvdimm?: NvdimmSlots;
+  /** CXL (`-machine cxl=on`), whether or not there are host bridges. */
+  readonly cxl?: CxlFacts;
   /** Tables of devices that bring their own, before those of persistent memory. */
   readonly more?: readonly TableContent[];
   /** Complete tables that the user supplied with `-acpitable`. */
@@ -87,6 +90,7 @@ export function pcAcpi(facts: PcAcpiFacts): AcpiFiles {
   if (facts.mcfg !== undefined) blob.list(mcfg(facts.mcfg));
   for (const table of facts.more ?? []) blob.list(table);
   if (facts.nvdimm !== undefined) listNvdimm(blob, oem, facts.nvdimm);
+  if (facts.cxl !== undefined) blob.list(cedt(facts.cxl));
   blob.list(waet());
   for (const table of facts.userTables ?? []) blob.listRaw(table);
   blob.finish('RSDT', rootOem);

@@ -1,6 +1,7 @@
 /** AML of root buses beside PCI0: one host bridge each, whose resources are what firmware has given to its devices. */
-import { type Aml, device, eisaId, name, scope } from './aml.ts';
+import { type Aml, type Body, device, eisaId, name, scope } from './aml.ts';
 import { dwordIo, dwordMemory, qwordMemory, resourceTemplate, wordBusNumber } from './aml-resources.ts';
+import { cxlHost } from './dsdt-cxl.ts';
 import { hostBridgeOsc, rotatingRoutes } from './dsdt-pci.ts';
 import type { AddressRange } from './ranges.ts';
 
@@ -8,22 +9,19 @@ export interface ExpanderFacts {
   readonly number: number;
   /** Of the buses below it. */
   readonly lastBus: number;
-  readonly express: boolean;
+  readonly link: 'pci' | 'express' | 'cxl';
   readonly numaNode?: number;
   /** What its devices have, in ascending order. */
   readonly windows: Readonly<Record<'io' | 'memory' | 'memory64', readonly AddressRange[]>>;
 }
 
-export function expanderHost({ number, lastBus, express, numaNode, windows }: ExpanderFacts): Aml {
+export function expanderHost({ number, lastBus, link, numaNode, windows }: ExpanderFacts): Aml {
   const attributes = { cacheable: false, write: 'readWrite' } as const;
   return scope('\\_SB', [
-    device(`PC${number.toString(16).toUpperCase().padStart(2, '0')}`, [
+    device(`${link === 'cxl' ? 'CL' : 'PC'}${number.toString(16).toUpperCase().padStart(2, '0')}`, [
       name('_UID', number),
       name('_BBN', number),
-      express
-        ? // There is no ACPI hotplug behind expanders.
-          [name('_HID', eisaId('PNP0A08')), name('_CID', eisaId('PNP0A03')), hostBridgeOsc(true)]
-        : name('_HID', eisaId('PNP0A03')),
+      identity(number, link),
       numaNode !== undefined && name('_PXM', numaNode),
       rotatingRoutes(false),
       name(
@@ -37,4 +35,11 @@ export function expanderHost({ number, lastBus, express, numaNode, windows }: Ex
       ),
     ]),
   ]);
+}
+
+function identity(number: number, link: ExpanderFacts['link']): Body {
+  if (link === 'cxl') return cxlHost(number);
+  if (link === 'pci') return [name('_HID', eisaId('PNP0A03'))];
+  // There is no ACPI hotplug behind expanders.
+  return [name('_HID', eisaId('PNP0A08')), name('_CID', eisaId('PNP0A03')), hostBridgeOsc(true)];
 }

@@ -335,7 +335,7 @@ export function ich9Routes(links: 'LNK' | 'GSI'): Aml {
   return pkg(entries);
 }
 
-const PCI_HOST_OSC = '33db4d5b-1ff7-401c-9657-7441c03dd766';
+export const PCI_HOST_OSC = '33db4d5b-1ff7-401c-9657-7441c03dd766';
 /** PCI Firmware Specification 3.1, table 4-5: SHPC hotplug, PME, AER and the capability structure. */
 const OSC_CONTROL = 0x1e;
 const OSC_NATIVE_HOTPLUG = 0x01;

@@ -45,6 +45,7 @@ import {
   wordIo,
 } from './aml-resources.ts';
 import { type CpuHotplugFacts, cpuHotplug } from './dsdt-cpus.ts';
+import { cxlRoot } from './dsdt-cxl.ts';
 import { type ExpanderFacts, expanderHost } from './dsdt-expander.ts';
 import { fwCfg } from './dsdt-isa.ts';
 import { memoryHotplug } from './dsdt-memory.ts';
@@ -225,6 +226,8 @@ function hostBridgeResources(facts: DsdtFacts): Aml {
   const { expanders = [] } = facts;
   const takenMemory = expanders.flatMap(({ windows }) => windows.memory);
   if (facts.mcfg !== undefined) takenMemory.push({ min: facts.mcfg.base, max: facts.mcfg.base + facts.mcfg.size - 1 });
+  // CXL's own addresses begin behind all memory, and QEMU gives the bridge what is free up to there, of the first 4 GiB.
+  const hole = hasCxl(expanders) ? { ...facts.pciHole, max: 0xffff_ffff } : facts.pciHole;
   const takenPorts = expanders.flatMap(({ windows }) => windows.io);
   const takenWide = expanders.flatMap(({ windows }) => windows.memory64);
   return resourceTemplate([
@@ -233,7 +236,7 @@ function hostBridgeResources(facts: DsdtFacts): Aml {
     wordIo(0, 0xcf7),
     ...freeRanges({ min: 0xd00, max: 0xffff }, takenPorts).map(({ min, max }) => wordIo(min, max)),
     dwordMemory(0xa_0000, 0xb_ffff, { cacheable: true, write: 'readWrite' }),
-    ...freeRanges(facts.pciHole, takenMemory).map(range =>
+    ...freeRanges(hole, takenMemory).map(range =>
       dwordMemory(range.min, range.max, { cacheable: false, write: 'readWrite' }),
     ),
     ...(facts.pciHole64 === undefined
@@ -243,6 +246,10 @@ function hostBridgeResources(facts: DsdtFacts): Aml {
         )),
     ...(facts.tpm === undefined ? [] : tpmWindow(facts.tpm)),
   ]);
+}
+
+function hasCxl(expanders: readonly ExpanderFacts[]): boolean {
+  return expanders.some(({ link }) => link === 'cxl');
 }
 
 /** A device that only keeps ports from being given to others. */
@@ -273,6 +280,7 @@ export function dsdt(facts: DsdtFacts): TableContent {
       facts.memoryHotplug.slots > 0 &&
       memoryHotplug(facts.memoryHotplug.base, facts.memoryHotplug.slots),
     (facts.expanders ?? []).map(expanderHost),
+    hasCxl(facts.expanders ?? []) && cxlRoot(),
     scope('\\_SB.PCI0', [
       name('_CRS', hostBridgeResources(facts)),
       reservedPorts('GPE0', 'GPE0 resources', facts.gpe0.base, facts.gpe0.length),

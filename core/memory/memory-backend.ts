@@ -21,3 +21,23 @@ export interface MemoryBackend {
    */
   contents(): readonly GuestRam[];
 }
+
+/** Calls `copy` with each stretch's part of the `length` bytes from `offset` on: where it begins, bytes done before it, its bytes. */
+export function eachStretch(
+  backend: MemoryBackend,
+  offset: number,
+  length: number,
+  copy: (bytes: Uint8Array<ArrayBufferLike>, from: number, done: number, size: number) => void,
+): void {
+  let from = offset;
+  let done = 0;
+  for (const { bytes, size } of backend.contents()) {
+    const here = Math.min(size - from, length - done);
+    if (here > 0) {
+      copy(bytes, from, done, here);
+      from += here;
+      done += here;
+    }
+    from -= size;
+  }
+}

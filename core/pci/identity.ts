@@ -24,7 +24,7 @@ export interface PciIdentity {
    * device's to add.
    */
   readonly expressCapability?: { readonly version: 1 | 2; readonly offset: number; readonly after?: 'msi' | 'device' };
-  /** Plugs into PCI Express only. */
+  /** Belongs on PCI Express only: has its configuration space wherever it is put. */
   readonly expressOnly?: boolean;
   /** Gets a power management capability (PCI Power Management 1.2) at this offset; true for anywhere. */
   readonly powerManagement?: boolean | number;

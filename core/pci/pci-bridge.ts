@@ -38,6 +38,8 @@ const PORTS = 0x1_0000;
 export interface BridgeOptions {
   /** The bus below is PCI Express. */
   readonly express?: boolean;
+  /** It is Compute Express Link. */
+  readonly cxl?: boolean;
   /** Device numbers below: 1 under an Express port. */
   readonly slots?: number;
   readonly firstSlot?: number;
@@ -78,6 +80,7 @@ export abstract class PciBridge<S extends PropSet = PropSet> extends PciDevice<S
           setIrq: (pin, level) => this.pciBus.setIntx(this.devfn, pin, level),
         },
         express: options.express ?? false,
+        cxl: options.cxl ?? false,
         firstSlot: options.firstSlot ?? 0,
         slots: options.slots ?? 32,
       }),

@@ -43,6 +43,8 @@ export interface PciBusParts {
   readonly dmaSpace: AddressSpace;
   readonly router: IntxRouter;
   readonly express?: boolean;
+  /** Compute Express Link: PCI Express that devices with memory share with processors. */
+  readonly cxl?: boolean;
   /** First device number that may be given out automatically. */
   readonly firstSlot?: number;
   /** Device numbers there are: 32, or 1 below an Express port. */
@@ -58,6 +60,7 @@ export class PciBus extends Bus {
   readonly dmaSpace: AddressSpace;
   readonly router: IntxRouter;
   readonly express: boolean;
+  readonly cxl: boolean;
   hotplugController: HotplugController | undefined;
   /** NUMA nodes of a machine whose root bus this is, and where there may be other root buses beside it. */
   numaNodes: number | undefined;
@@ -75,14 +78,17 @@ export class PciBus extends Bus {
     this.io = parts.io;
     this.dmaSpace = parts.dmaSpace;
     this.router = parts.router;
-    this.express = parts.express ?? false;
+    this.cxl = parts.cxl ?? false;
+    this.express = parts.express ?? this.cxl;
     this.#firstSlot = parts.firstSlot ?? 0;
     this.#slots = parts.slots ?? SLOT_COUNT;
     this.bypassIommu = parts.bypassIommu ?? false;
   }
 
   override get typeChain(): readonly string[] {
-    return this.express ? ['PCIE', 'PCI', 'bus', 'object'] : ['PCI', 'bus', 'object'];
+    const pci = ['PCI', 'bus', 'object'];
+    if (!this.express) return pci;
+    return this.cxl ? ['CXL', 'PCIE', ...pci] : ['PCIE', ...pci];
   }
 
   /** The bus that this one is below, or itself. */

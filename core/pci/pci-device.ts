@@ -78,9 +78,9 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
     this.identity = context.type.pci;
     this.dma = new Dma(context.bus.dmaSpace);
     this.dma.enabled = false;
-    this.config = new ConfigSpace(
-      context.bus.express && this.identity.express !== undefined ? EXPRESS_CONFIG_SIZE : CONFIG_SIZE,
-    );
+    const { express, expressOnly } = this.identity;
+    const extended = expressOnly === true || (context.bus.express && express !== undefined);
+    this.config = new ConfigSpace(extended ? EXPRESS_CONFIG_SIZE : CONFIG_SIZE);
     this.#identify();
     const send = (address: number, data: number): void => this.#sendMessage(address, data);
     for (const [index, bar] of Object.entries(context.type.bars))

@@ -3,7 +3,7 @@ import { deviceType } from '../../core/device/device-type.ts';
 import { prop } from '../../core/device/property.ts';
 import { SouthbridgeError } from '../../core/errors.ts';
 import { copyFromRam, copyToRam } from '../../core/memory/copy.ts';
-import type { MemoryBackend } from '../../core/memory/memory-backend.ts';
+import { eachStretch, type MemoryBackend } from '../../core/memory/memory-backend.ts';
 import { moduleProperties } from '../pc-dimm.ts';
 
 /** The least that a namespace label index and its labels take (UEFI 2.8, 13.19.1). */
@@ -74,17 +74,7 @@ export class Nvdimm extends MemoryDevice<typeof properties> {
     copy: (bytes: Uint8Array<ArrayBufferLike>, from: number, done: number, size: number) => void,
   ): void {
     if (this.backend === undefined) return;
-    let from = this.backend.size - this.labelSize + offset;
-    let done = 0;
-    for (const { bytes, size } of this.backend.contents()) {
-      const here = Math.min(size - from, length - done);
-      if (here > 0) {
-        copy(bytes, from, done, here);
-        from += here;
-        done += here;
-      }
-      from -= size;
-    }
+    eachStretch(this.backend, this.backend.size - this.labelSize + offset, length, copy);
   }
 }
 

@@ -225,7 +225,7 @@ export function describeExpanders(root: PciBus): ExpanderFacts[] {
     .map(bus => ({
       number: bus.number,
       lastBus: lastBusOf(bus),
-      express: bus.express,
+      link: bus.link,
       ...(bus.numaNode !== undefined && { numaNode: bus.numaNode }),
       windows: windowsOf(bus),
     }));

@@ -48,6 +48,7 @@ export interface PcFirmwareParts {
   /** Whether the tables tell what reaching memory costs. */
   readonly hmat: boolean;
   readonly nvdimm: NvdimmOptions | undefined;
+  readonly cxl: PcFirmwareFacts['cxl'];
   readonly mcfg?: () => McfgFacts | undefined;
 }
 
@@ -84,6 +85,7 @@ export function installPcFirmware(parts: PcFirmwareParts): PcFirmware {
     ...(parts.hmat && { hmat: hmatFacts(machine) }),
     ...(parts.mcfg !== undefined && { mcfg: parts.mcfg }),
     ...(parts.nvdimm !== undefined && { nvdimm: nvdimmKnowledge(machine, pm.nvdimm, parts.nvdimm) }),
+    ...(parts.cxl !== undefined && { cxl: parts.cxl }),
     generationChanged: () => pm.raiseGpe(VM_GENERATION_GPE),
     oem: {
       id: typeof oemId === 'string' ? oemId : 'BOCHS ',

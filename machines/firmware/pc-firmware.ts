@@ -14,6 +14,7 @@ import {
   memoryAffinities,
 } from '../../core/firmware/acpi-tables.ts';
 import type { BootDevice } from '../../core/firmware/boot-order.ts';
+import type { CxlFacts } from '../../core/firmware/cedt.ts';
 import type { DsdtFacts } from '../../core/firmware/dsdt.ts';
 import { AMD_HYPERTRANSPORT, type E820Entry } from '../../core/firmware/e820.ts';
 import type { FwCfg } from '../../core/firmware/fw-cfg.ts';
@@ -119,6 +120,8 @@ export interface PcFirmwareFacts {
   readonly mcfg?: () => McfgFacts | undefined;
   /** Slots for persistent memory, and what is in them now. */
   readonly nvdimm?: () => NvdimmSlots;
+  /** CXL, where the machine has it: what the tables say, and the end of its addresses. */
+  readonly cxl?: { readonly end: number; facts(): CxlFacts };
   /** Tells the guest that the generation id changed. */
   readonly generationChanged?: () => void;
   readonly oem?: { readonly id: string; readonly tableId: string };
@@ -192,7 +195,8 @@ export class PcFirmware {
     if (machine.memoryBus !== undefined && machine.memoryBus.span > 0) {
       // Firmware puts no BAR below.
       const end = Buffer.alloc(8);
-      end.writeBigUInt64LE(BigInt(Math.ceil(machine.memoryBus.end / GIB) * GIB));
+      const taken = this.#facts.cxl?.end ?? machine.memoryBus.end;
+      end.writeBigUInt64LE(BigInt(Math.ceil(taken / GIB) * GIB));
       fwCfg.addFile('etc/reserved-memory-end', end);
     }
     const { expanders } = this.#facts.rootBus;
@@ -342,6 +346,7 @@ export class PcFirmware {
       ...this.#erst(),
       ...(tpm !== undefined && { tpm }),
       ...(nvdimm !== undefined && { nvdimm }),
+      ...(facts.cxl !== undefined && { cxl: facts.cxl.facts() }),
       more: this.#viot(),
       userTables: machine.config.acpiTables,
       ...(slic !== undefined && { slicOem: slic }),
@@ -426,9 +431,10 @@ export class PcFirmware {
 
   /** Where 64-bit BARs lie, and in any case room for more: from the end of memory that there may be, rounded to GiB. */
   #hole64(): { readonly min: number; readonly max: number } {
-    const { machine, rootBus, ram, hole64Size } = this.#facts;
+    const { machine, rootBus, ram, cxl, hole64Size } = this.#facts;
     const memoryBus = machine.memoryBus;
-    const behind = memoryBus === undefined || memoryBus.span === 0 ? 4 * GIB + ram.high : memoryBus.end;
+    const memoryEnd = memoryBus === undefined || memoryBus.span === 0 ? 4 * GIB + ram.high : memoryBus.end;
+    const behind = cxl?.end ?? memoryEnd;
     const used = window64(rootBus);
     const roundUp = (address: number): number => Math.ceil(address / GIB) * GIB;
     const min = used?.min ?? roundUp(behind);

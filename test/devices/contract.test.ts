@@ -40,6 +40,7 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   'ccid-card-passthru': 'its bus is the slot of a smart card reader, which is a USB device itself',
   'virtio-iommu-device': 'it translates for a PCI bus, so that it comes as virtio-iommu-pci only',
   nvdimm: 'its bus is the memory slots of a machine',
+  'pxb-cxl': 'it is a part of a machine, beside its host bridge',
   pxb: 'it is a part of a machine, beside its host bridge',
   'pxb-pcie': 'it is a part of a machine, beside its host bridge',
   'pc-dimm': 'its bus is the memory slots of a machine',

@@ -21,7 +21,7 @@ t.test('interrupts arrive as if the function that stands for the bus were not th
   for (const slot of [2, 5, 7]) {
     const seat = root.plug(edu, { addr: `${slot}.0` });
     const bus = new ExpanderBus(`p${slot}`, {
-      ...{ root, function: seat, host, number: 0x10 * slot, express: false, numaNode: undefined, bypassIommu: false },
+      ...{ root, function: seat, host, number: 0x10 * slot, link: 'pci', numaNode: undefined, bypassIommu: false },
     });
     const leave = bus.join();
     raised.length = 0;

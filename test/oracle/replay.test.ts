@@ -5,6 +5,7 @@
 import t from 'tap';
 import { differences, findQemu, play, southbridge } from './qtest-player.ts';
 import type { RegisterScript } from './register-script.ts';
+import * as cxl from './scripts/cxl.ts';
 import * as display from './scripts/display.ts';
 import * as isa from './scripts/isa.ts';
 import * as network from './scripts/network.ts';
@@ -32,6 +33,7 @@ const scripts: readonly RegisterScript[] = [
     pci.pciCard(card),
   ),
   ...['virtio-scsi-pci', 'lsi53c895a', 'lsi53c810', 'am53c974'].map(card => pci.pciCard(card)),
+  ...Object.values(cxl).map(make => make()),
   ...Object.values(display).map(make => make()),
   ...Object.values(storage).map(make => make()),
   ...Object.values(scsi).map(make => make()),

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import t from 'tap';
 import { DEFAULT_OEM, type TableContent, tableBytes } from '../../../core/firmware/acpi-blob.ts';
 import { fadt, hpet, madt, mcfg, memoryAffinities, slit, srat, waet } from '../../../core/firmware/acpi-tables.ts';
+import { cedt } from '../../../core/firmware/cedt.ts';
 import { dsdt } from '../../../core/firmware/dsdt.ts';
 import { appleSmc, pvpanic, realTimeClock, serialPort } from '../../../core/firmware/dsdt-isa.ts';
 import { microvmDsdt } from '../../../core/firmware/dsdt-microvm.ts';
@@ -45,6 +46,7 @@ const KNOWN = {
   HPET: '8a486edc412b6e5f',
   WAET: '21cf099f063f6422',
   MCFG: '5274632ea7572e49',
+  'CEDT with two host bridges and two windows': 'e1455b0429ca85ae',
   'NFIT with a module': '6a2f220396b93616',
   SLIT: '74c9e266d6b9c8b6',
   'SRAT with an empty node': '599489b3baf6a131',
@@ -141,6 +143,16 @@ const tables: Record<keyof typeof KNOWN, TableContent> = {
     [10, 21],
     [21, 10],
   ]),
+  'CEDT with two host bridges and two windows': cedt({
+    hosts: [
+      { uid: 0xde, base: 4 * GIB, size: 0x1_0000 },
+      { uid: 0x0c, base: 4 * GIB + 0x1_0000, size: 0x1_0000 },
+    ],
+    windows: [
+      { base: 4 * GIB + 256 * MIB, size: 4 * GIB, granularity: 8192, targets: [0x0c] },
+      { base: 8 * GIB + 256 * MIB, size: 4 * GIB, granularity: 8192, targets: [0x0c, 0xde] },
+    ],
+  }),
   'NFIT with a module': nfit([{ slot: 1, base: 0x1_0800_0000, length: 128 * MIB, node: 2, unarmed: false }], 'cpu'),
   'SRAT with an empty node': srat(nodeCpu, memoryAffinities({ nodes: [0, 128 * MIB], ...low128 })),
   'SRAT with DIMM slots': srat(
