@@ -40,6 +40,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
     () => import('./pci-bridges.ts'),
   ],
   ['ib700', () => import('./ib700.ts')],
+  ['loader', () => import('./loader.ts')],
   ['lsi53c895a lsi lsi53c810', () => import('./lsi53c895a/lsi53c895a.ts')],
   ['megasas megasas-gen2', () => import('./megasas/megasas.ts')],
   ['sd-card', () => import('./sd/sd-card.ts')],
@@ -71,6 +72,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
     'i82550 i82551 i82557a i82557b i82557c i82558a i82558b i82559a i82559b i82559c i82559er i82562 i82801',
     () => import('./eepro100/eepro100.ts'),
   ],
+  ['ramfb', () => import('./ramfb.ts')],
   ['rtl8139', () => import('./rtl8139/rtl8139.ts')],
   ['pcnet', () => import('./pcnet/pcnet.ts')],
   ['tulip', () => import('./tulip/tulip.ts')],
@@ -142,6 +144,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['AC97', () => import('./ac97/ac97.ts')],
   ['sb16', () => import('./sb16/sb16.ts')],
   ['ES1370', () => import('./es1370/es1370.ts')],
+  ['vmcoreinfo', () => import('./vmcoreinfo.ts')],
   ['vmgenid', () => import('./vmgenid.ts')],
 ];
 

@@ -2,6 +2,7 @@ import type { AccessRegisters } from '../accel/accelerator.ts';
 import type { HostClock, RealtimeClock, VirtualClock } from '../clock/clock.ts';
 import type { InputHub } from '../display/input.ts';
 import type { DisplayHub } from '../display/screen.ts';
+import type { BootTarget } from '../machine/boot-target.ts';
 import type { GuestRam } from '../memory/guest-ram.ts';
 import type { SharedMemory } from '../memory/shared-memory.ts';
 import type { NetCards } from '../net/net-cards.ts';
@@ -80,6 +81,8 @@ export interface DeviceServices {
   readonly ramSize: number;
   /** The same with the memory modules that are plugged in now. */
   currentRamSize(): number;
+  /** For devices that load programs. */
+  readonly boot: BootTarget;
   /** CPUs that the machine starts with (`-smp`). */
   readonly cpuCount: number;
   /** The registers of the CPU whose access is being answered; undefined where the access is nobody's (qtest, a monitor). */

@@ -23,6 +23,7 @@ const NEEDED: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   'virtio-9p-pci-non-transitional': SHARED,
   'virtio-9p-device': SHARED,
   'cfi.pflash01': { 'sector-length': 4096, 'num-blocks': 16, width: 1, name: 'flash' },
+  loader: { addr: 0x1000, data: 1, 'data-len': 4 },
   'ivshmem-plain': { master: 'on' },
   nvme: { serial: 'contract', pmrdev: undefined },
 };
@@ -39,6 +40,8 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   'nvme-ns': 'its bus is that of a controller, which needs a serial number',
   'ccid-card-passthru': 'its bus is the slot of a smart card reader, which is a USB device itself',
   'virtio-iommu-device': 'it translates for a PCI bus, so that it comes as virtio-iommu-pci only',
+  vmcoreinfo: 'its file is in the fw_cfg of a machine',
+  ramfb: 'its file is in the fw_cfg of a machine',
   nvdimm: 'its bus is the memory slots of a machine',
   pxb: 'it is a part of a machine, beside its host bridge',
   'pxb-pcie': 'it is a part of a machine, beside its host bridge',
