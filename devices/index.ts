@@ -114,6 +114,8 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
     () => import('./virtio-rng.ts'),
   ],
   ['virtio-iommu virtio-iommu-device virtio-iommu-pci', () => import('./virtio-iommu/virtio-iommu.ts')],
+  ['virtio-pmem virtio-pmem-pci', () => import('./virtio-memory/virtio-pmem.ts')],
+  ['virtio-mem virtio-mem-pci', () => import('./virtio-memory/virtio-mem.ts')],
   ['VGA secondary-vga', () => import('./vga/vga.ts')],
   [
     'piix3-usb-uhci piix4-usb-uhci ich9-usb-uhci1 ich9-usb-uhci2 ich9-usb-uhci3 ich9-usb-uhci4 ich9-usb-uhci5 ich9-usb-uhci6',

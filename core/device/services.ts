@@ -1,4 +1,5 @@
 import type { AccessRegisters } from '../accel/accelerator.ts';
+import type { MemoryBus } from '../bus/memory-bus.ts';
 import type { HostClock, RealtimeClock, VirtualClock } from '../clock/clock.ts';
 import type { InputHub } from '../display/input.ts';
 import type { DisplayHub } from '../display/screen.ts';
@@ -81,6 +82,8 @@ export interface DeviceServices {
   readonly ramSize: number;
   /** The same with the memory modules that are plugged in now. */
   currentRamSize(): number;
+  /** Where devices with memory for the guest put it; undefined where the machine takes none. */
+  memoryBus(): MemoryBus | undefined;
   /** For devices that load programs. */
   readonly boot: BootTarget;
   /** CPUs that the machine starts with (`-smp`). */

@@ -145,6 +145,7 @@ export class Machine {
       guestRam: ram => this.adoptRam(ram),
       sharedMemory: new SharedMemory(this.memory),
       cpuCount: parts.config.cpus.cpus,
+      memoryBus: () => this.memoryBus,
       boot: bootTarget(this, this.#images),
       accessRegisters: () => this.vm.accessRegisters,
       random: parts.random ?? Math.random,

@@ -72,6 +72,8 @@ function standInMemory(id: string): MemoryBackend {
       };
     },
     contents: () => [ram],
+    sync: done => done(false),
+    discard: (offset, length) => ram.bytes.fill(0, offset, offset + length),
   };
 }
 

@@ -42,6 +42,12 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   'virtio-iommu-device': 'it translates for a PCI bus, so that it comes as virtio-iommu-pci only',
   vmcoreinfo: 'its file is in the fw_cfg of a machine',
   ramfb: 'its file is in the fw_cfg of a machine',
+  ...Object.fromEntries(
+    ['virtio-pmem', 'virtio-pmem-pci', 'virtio-mem', 'virtio-mem-pci'].map(type => [
+      type,
+      'its memory goes where the memory slots of a machine are',
+    ]),
+  ),
   nvdimm: 'its bus is the memory slots of a machine',
   pxb: 'it is a part of a machine, beside its host bridge',
   'pxb-pcie': 'it is a part of a machine, beside its host bridge',

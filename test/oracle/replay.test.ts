@@ -13,6 +13,7 @@ import * as platform from './scripts/platform.ts';
 import * as scsi from './scripts/scsi.ts';
 import * as storage from './scripts/storage.ts';
 import * as usb from './scripts/usb.ts';
+import * as virtioMemory from './scripts/virtio-memory.ts';
 import * as virtioNet from './scripts/virtio-net.ts';
 
 const netdev = ['-netdev', 'hubport,hubid=0,id=n'];
@@ -35,6 +36,7 @@ const scripts: readonly RegisterScript[] = [
   ...Object.values(display).map(make => make()),
   ...Object.values(storage).map(make => make()),
   ...Object.values(scsi).map(make => make()),
+  ...Object.values(virtioMemory).map(make => make()),
   ...Object.values(virtioNet).map(make => make()),
   ...Object.values(network).map(make => make()),
   ...['piix3-usb-uhci', 'usb-ehci', 'qemu-xhci', 'nec-usb-xhci', 'pci-ohci'].map(card => pci.pciCard(card)),
