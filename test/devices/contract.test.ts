@@ -18,6 +18,9 @@ const SHARED = { fsdev: new SynthTree('tree', false), mount_tag: 'contract' };
 const NEEDED: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   'tpm-tis': { tpmdev: 'tpm' },
   'tpm-crb': { tpmdev: 'tpm' },
+  'usb-serial': { chardev: 'serial' },
+  'virtio-crypto-device': { cryptodev: 'crypto' },
+  'virtio-crypto-pci': { cryptodev: 'crypto' },
   'virtio-9p-pci': SHARED,
   'virtio-9p-pci-transitional': SHARED,
   'virtio-9p-pci-non-transitional': SHARED,
