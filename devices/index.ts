@@ -128,6 +128,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['pci-ohci', () => import('./usb/ohci/ohci.ts')],
   ['usb-ccid', () => import('./usb/ccid/ccid.ts')],
   ['ccid-card-passthru', () => import('./usb/ccid/passthru.ts')],
+  ['usb-audio', () => import('./usb/audio/usb-audio.ts')],
   ['usb-net', () => import('./usb/net/usb-net.ts')],
   ['usb-serial', () => import('./usb/serial/usb-serial.ts')],
   ['usb-wacom-tablet', () => import('./usb/hid/wacom.ts')],
