@@ -1,5 +1,6 @@
 /** The firmware configuration device (QEMU docs/specs/fw_cfg): the ports behind which {@link FwCfg} lies. */
 
+import type { Bus } from '../core/device/bus.ts';
 import { Device } from '../core/device/device.ts';
 import { type DeviceContext, deviceType } from '../core/device/device-type.ts';
 import { prop } from '../core/device/property.ts';
@@ -114,6 +115,17 @@ export class FwCfgIo extends Device<typeof properties> {
       },
     };
   }
+}
+
+/**
+ * The machine's fw_cfg, for a device whose guest writes into it.
+ *
+ * @throws SouthbridgeError ERR_FW_CFG_FILE where the machine has none, or only one that guests cannot write to
+ */
+export function writableFwCfg(bus: Bus, type: string): FwCfg {
+  const found = bus.devices.find(device => device instanceof FwCfgIo);
+  if (found?.content.dmaEnabled === true) return found.content;
+  throw new SouthbridgeError('ERR_FW_CFG_FILE', `${type} device requires fw_cfg with DMA`);
 }
 
 export const fwCfgIo = deviceType({

@@ -3,7 +3,7 @@ export type SampleFormat = 'u8' | 's8' | 'u16' | 's16' | 'u32' | 's32';
 
 export interface AudioFormat {
   readonly format: SampleFormat;
-  /** 1 or 2. */
+  /** Of more than two the first two are heard. */
   readonly channels: number;
   /** Frames a second. */
   readonly frequency: number;

@@ -15,6 +15,51 @@ const MAX_SLOTS = 256;
 /** Modules whose contents go with the power, and modules that keep them. */
 export type MemoryKind = 'dimm' | 'nvdimm';
 
+/** What management tools are told of memory that was plugged in; sizes and addresses in bytes. */
+export type MemoryReport =
+  | {
+      readonly type: MemoryKind;
+      readonly data: {
+        readonly id?: string;
+        readonly addr: number;
+        readonly slot: number;
+        readonly node: number;
+        readonly size: number;
+        readonly memdev: string;
+        readonly hotplugged: boolean;
+        readonly hotpluggable: boolean;
+      };
+    }
+  | {
+      readonly type: 'virtio-pmem';
+      readonly data: { readonly id?: string; readonly memaddr: number; readonly size: number; readonly memdev: string };
+    }
+  | {
+      readonly type: 'virtio-mem';
+      readonly data: {
+        readonly id?: string;
+        readonly memaddr: number;
+        readonly node: number;
+        readonly 'requested-size': number;
+        readonly size: number;
+        readonly 'max-size': number;
+        readonly 'block-size': number;
+        readonly memdev: string;
+      };
+    };
+
+/** Memory at a place of its own behind all other: a module, or what a device of another bus has. */
+export interface PluggedMemory {
+  /** The id by which the user knows the device. */
+  readonly userId: string | undefined;
+  readonly address: number;
+  /** Bytes of the address space. */
+  readonly span: number;
+  /** Bytes that the guest may use. */
+  readonly plugged: number;
+  readonly report: MemoryReport;
+}
+
 /** Who tells the guest of modules of one kind that come and go while it runs. */
 export interface MemoryHotplugController {
   plugged(dimm: MemoryDevice): void;
@@ -42,7 +87,7 @@ export interface MemoryBusParts {
 }
 
 /** A memory module: takes its contents from a backend, and its address and slot from its bus. */
-export abstract class MemoryDevice<S extends PropSet = PropSet> extends Device<S> {
+export abstract class MemoryDevice<S extends PropSet = PropSet> extends Device<S> implements PluggedMemory {
   readonly kind: MemoryKind = 'dimm';
   abstract readonly backend: MemoryBackend | undefined;
   abstract readonly node: number;
@@ -55,6 +100,34 @@ export abstract class MemoryDevice<S extends PropSet = PropSet> extends Device<S
   /** Bytes that the guest sees. */
   get size(): number {
     return this.backend?.size ?? 0;
+  }
+
+  get userId(): string | undefined {
+    return this.id;
+  }
+
+  get span(): number {
+    return this.size;
+  }
+
+  get plugged(): number {
+    return this.size;
+  }
+
+  get report(): MemoryReport {
+    return {
+      type: this.kind,
+      data: {
+        ...(this.id !== undefined && { id: this.id }),
+        addr: this.address,
+        slot: this.slot,
+        node: this.node,
+        size: this.size,
+        memdev: this.backend?.path ?? '',
+        hotplugged: this.hotplugged,
+        hotpluggable: this.type.hotpluggable,
+      },
+    };
   }
 
   /** @throws SouthbridgeError where a module of this kind cannot be made of `backend` */
@@ -78,6 +151,7 @@ export class MemoryBus extends Bus {
   /** Set by the machine's power management, where it can tell the guest. */
   readonly controllers = new Map<MemoryKind, MemoryHotplugController>();
   readonly #parts: MemoryBusParts;
+  readonly #others = new Set<PluggedMemory>();
 
   /** @throws SouthbridgeError ERR_MEMORY_SLOTS where there are more slots than the tables can describe, or part of a page */
   constructor(parts: MemoryBusParts) {
@@ -108,7 +182,17 @@ export class MemoryBus extends Bus {
 
   /** Bytes that are plugged in. */
   get plugged(): number {
-    return this.dimms.reduce((sum, dimm) => sum + dimm.size, 0);
+    return this.all.reduce((sum, memory) => sum + memory.plugged, 0);
+  }
+
+  /** Whatever has a place here, by address. */
+  get all(): readonly PluggedMemory[] {
+    return [...this.dimms, ...this.#others].sort((a, b) => a.address - b.address);
+  }
+
+  /** NUMA nodes that memory may belong to: without NUMA, one. */
+  get nodeCount(): number {
+    return Math.max(1, this.#parts.nodeCount);
   }
 
   get dimms(): readonly MemoryDevice[] {
@@ -130,7 +214,7 @@ export class MemoryBus extends Bus {
     if (device.kind === 'nvdimm' && !this.controllers.has('nvdimm'))
       throw refused("nvdimm is not enabled: missing 'nvdimm' in '-M'");
     if (backend.mapped) throw refused(`can't use already busy memdev: ${backend.id}`);
-    const nodes = Math.max(1, this.#parts.nodeCount);
+    const nodes = this.nodeCount;
     if (device.node >= nodes) {
       throw refused(`'DIMM property node has value ${device.node}' which exceeds the number of numa nodes: ${nodes}`);
     }
@@ -139,8 +223,32 @@ export class MemoryBus extends Bus {
     device.address = this.#freeAddress(device.wanted.address, device.size, backend.alignment);
   }
 
-  /** Maps what the guest sees of a module that has just got its address; the returned function undoes it. */
-  map(dimm: MemoryDevice, backend: MemoryBackend): () => void {
+  /**
+   * A place for the memory of a device of another bus.
+   *
+   * @param wanted address; 0 leaves it to the bus
+   * @param alignment bytes that address and size are multiples of
+   * @throws SouthbridgeError ERR_MEMORY_DEVICE where there is none
+   */
+  placeFor(wanted: number, size: number, alignment: number): number {
+    if (this.span === 0) {
+      throw refused('memory devices (e.g. for memory hotplug) are not enabled, please specify the maxmem option');
+    }
+    return this.#freeAddress(wanted, size, alignment);
+  }
+
+  /** Gives the memory of a device of another bus, which has its place already, to the guest; the returned function undoes it. */
+  occupy(memory: PluggedMemory, backend: MemoryBackend): () => void {
+    const unmap = this.map(memory, backend);
+    this.#others.add(memory);
+    return () => {
+      this.#others.delete(memory);
+      unmap();
+    };
+  }
+
+  /** Maps what the guest sees of memory that has just got its address; the returned function undoes it. */
+  map(place: PluggedMemory, backend: MemoryBackend): () => void {
     const { memory, adopt } = this.#parts;
     const undone = [backend.claim()];
     const undo = (): void => {
@@ -150,11 +258,11 @@ export class MemoryBus extends Bus {
       let mapped = 0;
       for (const ram of backend.contents()) {
         undone.push(adopt(ram));
-        const size = Math.min(ram.size, dimm.size - mapped);
+        const size = Math.min(ram.size, place.span - mapped);
         if (size === 0) continue;
         const whole = ram.readonly ? MemoryRegion.rom(ram) : MemoryRegion.ram(ram);
         const region = size === ram.size ? whole : MemoryRegion.alias(`${ram.name}-memory`, whole, 0, size);
-        memory.add(region, dimm.address + mapped, 0);
+        memory.add(region, place.address + mapped, 0);
         undone.push(() => memory.remove(region));
         mapped += size;
       }
@@ -180,9 +288,10 @@ export class MemoryBus extends Bus {
 
   #freeAddress(wanted: number, size: number, alignment: number): number {
     const { capacity } = this.#parts;
-    if (this.plugged + size > capacity) {
+    const used = this.all.reduce((sum, memory) => sum + memory.span, 0);
+    if (used + size > capacity) {
       throw refused(
-        `not enough space, currently 0x${hex(this.plugged)} in use of total space for memory devices 0x${hex(capacity)}`,
+        `not enough space, currently 0x${hex(used)} in use of total space for memory devices 0x${hex(capacity)}`,
       );
     }
     if (wanted % alignment !== 0) throw refused(`address must be aligned to 0x${hex(alignment)} bytes`);
@@ -192,13 +301,14 @@ export class MemoryBus extends Bus {
         `can't add memory device [0x${hex(wanted)}:0x${hex(size)}], usable range for memory devices [0x${hex(this.base)}:0x${hex(this.span)}]`,
       );
     }
-    let address = wanted === 0 ? this.base : wanted;
-    for (const dimm of [...this.dimms].sort((a, b) => a.address - b.address)) {
-      if (address >= dimm.address + dimm.size || address + size <= dimm.address) continue;
+    let address = wanted === 0 ? Math.ceil(this.base / alignment) * alignment : wanted;
+    for (const there of this.all) {
+      const end = there.address + there.span;
+      if (address >= end || address + size <= there.address) continue;
       if (wanted !== 0) {
-        throw refused(`address range conflicts with memory device id='${dimm.id ?? '(unnamed)'}'`);
+        throw refused(`address range conflicts with memory device id='${there.userId ?? '(unnamed)'}'`);
       }
-      address = Math.ceil((dimm.address + dimm.size) / alignment) * alignment;
+      address = Math.ceil(end / alignment) * alignment;
     }
     if (address + size > this.end) {
       throw refused(

@@ -179,6 +179,11 @@ export class Program implements QmpHost {
       const objects = new module.UserObjects(brought);
       this.backends.provide('memory-backend', id => objects.memory(id));
       this.#provideRngs(module.RNGS, objects);
+      objects.provide('cryptodev-backend-builtin', async object => {
+        const { checkCryptodev, cryptodevOf } = await import('./startup/cryptodevs.ts');
+        checkCryptodev(object);
+        this.backends.provide('cryptodev', id => cryptodevOf(objects, id));
+      });
       objects.provide('iothread', async object => {
         const { openIothread } = await import('./startup/iothreads.ts');
         openIothread(this.threads, object);

@@ -146,6 +146,11 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
     return [];
   }
 
+  /** Why it has to stay while the machine runs, in QEMU's words; undefined where it can be taken out. */
+  get fixture(): string | undefined {
+    return undefined;
+  }
+
   /** Name in firmware's boot order (Open Firmware device path), where the device has one. */
   get firmwareName(): string | undefined {
     return undefined;

@@ -1,7 +1,9 @@
 import type { AccessRegisters } from '../accel/accelerator.ts';
+import type { MemoryBus } from '../bus/memory-bus.ts';
 import type { HostClock, RealtimeClock, VirtualClock } from '../clock/clock.ts';
 import type { InputHub } from '../display/input.ts';
 import type { DisplayHub } from '../display/screen.ts';
+import type { BootTarget } from '../machine/boot-target.ts';
 import type { GuestRam } from '../memory/guest-ram.ts';
 import type { SharedMemory } from '../memory/shared-memory.ts';
 import type { NetCards } from '../net/net-cards.ts';
@@ -80,6 +82,10 @@ export interface DeviceServices {
   readonly ramSize: number;
   /** The same with the memory modules that are plugged in now. */
   currentRamSize(): number;
+  /** Where devices with memory for the guest put it; undefined where the machine takes none. */
+  memoryBus(): MemoryBus | undefined;
+  /** For devices that load programs. */
+  readonly boot: BootTarget;
   /** CPUs that the machine starts with (`-smp`). */
   readonly cpuCount: number;
   /** The registers of the CPU whose access is being answered; undefined where the access is nobody's (qtest, a monitor). */

@@ -124,12 +124,12 @@ export function isElf(image: Uint8Array): boolean {
 }
 
 /**
- * Reads an x86 ELF executable.
+ * Reads an x86 ELF executable, or with `any` one for whatever machine.
  *
  * @throws SouthbridgeError ERR_IMAGE_FORMAT where it is none, ERR_IMAGE_TRUNCATED where it lacks bytes that its headers promise
  */
-export function parseElf(image: Uint8Array): ElfImage {
-  const { bits, header } = readHeader(image);
+export function parseElf(image: Uint8Array, machine: 'x86' | 'any' = 'x86'): ElfImage {
+  const { bits, header } = readHeader(image, machine);
   if (header.e_type !== ET_EXEC && header.e_type !== ET_DYN)
     throw bad(`ELF type ${header.e_type} is not an executable`);
   if (header.e_phnum > MAX_PROGRAM_HEADERS)
@@ -181,7 +181,10 @@ export function elfSection(image: Uint8Array, name: string): Uint8Array | undefi
   return undefined;
 }
 
-function readHeader(image: Uint8Array): {
+function readHeader(
+  image: Uint8Array,
+  machine: 'x86' | 'any' = 'x86',
+): {
   bits: 32 | 64;
   header: Parsed<typeof EHDR_COMMON & typeof EHDR_TAIL & { e_entry: 'u64'; e_phoff: 'u64'; e_shoff: 'u64' }>;
 } {
@@ -191,7 +194,7 @@ function readHeader(image: Uint8Array): {
   if (image[5] !== ELFDATA2LSB) throw bad('the ELF file is not little-endian');
   const bits = elfClass === ELFCLASS32 ? 32 : 64;
   const header = (bits === 32 ? Elf32_Ehdr : Elf64_Ehdr).parse(image, IDENT_SIZE);
-  if (header.e_machine !== EM_386 && header.e_machine !== EM_X86_64) {
+  if (machine === 'x86' && header.e_machine !== EM_386 && header.e_machine !== EM_X86_64) {
     throw bad(`ELF machine ${header.e_machine} is not an x86`);
   }
   return { bits, header };

@@ -22,6 +22,7 @@ import { KeyQueue } from '../display/key-queue.ts';
 import { DisplayHub } from '../display/screen.ts';
 import { SouthbridgeError } from '../errors.ts';
 import type { IrqLine } from '../irq/line.ts';
+import { MemoryImages } from '../loader/memory-images.ts';
 import { AddressSpace, type RamListener } from '../memory/address-space.ts';
 import { type GuestRam, type RamFile, SharedRam } from '../memory/guest-ram.ts';
 import type { MemoryBackend } from '../memory/memory-backend.ts';
@@ -31,6 +32,7 @@ import { SharedMemory } from '../memory/shared-memory.ts';
 import { transaction } from '../memory/transaction.ts';
 import { NetCards } from '../net/net-cards.ts';
 import { TraceHub } from '../trace/trace.ts';
+import { bootTarget } from './boot-target.ts';
 import type { CpuSlot } from './cpu-slots.ts';
 import { MachineCpus } from './cpus.ts';
 import { MachineClocks } from './deadlines.ts';
@@ -98,7 +100,8 @@ export class Machine {
   /** Tells firmware another boot order, in drive letters; absent where the machine's firmware has none. */
   setBootOrder: ((order: string) => void) | undefined;
   readonly #listeners = new Set<MachineListener>();
-  readonly #resetHooks: (() => void)[] = [];
+  readonly #resetHooks = new Set<() => void>();
+  readonly #images: MemoryImages;
   readonly #ram: GuestRam[] = [];
   readonly #icount: InstructionClock | undefined;
   #vm: Vm | undefined;
@@ -123,6 +126,7 @@ export class Machine {
     this.root.addChild('chardevs', new ObjectNode('container'));
     this.memory = new AddressSpace('memory', this.memoryRoot);
     this.ports = new PortSpace('I/O', this.ioRoot);
+    this.#images = new MemoryImages(this.memory);
     this.power = new PowerControl(this);
     this.services = {
       clock: this.clocks.virtual,
@@ -141,6 +145,8 @@ export class Machine {
       guestRam: ram => this.adoptRam(ram),
       sharedMemory: new SharedMemory(this.memory),
       cpuCount: parts.config.cpus.cpus,
+      memoryBus: () => this.memoryBus,
+      boot: bootTarget(this, this.#images),
       accessRegisters: () => this.vm.accessRegisters,
       random: parts.random ?? Math.random,
     };
@@ -321,9 +327,10 @@ export class Machine {
     return this.#ram;
   }
 
-  /** `hook` runs at the end of each reset, after the devices': loaders put their images back. */
-  onReset(hook: () => void): void {
-    this.#resetHooks.push(hook);
+  /** `hook` runs at the end of each reset, after the devices': loaders put their images back. Returns what takes it out again. */
+  onReset(hook: () => void): () => void {
+    this.#resetHooks.add(hook);
+    return () => this.#resetHooks.delete(hook);
   }
 
   listen(listener: MachineListener): () => void {
@@ -396,6 +403,7 @@ export class Machine {
   resetDevices(): void {
     for (const phase of ['enter', 'hold', 'exit'] as const) this.system.resetPhase(phase);
     this.vm.reset();
+    this.#images.place();
     for (const hook of this.#resetHooks) hook();
   }
 

@@ -20,6 +20,10 @@ export interface MemoryBackend {
    * @throws SouthbridgeError ERR_RAM_ALLOCATION where the host refuses it
    */
   contents(): readonly GuestRam[];
+  /** Has the host keep what was written; `done` is told whether it does, which only a file can. */
+  sync(done: (kept: boolean) => void): void;
+  /** Gives whole pages back to the host. What is there then reads as zeros. Bytes. */
+  discard(offset: number, length: number): void;
 }
 
 /** Calls `copy` with each stretch's part of the `length` bytes from `offset` on: where it begins, bytes done before it, its bytes. */

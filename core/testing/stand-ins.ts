@@ -1,6 +1,7 @@
 import { AudioBackend } from '../audio/backend.ts';
 import type { Drives } from '../block/drives.ts';
 import { NullChardev } from '../char/simple.ts';
+import type { CryptoBackend } from '../crypto/cryptodev.ts';
 import type { BackendLookup } from '../device/property.ts';
 import { SouthbridgeError } from '../errors.ts';
 import { SharedRam } from '../memory/guest-ram.ts';
@@ -72,6 +73,8 @@ function standInMemory(id: string): MemoryBackend {
       };
     },
     contents: () => [ram],
+    sync: done => done(false),
+    discard: (offset, length) => ram.bytes.fill(0, offset, offset + length),
   };
 }
 
@@ -120,6 +123,8 @@ export class StandIns implements BackendLookup {
         return new SeededRng(id);
       case 'memory-backend':
         return standInMemory(id);
+      case 'cryptodev':
+        return { id, used: false, claim: () => () => {} } satisfies CryptoBackend;
       case 'tpmdev':
         return new StandInTpm(id);
       case 'audiodev':

@@ -28,6 +28,10 @@ export interface EndpointDescription {
   /** Number, with {@link ENDPOINT_IN} for the direction. */
   readonly address: number;
   readonly type: TransferType;
+  /** bmAttributes, where it says more than the type: how isochronous data are synchronized, and what they are. */
+  readonly attributes?: number;
+  /** Has bRefresh and bSynchAddress, both 0 (Audio 1.0, section 4.6.1.1). */
+  readonly audio?: boolean;
   readonly maxPacketSize: number;
   readonly interval?: number;
   /** SuperSpeed endpoint companion: packets in a burst less 1, and log2 of the streams. */
@@ -184,12 +188,13 @@ function endpointDescriptor(endpoint: EndpointDescription, superSpeed: boolean):
     ...word(endpoint.bytesPerInterval ?? 0),
   ];
   return [
-    7,
+    endpoint.audio === true ? 9 : 7,
     DESCRIPTOR.ENDPOINT,
     endpoint.address,
-    endpoint.type,
+    endpoint.attributes ?? endpoint.type,
     ...word(endpoint.maxPacketSize),
     endpoint.interval ?? 0,
+    ...(endpoint.audio === true ? [0, 0] : []),
     ...(superSpeed ? companion : []),
     ...(endpoint.extra ?? []),
   ];

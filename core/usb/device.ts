@@ -216,6 +216,11 @@ export abstract class UsbDevice<S extends PropSet = PropSet> extends Device<S> {
     return (this.speeds & SPEED_MASK.high) !== 0;
   }
 
+  /** bConfigurationValue of what the host has chosen; 0 before it has. */
+  protected get configurationValue(): number {
+    return this.#usb.configuration;
+  }
+
   protected get remoteWakeup(): boolean {
     return this.#usb.remoteWakeup;
   }

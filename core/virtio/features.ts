@@ -39,6 +39,8 @@ export const VIRTIO_ID = {
   INPUT: 18,
   CRYPTO: 20,
   IOMMU: 23,
+  MEM: 24,
+  PMEM: 27,
 } as const;
 
 /** ISR status bits (section 4.1.4.5). */

@@ -13,6 +13,8 @@ const DEVICE_NAMES: Readonly<Record<number, string>> = {
   [VIRTIO_ID.INPUT]: 'virtio-input',
   [VIRTIO_ID.CRYPTO]: 'virtio-crypto',
   [VIRTIO_ID.IOMMU]: 'virtio-iommu',
+  [VIRTIO_ID.MEM]: 'virtio-mem',
+  [VIRTIO_ID.PMEM]: 'virtio-pmem',
 };
 
 export const virtioName = (id: number): string => DEVICE_NAMES[id] ?? `virtio-${id}`;
@@ -120,6 +122,10 @@ const BY_DEVICE: Readonly<Record<number, Names>> = {
     4: 'VIRTIO_IOMMU_F_PROBE: tells about each endpoint',
     5: 'VIRTIO_IOMMU_F_MMIO: mappings of devices',
     6: 'VIRTIO_IOMMU_F_BYPASS_CONFIG: what passes can be changed',
+  },
+  [VIRTIO_ID.MEM]: {
+    0: 'VIRTIO_MEM_F_ACPI_PXM: tells the proximity domain',
+    1: 'VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE: unplugged memory must not be touched',
   },
 };
 

@@ -138,6 +138,10 @@ export abstract class VirtioPci extends PciDevice<Props> implements VirtioTransp
     return this.#vectors;
   }
 
+  override get fixture(): string | undefined {
+    return this.device?.fixture;
+  }
+
   transportFeatures(): bigint {
     const { legacy, modern } = this.#modes;
     return (modern ? bit(VIRTIO_F.VERSION_1) : 0n) | (legacy ? bit(VIRTIO_F.BAD_FEATURE) : 0n);

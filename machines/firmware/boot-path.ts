@@ -31,6 +31,7 @@ function suffixOf(device: Device): string {
   if (type === 'nvme') return '/namespace@1,0';
   if (type.startsWith('ide-')) return `/disk@${Number(property(device, 'unit') ?? 0).toString(16)}`;
   if (device instanceof PciDevice && device.identity.class >>> 8 === CLASS_ETHERNET) return '/ethernet-phy@0';
+  if (device.type.bus === 'usb-bus' && device.type.category === 'network') return '/ethernet-phy@0';
   return '';
 }
 

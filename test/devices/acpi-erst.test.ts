@@ -24,6 +24,8 @@ function memory(size = SLOTS * SLOT): MemoryBackend & { readonly ram: SharedRam 
     mapped: false,
     claim: () => () => {},
     contents: () => [ram],
+    sync: done => done(false),
+    discard: (offset, length) => ram.bytes.fill(0, offset, offset + length),
     ram,
   };
 }

@@ -18,11 +18,15 @@ const SHARED = { fsdev: new SynthTree('tree', false), mount_tag: 'contract' };
 const NEEDED: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   'tpm-tis': { tpmdev: 'tpm' },
   'tpm-crb': { tpmdev: 'tpm' },
+  'usb-serial': { chardev: 'serial' },
+  'virtio-crypto-device': { cryptodev: 'crypto' },
+  'virtio-crypto-pci': { cryptodev: 'crypto' },
   'virtio-9p-pci': SHARED,
   'virtio-9p-pci-transitional': SHARED,
   'virtio-9p-pci-non-transitional': SHARED,
   'virtio-9p-device': SHARED,
   'cfi.pflash01': { 'sector-length': 4096, 'num-blocks': 16, width: 1, name: 'flash' },
+  loader: { addr: 0x1000, data: 1, 'data-len': 4 },
   'ivshmem-plain': { master: 'on' },
   nvme: { serial: 'contract', pmrdev: undefined },
 };
@@ -39,6 +43,14 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   'nvme-ns': 'its bus is that of a controller, which needs a serial number',
   'ccid-card-passthru': 'its bus is the slot of a smart card reader, which is a USB device itself',
   'virtio-iommu-device': 'it translates for a PCI bus, so that it comes as virtio-iommu-pci only',
+  vmcoreinfo: 'its file is in the fw_cfg of a machine',
+  ramfb: 'its file is in the fw_cfg of a machine',
+  ...Object.fromEntries(
+    ['virtio-pmem', 'virtio-pmem-pci', 'virtio-mem', 'virtio-mem-pci'].map(type => [
+      type,
+      'its memory goes where the memory slots of a machine are',
+    ]),
+  ),
   nvdimm: 'its bus is the memory slots of a machine',
   'pxb-cxl': 'it is a part of a machine, beside its host bridge',
   pxb: 'it is a part of a machine, beside its host bridge',

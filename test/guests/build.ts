@@ -67,6 +67,11 @@ export const GUESTS = {
     sources: ['volumes.c'],
     flags: ['-m32', '-march=i686'],
   },
+  cipher: {
+    summary: 'a program for Linux that has its kernel encipher',
+    sources: ['cipher.c'],
+    flags: ['-m32', '-march=i686'],
+  },
   real16: {
     summary: 'a boot sector that takes interrupts in real mode',
     sources: ['real16.S'],

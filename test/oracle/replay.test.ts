@@ -14,6 +14,8 @@ import * as platform from './scripts/platform.ts';
 import * as scsi from './scripts/scsi.ts';
 import * as storage from './scripts/storage.ts';
 import * as usb from './scripts/usb.ts';
+import * as virtioCrypto from './scripts/virtio-crypto.ts';
+import * as virtioMemory from './scripts/virtio-memory.ts';
 import * as virtioNet from './scripts/virtio-net.ts';
 
 const netdev = ['-netdev', 'hubport,hubid=0,id=n'];
@@ -37,6 +39,9 @@ const scripts: readonly RegisterScript[] = [
   ...Object.values(display).map(make => make()),
   ...Object.values(storage).map(make => make()),
   ...Object.values(scsi).map(make => make()),
+  ...[virtioCrypto.sessions(), virtioCrypto.manySessions(), virtioCrypto.shortRequest(), virtioCrypto.shortKey()],
+  ...[virtioCrypto.noAnswer(), virtioCrypto.noStatus()],
+  ...Object.values(virtioMemory).map(make => make()),
   ...Object.values(virtioNet).map(make => make()),
   ...Object.values(network).map(make => make()),
   ...['piix3-usb-uhci', 'usb-ehci', 'qemu-xhci', 'nec-usb-xhci', 'pci-ohci'].map(card => pci.pciCard(card)),

@@ -43,20 +43,7 @@ export function memoryCommands(program: Program): Handlers<QmpSession> {
       'base-memory': program.machine.config.ramSize,
       'plugged-memory': program.machine.memoryBus?.plugged ?? 0,
     }),
-    'query-memory-devices': () =>
-      (program.machine.memoryBus?.dimms ?? []).map(dimm => ({
-        type: dimm.kind,
-        data: {
-          ...(dimm.id !== undefined && { id: dimm.id }),
-          addr: dimm.address,
-          size: dimm.size,
-          slot: dimm.slot,
-          node: dimm.node,
-          memdev: dimm.backend?.path ?? '',
-          hotplugged: dimm.hotplugged,
-          hotpluggable: dimm.type.hotpluggable,
-        },
-      })),
+    'query-memory-devices': () => (program.machine.memoryBus?.all ?? []).map(({ report }) => report),
     'query-memdev': async () => {
       const objects = await program.objects();
       const dumped = parseBool(String(program.machine.config.options['dump-guest-core'] ?? true));

@@ -21,9 +21,12 @@ const PAGES_AT_ONCE = 256;
 
 export interface KdumpFacts {
   readonly notes: Buffer;
+  /** The kernel's description of itself, and where it is in {@link notes}. */
+  readonly vmcoreinfo?: { readonly offset: number; readonly text: Buffer } | undefined;
   readonly blocks: readonly GuestBlock[];
   readonly memory: AddressSpace;
   readonly cpuCount: number;
+  readonly longMode: boolean;
 }
 
 /** Header, sub header with notes, two equal bitmaps of the pages there are, their descriptors, and their contents. */
@@ -39,7 +42,7 @@ export async function writeKdump(out: DumpOutput, facts: KdumpFacts, wrote: (byt
   const flat = new FlatFile(out);
   await flat.begin();
   await flat.write(0, diskHeader(facts, { maxMapNumber, subHeaderBlocks, bitmapBlocks: 2 * bitmapBlocks }));
-  await flat.write(BLOCK, subHeader(maxMapNumber, notes.length));
+  await flat.write(BLOCK, subHeader(maxMapNumber, facts));
   await flat.write(BLOCK + SUB_HEADER, notes);
   await writeBitmaps(flat, pages, bitmapAt, bitmapBlocks);
 
@@ -124,11 +127,20 @@ function diskHeader({ cpuCount }: KdumpFacts, layout: Layout): Buffer {
   return bytes;
 }
 
-function subHeader(maxMapNumber: number, noteSize: number): Buffer {
+/** Where a 64-bit kernel says that it was loaded, in hexadecimal. */
+const PHYSICAL_BASE = /^NUMBER\(phys_base\)=(?:0x)?([0-9a-f]{1,16})$/im;
+
+function subHeader(maxMapNumber: number, { notes, vmcoreinfo, longMode }: KdumpFacts): Buffer {
   const bytes = Buffer.alloc(SUB_HEADER);
+  if (vmcoreinfo !== undefined) {
+    const base = longMode ? PHYSICAL_BASE.exec(vmcoreinfo.text.toString('latin1'))?.[1] : undefined;
+    if (base !== undefined) bytes.writeBigUInt64LE(BigInt(`0x${base}`), 0);
+    bytes.writeBigUInt64LE(BigInt(BLOCK + SUB_HEADER + vmcoreinfo.offset), 32);
+    bytes.writeBigUInt64LE(BigInt(vmcoreinfo.text.length), 40);
+  }
   bytes.writeUInt32LE(DUMP_LEVEL, 8);
   bytes.writeBigUInt64LE(BigInt(BLOCK + SUB_HEADER), 48);
-  bytes.writeBigUInt64LE(BigInt(noteSize), 56);
+  bytes.writeBigUInt64LE(BigInt(notes.length), 56);
   bytes.writeBigUInt64LE(BigInt(maxMapNumber), 96);
   return bytes;
 }

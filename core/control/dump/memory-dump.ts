@@ -1,4 +1,5 @@
 import type { CpuState } from '../../accel/cpu-state.ts';
+import { GuestNoteSource } from '../../firmware/vmcoreinfo.ts';
 import type { Program } from '../program.ts';
 import type { Value } from '../qapi/declare.ts';
 import { QmpError } from '../qapi/error.ts';
@@ -6,7 +7,7 @@ import type { DumpGuestMemoryFormat, DumpQueryResult } from '../qapi/schema/dump
 import { writeElf } from './elf-dump.ts';
 import { clip, type GuestBlock, guestBlocks, type MemoryMapping, plainMappings, within } from './guest-blocks.ts';
 import { writeKdump } from './kdump.ts';
-import { cpuNotes, isLongMode } from './notes.ts';
+import { cpuNotes, type GuestNoteText, guestNote, isLongMode } from './notes.ts';
 import { DumpOutput } from './output.ts';
 import { isPaging, pagedMappings } from './page-tables.ts';
 
@@ -76,15 +77,19 @@ export class MemoryDump {
     let failure: string | undefined;
     try {
       const cpus = machine.cpus.plugged.flatMap(({ index }) => machine.vcpu(index)?.readState() ?? []);
-      const notes = cpuNotes(cpus);
+      const ofCpus = cpuNotes(cpus);
+      const longMode = isLongMode(cpus[0]);
+      const { note, vmcoreinfo } = this.#guestNote();
+      const notes = Buffer.concat([ofCpus, note]);
       const wrote = (bytes: number): void => {
         this.#completed += bytes;
       };
       if (format === 'elf') {
         const mappings = this.#mappings(cpus, paging, blocks);
-        await writeElf(out, { longMode: isLongMode(cpus[0]), notes, blocks, mappings, memory }, wrote);
+        await writeElf(out, { longMode, notes, blocks, mappings, memory }, wrote);
       } else {
-        await writeKdump(out, { notes, blocks, memory, cpuCount: cpus.length }, wrote);
+        const info = vmcoreinfo && { ...vmcoreinfo, offset: ofCpus.length + vmcoreinfo.offset };
+        await writeKdump(out, { notes, vmcoreinfo: info, blocks, memory, cpuCount: cpus.length, longMode }, wrote);
       }
       await out.close();
     } catch (error) {
@@ -94,6 +99,18 @@ export class MemoryDump {
     this.#status = failure === undefined ? 'completed' : 'failed';
     this.#program.emit('DUMP_COMPLETED', { result: this.result, ...(failure !== undefined && { error: failure }) });
     if (failure !== undefined) throw new QmpError(failure);
+  }
+
+  /** The note of the guest's kernel, where it has told of one; whatever is wrong with it, the rest is dumped. */
+  #guestNote(): GuestNoteText {
+    const { machine, report } = this.#program;
+    const none: GuestNoteText = { note: Buffer.alloc(0), vmcoreinfo: undefined };
+    const source = [...machine.devices()].find(device => device instanceof GuestNoteSource);
+    if (source === undefined) return none;
+    const found = source.note === undefined ? 'guest note is not present' : guestNote(source.note, machine.memory);
+    if (typeof found !== 'string') return found;
+    report.warn(found);
+    return none;
   }
 
   #mappings(cpus: readonly CpuState[], paging: boolean, blocks: readonly GuestBlock[]): MemoryMapping[] {

@@ -1,6 +1,11 @@
 /** The CPUs' registers as ELF notes: those of a Linux process, which gdb reads, and QEMU's own, which have the rest. */
 import { type CpuState, type DescriptorTable, GPR_NAMES, type SegmentState } from '../../accel/cpu-state.ts';
+import { type GuestNote, NOTE_FORMAT_ELF } from '../../firmware/vmcoreinfo.ts';
+import type { AddressSpace } from '../../memory/address-space.ts';
 
+const NOTE_HEADER = 12;
+/** What a guest may have us copy. */
+const MAX_GUEST_NOTE = 2 ** 20;
 const NT_PRSTATUS = 1;
 const EFER_LMA = 1n << 10n;
 
@@ -23,11 +28,11 @@ function gpr(cpu: CpuState, name: RegisterName): bigint {
 
 function note(name: string, type: number, contents: Buffer): Buffer {
   const text = Buffer.from(`${name}\0`);
-  const header = Buffer.alloc(12 + Math.ceil(text.length / 4) * 4);
+  const header = Buffer.alloc(NOTE_HEADER + align4(text.length));
   header.writeUInt32LE(text.length, 0);
   header.writeUInt32LE(contents.length, 4);
   header.writeUInt32LE(type, 8);
-  text.copy(header, 12);
+  text.copy(header, NOTE_HEADER);
   return Buffer.concat([header, contents]);
 }
 
@@ -41,6 +46,30 @@ export function cpuNotes(cpus: readonly CpuState[]): Buffer {
     ...cpus.map(cpu => note('QEMU', 0, qemuState(cpu))),
   ]);
 }
+
+/** Where the kernel's own note is, and what it says. Offsets and sizes in bytes. */
+export interface GuestNoteText {
+  readonly note: Buffer;
+  /** Contents of a note called VMCOREINFO, and their place in {@link note}. */
+  readonly vmcoreinfo: { readonly offset: number; readonly text: Buffer } | undefined;
+}
+
+/** Copies the note that the guest has announced; a string says why it is none. */
+export function guestNote({ format, size, address }: GuestNote, memory: AddressSpace): GuestNoteText | string {
+  if (size < NOTE_HEADER || size > MAX_GUEST_NOTE) return `guest note size is invalid: ${size}`;
+  if (format !== NOTE_FORMAT_ELF) return `guest note format is unsupported: ${format}`;
+  const bytes = Buffer.alloc(size);
+  memory.readBytes(address, bytes, 0, size);
+  const [nameSize, textSize] = [bytes.readUInt32LE(0), bytes.readUInt32LE(4)];
+  const offset = NOTE_HEADER + align4(nameSize);
+  const whole = offset + align4(textSize);
+  if (nameSize > MAX_GUEST_NOTE || textSize > MAX_GUEST_NOTE || whole > size) return 'Invalid guest note header';
+  const name = bytes.toString('latin1', NOTE_HEADER, NOTE_HEADER + nameSize).replace(/\0.*$/s, '');
+  const text = bytes.subarray(offset, offset + textSize);
+  return { note: bytes.subarray(0, whole), vmcoreinfo: name === 'VMCOREINFO' ? { offset, text } : undefined };
+}
+
+const align4 = (size: number): number => Math.ceil(size / 4) * 4;
 
 /** `user_regs_struct` of i386. */
 function prstatus32(cpu: CpuState, pid: number): Buffer {

@@ -39,7 +39,10 @@ export class Backends implements BackendLookup, Resource {
       if (found !== undefined) return found;
     }
     const provider = this.#providers.get(kind);
-    if (provider === undefined) throw new SouthbridgeError('ERR_BACKEND', `can't find value '${id}'`);
+    if (provider === undefined) {
+      const message = kind === 'cryptodev' ? `Device '${id}' not found` : `can't find value '${id}'`;
+      throw new SouthbridgeError('ERR_BACKEND', message);
+    }
     return provider(id);
   }
 

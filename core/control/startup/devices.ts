@@ -226,6 +226,7 @@ export function requestUnplug(machine: Machine, idOrPath: string): void {
     throw new QmpError(`Bus '${device.bus.busName}' does not support hotplugging`);
   if (!device.type.hotpluggable) throw new QmpError(`Device '${device.type.type}' does not support hotplugging`);
   if (pending.has(device)) throw new QmpError(`Device ${idOrPath} is already in the process of unplug`);
+  if (device.fixture !== undefined) throw new QmpError(device.fixture);
   const done = (): void => removeDevice(machine, device);
   if (device instanceof X86Cpu) {
     const slot = machine.cpus.slots.byApicId(device.apicId);

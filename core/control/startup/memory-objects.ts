@@ -3,6 +3,7 @@ import {
   closeSync,
   constants,
   fstatSync,
+  fsync,
   ftruncateSync,
   mkdtempSync,
   openSync,
@@ -15,6 +16,7 @@ import { SouthbridgeError } from '../../errors.ts';
 import { hostPath } from '../../host/fd-sets.ts';
 import { createMemfd } from '../../host/files.ts';
 import { isSystemError } from '../../host/native.ts';
+import { discardRam } from '../../memory/discard.ts';
 import { type GuestRam, MAX_GUEST_RAM, SharedRam } from '../../memory/guest-ram.ts';
 import { MappedRam } from '../../memory/mapped-ram.ts';
 import type { MemoryBackend } from '../../memory/memory-backend.ts';
@@ -54,6 +56,12 @@ export function memoryOf(object: UserObject, size: number): MemoryBackend {
       };
     },
     contents: () => sources.get(object)?.contents() ?? [],
+    sync: done => {
+      const source = sources.get(object);
+      if (source === undefined) done(false);
+      else source.sync(done);
+    },
+    discard: (offset, length) => sources.get(object)?.discard(offset, length),
     get file() {
       return sources.get(object)?.file;
     },
@@ -83,6 +91,26 @@ class MemorySource {
 
   get file(): MemoryBackend['file'] {
     return this.#fd === undefined || this.#readonly ? undefined : { fd: this.#fd, shared: this.#shared };
+  }
+
+  sync(done: (kept: boolean) => void): void {
+    if (this.#fd === undefined) setImmediate(done, false);
+    else fsync(this.#fd, error => done(error === null));
+  }
+
+  discard(offset: number, length: number): void {
+    let from = offset;
+    let left = length;
+    for (const ram of this.contents()) {
+      const here = Math.min(left, ram.size - from);
+      if (here > 0) {
+        // A file's pages would come back as the file has them.
+        if (this.#fd !== undefined || !discardRam(ram, from, here)) ram.bytes.fill(0, from, from + here);
+        left -= here;
+        from += here;
+      }
+      from -= ram.size;
+    }
   }
 
   get #shared(): boolean {

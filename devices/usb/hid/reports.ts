@@ -4,6 +4,7 @@
 const ITEM = {
   INPUT: 0x80,
   OUTPUT: 0x90,
+  FEATURE: 0xb0,
   COLLECTION: 0xa0,
   END_COLLECTION: 0xc0,
   USAGE_PAGE: 0x04,
@@ -12,6 +13,7 @@ const ITEM = {
   PHYSICAL_MINIMUM: 0x34,
   PHYSICAL_MAXIMUM: 0x44,
   REPORT_SIZE: 0x74,
+  REPORT_ID: 0x84,
   REPORT_COUNT: 0x94,
   USAGE: 0x08,
   USAGE_MINIMUM: 0x18,
@@ -26,7 +28,7 @@ function item(name: Item, value?: number): number[] {
   return value > 0xff ? [tag | 2, value & 0xff, value >> 8] : [tag | 1, value & 0xff];
 }
 
-const PAGE = { DESKTOP: 1, KEYS: 7, LEDS: 8, BUTTONS: 9 } as const;
+const PAGE = { DESKTOP: 1, KEYS: 7, LEDS: 8, BUTTONS: 9, DIGITIZER: 0x0d, WACOM: 0xff00 } as const;
 const USAGE = { POINTER: 1, MOUSE: 2, KEYBOARD: 6, X: 0x30, Y: 0x31, WHEEL: 0x38 } as const;
 const COLLECTION = { PHYSICAL: 0, APPLICATION: 1 } as const;
 /** Main items: data or constant, array or variable, absolute or relative. */
@@ -134,5 +136,58 @@ export const keyboardReport = Uint8Array.of(
   ...item('USAGE_MINIMUM', 0),
   ...item('USAGE_MAXIMUM', 0xff),
   ...item('INPUT', MAIN.ARRAY),
+  ...item('END_COLLECTION'),
+);
+
+/** What fits a byte has to be told of in two where it is not to be read as negative. */
+const BYTE_MAXIMUM = [ITEM.LOGICAL_MAXIMUM | 2, 0xff, 0];
+
+/** Wacom's PenPartner: as a mouse, and in reports of its own. */
+export const wacomReport = Uint8Array.of(
+  ...item('USAGE_PAGE', PAGE.DESKTOP),
+  ...item('USAGE', USAGE.MOUSE),
+  ...item('COLLECTION', COLLECTION.APPLICATION),
+  ...item('REPORT_ID', 1),
+  ...item('USAGE', USAGE.POINTER),
+  ...item('COLLECTION', COLLECTION.PHYSICAL),
+  ...buttons(3),
+  ...item('USAGE_PAGE', PAGE.DESKTOP),
+  ...item('USAGE', USAGE.X),
+  ...item('USAGE', USAGE.Y),
+  ...item('USAGE', USAGE.WHEEL),
+  ...item('LOGICAL_MINIMUM', 0x81),
+  ...item('LOGICAL_MAXIMUM', 0x7f),
+  ...item('REPORT_SIZE', 8),
+  ...item('REPORT_COUNT', 3),
+  ...item('INPUT', MAIN.RELATIVE),
+  ...item('REPORT_COUNT', 3),
+  ...item('INPUT', MAIN.CONSTANT),
+  ...item('END_COLLECTION'),
+  ...item('END_COLLECTION'),
+  ...item('USAGE_PAGE', PAGE.DIGITIZER),
+  ...item('USAGE', 1),
+  ...item('COLLECTION', COLLECTION.APPLICATION),
+  ...item('REPORT_ID', 2),
+  ...item('COLLECTION', COLLECTION.PHYSICAL),
+  ...item('USAGE_PAGE', PAGE.WACOM),
+  ...item('USAGE', 1),
+  ...item('LOGICAL_MINIMUM', 0),
+  ...BYTE_MAXIMUM,
+  ...item('REPORT_SIZE', 8),
+  ...item('REPORT_COUNT', 7),
+  ...item('INPUT', MAIN.ABSOLUTE),
+  ...item('END_COLLECTION'),
+  ...item('USAGE', 1),
+  ...item('REPORT_ID', 0x63),
+  ...item('REPORT_COUNT', 7),
+  ...item('INPUT', MAIN.ABSOLUTE),
+  ...item('USAGE', 1),
+  ...item('REPORT_ID', 2),
+  ...item('REPORT_COUNT', 1),
+  ...item('FEATURE', MAIN.ABSOLUTE),
+  ...item('USAGE', 1),
+  ...item('REPORT_ID', 3),
+  ...item('REPORT_COUNT', 1),
+  ...item('FEATURE', MAIN.ABSOLUTE),
   ...item('END_COLLECTION'),
 );

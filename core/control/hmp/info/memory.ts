@@ -1,3 +1,4 @@
+import type { MemoryReport } from '../../../bus/memory-bus.ts';
 import { type HmpCommand, hmp, textOf } from '../command.ts';
 import { busTree, objectTree } from '../device-tree.ts';
 import { flatViews, regionTrees } from '../memory-tree.ts';
@@ -40,12 +41,7 @@ export const MEMORY_INFO: readonly HmpCommand[] = [
       `base memory: ${program.machine.config.ramSize}\nplugged memory: ${program.machine.memoryBus?.plugged ?? 0}\n`,
   ),
   hmp('memory-devices', '', '', 'memory devices', ({ program }) =>
-    (program.machine.memoryBus?.dimms ?? [])
-      .map(
-        dimm =>
-          `Memory device [${dimm.kind}]: "${dimm.id ?? ''}"\n  addr: 0x${dimm.address.toString(16)}\n  slot: ${dimm.slot}\n  node: ${dimm.node}\n  size: ${dimm.size}\n  memdev: ${dimm.backend?.path}\n  hotplugged: ${dimm.hotplugged}\n  hotpluggable: ${dimm.type.hotpluggable}\n`,
-      )
-      .join(''),
+    (program.machine.memoryBus?.all ?? []).map(({ report }) => memoryReport(report)).join(''),
   ),
   hmp('dirty_rate', '', '', 'how fast the guest writes memory', async context => {
     const rate = (await context.qmp('query-dirty-rate')) as Readonly<Record<string, string | number>>;
@@ -54,6 +50,15 @@ export const MEMORY_INFO: readonly HmpCommand[] = [
   }),
   hmp('ramblock', '', '', 'blocks of RAM', async context => textOf(await context.qmp('x-query-ramblock'))),
 ];
+
+function memoryReport({ type, data }: MemoryReport): string {
+  const { id, ...facts } = data;
+  const lines = Object.entries(facts).map(([name, value]) => {
+    const isAddress = typeof value === 'number' && (name === 'addr' || name === 'memaddr');
+    return `  ${name}: ${isAddress ? `0x${value.toString(16)}` : String(value)}\n`;
+  });
+  return `Memory device [${type}]: "${id ?? ''}"\n${lines.join('')}`;
+}
 
 interface Memdev {
   readonly id: string;

@@ -16,6 +16,7 @@ export const ObjectType = enumeration('ObjectType', [
   'authz-list',
   'authz-listfile',
   'authz-simple',
+  'cryptodev-backend-builtin',
   'filter-buffer',
   'filter-dump',
   'filter-mirror',
@@ -34,6 +35,7 @@ export const ObjectType = enumeration('ObjectType', [
   'tls-creds-psk',
   'tls-creds-x509',
 ]);
+export const CryptodevBackendProperties = struct('CryptodevBackendProperties', { queues: opt(uint32) });
 export const NetfilterInsert = enumeration('NetfilterInsert', ['before', 'behind']);
 export const NetfilterProperties = struct('NetfilterProperties', {
   netdev: str,
@@ -103,6 +105,7 @@ export const ObjectOptions = union('ObjectOptions', { 'qom-type': ObjectType, id
   'authz-list': AuthZListProperties,
   'authz-listfile': AuthZListFileProperties,
   'authz-simple': AuthZSimpleProperties,
+  'cryptodev-backend-builtin': CryptodevBackendProperties,
   'filter-buffer': FilterBufferProperties,
   'filter-dump': FilterDumpProperties,
   'filter-mirror': FilterMirrorProperties,
