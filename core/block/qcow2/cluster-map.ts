@@ -48,7 +48,7 @@ export class ClusterMap {
   readonly entries: number;
   /** Bytes that are allocated and zeroed at once: the cluster size unless L2 entries are extended. */
   readonly subclusterSize: number;
-  readonly #perSlice: number;
+  #perSlice: number;
   readonly #dataIsExternal: boolean;
   readonly #compressedShift: number;
   /** Offsets of the L2 tables. */
@@ -87,6 +87,13 @@ export class ClusterMap {
     this.l1 = new Float64Array(0);
     this.#copiedFlags = new Uint8Array(0);
     refcounts.users = this.cache;
+  }
+
+  /** Other sizes, in bytes, for a cache that is empty. */
+  resizeCache(cacheBytes: number, sliceBytes: number): void {
+    const slice = Math.min(this.#image.clusterSize, sliceBytes);
+    this.cache.resize(slice, Math.ceil(cacheBytes / slice));
+    this.#perSlice = slice / this.entryBytes;
   }
 
   /** Reads the L1 table. */

@@ -20,6 +20,8 @@ export class Qcow2Image {
   readonly clusterSize: number;
   /** The numbers of the clusters that hold tables: no guest data may be written there. */
   readonly tables = new Map<number, string>();
+  /** Kinds of tables that data may be written over all the same. */
+  unguarded: ReadonlySet<string> = new Set();
   /** Set once the image was found damaged: nothing is read or written any more. */
   broken = false;
   #complained = false;
@@ -60,7 +62,7 @@ export class Qcow2Image {
     const end = Math.ceil((offset + bytes) / this.clusterSize);
     for (let cluster = Math.floor(offset / this.clusterSize); cluster < end; cluster++) {
       const table = this.tables.get(cluster);
-      if (table === undefined) continue;
+      if (table === undefined || this.unguarded.has(table)) continue;
       throw this.corrupt(`Preventing invalid write on metadata (overlaps with ${table})`, offset, bytes);
     }
   }
