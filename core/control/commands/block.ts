@@ -13,6 +13,7 @@ import {
   removeMedium,
 } from '../../block/media.ts';
 import { BlockOptions } from '../../block/options.ts';
+import { imageLength } from '../../block/requests.ts';
 import { reopenByOptions } from '../../block/reopen-options.ts';
 import { limitsAnything, type ThrottleConfig } from '../../block/throttle.ts';
 import type { JsonObject } from '../json/value.ts';
@@ -88,8 +89,8 @@ export function blockCommands(program: Program): Handlers<QmpSession> {
       const node = (await graph()).lookupPair(device, name);
       if ([...node.parents].some(edge => edge.name === 'backing' || edge.blocks !== undefined))
         throw new QmpError(`Device '${device ?? '(null)'}' is in use`);
-      const bytes = Number(size);
-      if (bytes < 0) throw new QmpError("Parameter 'size' expects a >0 size");
+      if (size < 0) throw new QmpError("Parameter 'size' expects a >0 size");
+      const bytes = imageLength(BigInt(size));
       await (await graph()).drained(() => node.truncate(bytes));
     },
     'block-set-write-threshold': async ({ 'node-name': name, 'write-threshold': threshold }) => {
