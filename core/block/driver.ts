@@ -24,6 +24,8 @@ export interface BlockDriver {
   /** How sure (0 to 100) the driver is that an image that begins with `head` is its own. */
   probe?(head: Uint8Array, filename: string): number;
   open(context: OpenContext): Promise<BlockNode>;
+  /** Changes what the format of an open image is like (`x-blockdev-amend`). `force`: even where that loses data. */
+  amend?(node: BlockNode, options: BlockOptions, force: boolean): Promise<void>;
   /** Nodes can take other options while they are open; undefined where they cannot. */
   readonly reopening?: {
     /** Options that go back to their default where they are left out. */

@@ -1,8 +1,10 @@
 import type { BlockDriver, OpenContext } from '../driver.ts';
 import { relativeTo } from '../file-name.ts';
 import { BlockError, IoError, reason } from '../io-error.ts';
+import { amendVolume } from '../luks/amend.ts';
 import { openVolume } from '../luks/luks.ts';
 import type { BlockNode } from '../node.ts';
+import type { BlockOptions } from '../options.ts';
 import { start, startFor, type Task } from '../pending.ts';
 import { check } from './check.ts';
 import { create } from './create.ts';
@@ -81,6 +83,7 @@ async function openEncryption({ graph, options }: OpenContext, image: Qcow2Image
     throw new BlockError(`Header reported 'luks' encryption format but options specify '${format}'`);
   const { header, cipher } = await openVolume(graph, image.file, encryption.offset, secret, 'encrypt.');
   image.luks = header;
+  image.secret = secret ?? '';
   image.cipher = cipher;
 }
 
@@ -126,6 +129,20 @@ async function openBacking(
   node.attach('backing', backing);
 }
 
+/** Only the passphrases of an encrypted image can be changed. */
+async function amend(node: BlockNode, options: BlockOptions, force: boolean): Promise<void> {
+  if (!options.hasChild('encrypt') || !(node instanceof Qcow2Node)) return;
+  const { image, graph } = node;
+  const { encryption } = image.header;
+  const encrypt = options.child('encrypt');
+  if (encryption === undefined || image.luks === undefined)
+    throw new BlockError("image is not encrypted, can't amend");
+  if (encrypt.string('format') !== 'luks')
+    throw new BlockError("Amend can't be used to change the qcow2 encryption format");
+  const { file, luks: header, secret } = image;
+  await amendVolume({ graph, file, offset: encryption.offset, header, secret }, encrypt, force);
+}
+
 export const qcow2Driver: BlockDriver = {
   name: 'qcow2',
   kind: 'format',
@@ -134,6 +151,7 @@ export const qcow2Driver: BlockDriver = {
   open,
   create,
   reopening,
+  amend,
 };
 
 /** Checks an open image, and repairs it where `fix` is set. */

@@ -16,6 +16,8 @@ export class Qcow2Image {
   cipher: SectorCipher | undefined;
   /** The header that `cipher` comes from. */
   luks: LuksHeader | undefined;
+  /** The name of the secret that opened it. */
+  secret = '';
   readonly header: Qcow2Header;
   readonly clusterSize: number;
   /** The numbers of the clusters that hold tables: no guest data may be written there. */

@@ -2,6 +2,7 @@ import type { BlockBackend } from '../../block/backend.ts';
 import type { BlockGraph } from '../../block/graph.ts';
 import { graphInfo } from '../../block/graph-info.ts';
 import { backendInfo, backendStats, type Info, listedBackends, nodeInfo, nodeStats } from '../../block/info.ts';
+import { AmendJob } from '../../block/jobs/amend.ts';
 import { CreateJob } from '../../block/jobs/create.ts';
 import {
   changeMedium,
@@ -84,6 +85,15 @@ export function blockCommands(program: Program): Handlers<QmpSession> {
       const { jobs } = await program.blocks();
       jobs.checkId(id);
       jobs.add(new CreateJob(await graph(), { id }, await namedFiles(await graph(), plainOptions(options))));
+    },
+    'x-blockdev-amend': async ({ 'job-id': id, 'node-name': name, options, force = false }) => {
+      const { jobs } = await program.blocks();
+      const node = (await graph()).lookupPair('', name);
+      if (node.driver.name !== options.driver)
+        throw new QmpError("x-blockdev-amend doesn't support changing the block driver");
+      if (node.driver.amend === undefined) throw new QmpError('Driver does not support x-blockdev-amend');
+      jobs.checkId(id);
+      jobs.add(new AmendJob(node, { id }, plainOptions(options), force));
     },
     block_resize: async ({ device, 'node-name': name, size }) => {
       const node = (await graph()).lookupPair(device, name);
