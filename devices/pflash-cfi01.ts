@@ -126,7 +126,14 @@ export class PflashCfi01 extends Device<typeof properties> {
     this.onUnrealize(this.services.system.onRunning(() => this.#storeRestored()));
     if (drive === undefined) return;
     this.#readOnly = drive.readOnly;
-    const user = { id: this.id ?? this.ram.name, removable: false };
+    // A board puts its chips into their places once they are there.
+    const name = (): string => this.id ?? this.path;
+    const user = {
+      get id(): string {
+        return name();
+      },
+      removable: false,
+    };
     drive.attachDevice(user, { writable: !this.#readOnly, shareRw: true });
     this.onUnrealize(() => drive.detachDevice(user));
   }

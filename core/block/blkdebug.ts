@@ -302,6 +302,7 @@ export const blkdebugDriver: BlockDriver = {
   name: 'blkdebug',
   kind: 'filter',
   isProtocol: true,
+  reopening: { resettable: [], steps: () => ({}) },
   schemes: ['blkdebug'],
   parseFilename(filename, options) {
     const rest = filename.replace(/^blkdebug:/, '');

@@ -1,7 +1,9 @@
 import type { BlockGraph } from './graph.ts';
 import { BlockError } from './io-error.ts';
 import type { BlockNode } from './node.ts';
+import { inheritedSettings } from './node-settings.ts';
 import type { BlockOptions } from './options.ts';
+import type { ReopenSteps, ReopenTarget } from './reopen-steps.ts';
 import type { NodeSettings } from './requests.ts';
 
 /** A kind of node: how to recognise it, open it and make one. */
@@ -22,6 +24,19 @@ export interface BlockDriver {
   /** How sure (0 to 100) the driver is that an image that begins with `head` is its own. */
   probe?(head: Uint8Array, filename: string): number;
   open(context: OpenContext): Promise<BlockNode>;
+  /** Changes what the format of an open image is like (`x-blockdev-amend`). `force`: even where that loses data. */
+  amend?(node: BlockNode, options: BlockOptions, force: boolean): Promise<void>;
+  /** Nodes can take other options while they are open; undefined where they cannot. */
+  readonly reopening?: {
+    /** Options that go back to their default where they are left out. */
+    readonly resettable: readonly string[];
+    /**
+     * How a node becomes what the options say, of which it takes those it can change. Nothing happens yet.
+     *
+     * @throws BlockError where they are wrong
+     */
+    steps(node: BlockNode, target: ReopenTarget): ReopenSteps;
+  };
   /** Makes an image inside `options.file` or, for a protocol, a new file. What it does not know stays in `options`. */
   create?(graph: BlockGraph, options: BlockOptions): Promise<void>;
   /** The least size in bytes, not below `size`, that a new image can have; where it is not any multiple of 512. */
@@ -34,14 +49,23 @@ export class OpenContext {
   readonly driver: BlockDriver;
   readonly options: BlockOptions;
   readonly settings: NodeSettings;
+  /** Names the node, where that must be before it is all open: nodes are listed in the order of their naming. */
+  readonly register: (node: BlockNode) => void;
   /** Nodes that were opened as children and that nobody holds yet. */
   readonly #opened: BlockNode[] = [];
 
-  constructor(graph: BlockGraph, driver: BlockDriver, options: BlockOptions, settings: NodeSettings) {
+  constructor(
+    graph: BlockGraph,
+    driver: BlockDriver,
+    options: BlockOptions,
+    settings: NodeSettings,
+    register: (node: BlockNode) => void,
+  ) {
     this.graph = graph;
     this.driver = driver;
     this.options = options;
     this.settings = settings;
+    this.register = register;
   }
 
   /**
@@ -65,11 +89,7 @@ export class OpenContext {
     if (options.size === 0 && filename === undefined) {
       throw new BlockError(`A block device must be specified for "${name}"`);
     }
-    const { readOnly, autoReadOnly, direct, noFlush, discard } = this.settings;
-    const base: Partial<NodeSettings> =
-      name === 'backing'
-        ? { readOnly: true, autoReadOnly: true, direct, noFlush }
-        : { readOnly, autoReadOnly, direct, noFlush, discard: asProtocol ? true : discard };
+    const base = inheritedSettings(this.settings, name, asProtocol);
     const node = await this.graph.openTree(filename, options, { ...base, ...inherited }, asProtocol);
     this.#opened.push(node);
     return node;
@@ -84,6 +104,11 @@ export class OpenContext {
     if (!file.readOnly || file.canBecomeWritable || this.settings.readOnly) return;
     if (this.settings.autoReadOnly) this.settings.readOnly = true;
     else if (this.driver.kind === 'format' && !this.driver.transparent) throw new BlockError('Block node is read-only');
+  }
+
+  /** The children that were opened for `node` go on taking their settings from it. */
+  adoptChildren(node: BlockNode): void {
+    for (const child of this.#opened) child.inheritsFrom = node;
   }
 
   /** Closes what was opened for a node that could not be opened in the end. */

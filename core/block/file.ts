@@ -9,6 +9,7 @@ import { BlockNode } from './node.ts';
 import type { BlockOptions } from './options.ts';
 import type { Pending } from './pending.ts';
 import { PERM_ALL, type Permissions, permNames } from './permissions.ts';
+import type { ReopenSteps } from './reopen-steps.ts';
 import { type BlockStatus, type NodeSettings, PREALLOCATIONS, type TruncateOptions, writeFlag } from './requests.ts';
 
 /** Where QEMU's file locks lie: a byte for each permission that is used, and one for each that is not shared. */
@@ -135,19 +136,32 @@ export class FileNode extends BlockNode {
     this.#locked = wanted;
   }
 
-  /** Opens the file anew with other settings. */
-  reopen(settings: NodeSettings): void {
-    const host = HostFile.open(this.#host.path, {
-      writable: !settings.readOnly,
-      direct: settings.direct,
-      threads: this.#host.threads,
-    });
+  /** Opens the file anew, where other settings need that. */
+  reopenSteps(settings: NodeSettings): ReopenSteps {
     const before = this.#host;
+    if (settings.readOnly === this.settings.readOnly && settings.direct === before.direct) return {};
+    let after: HostFile | undefined;
+    return {
+      prepare: async () => {
+        await this.flush();
+        after = openedAnew(before, settings);
+      },
+      commit: () => {
+        if (after !== undefined) this.#use(after);
+      },
+      finish: () => before.close(),
+      revert: () => this.#use(before),
+      abort: async () => after?.close(),
+    };
+  }
+
+  /** Takes another description of the same file; there are no locks until permissions are settled. */
+  #use(host: HostFile): void {
+    setLocks(this.#host.fd, LOCK_PERM_BASE, 0, this.#locked.perm);
+    setLocks(this.#host.fd, LOCK_SHARED_BASE, 0, PERM_ALL & ~this.#locked.shared);
     this.#host = host;
-    Object.assign(this.settings, settings);
-    this.requestAlignment = host.directAlignment();
-    before.close();
     this.#locked = NO_LOCKS;
+    this.requestAlignment = host.directAlignment();
   }
 
   protected override pclose(): Pending {
@@ -164,6 +178,23 @@ function setLocks(fd: number, base: number, wanted: number, held: number): void 
     lockRange(fd, base + 31 - Math.clz32(bit), 1, (wanted & bit) !== 0 ? 'shared' : 'none');
   }
 }
+
+function openedAnew({ path, threads }: HostFile, { readOnly, direct }: NodeSettings): HostFile {
+  try {
+    return HostFile.open(path, { writable: !readOnly, direct, threads });
+  } catch (error) {
+    throw new BlockError(`Could not open '${path}': ${reason(error)}`, { cause: error, code: codeOf(error) });
+  }
+}
+
+const reopening: NonNullable<BlockDriver['reopening']> = {
+  resettable: ['x-check-cache-dropped'],
+  steps(node, { settings, options }) {
+    options?.bool('drop-cache');
+    options?.bool('x-check-cache-dropped');
+    return node instanceof FileNode ? node.reopenSteps(settings) : {};
+  },
+};
 
 async function open(context: OpenContext): Promise<BlockNode> {
   const { options, settings, driver } = context;
@@ -253,6 +284,7 @@ export const fileDriver: BlockDriver = {
   },
   open,
   create,
+  reopening,
 };
 
 export const hostDeviceDriver: BlockDriver = {
@@ -264,4 +296,5 @@ export const hostDeviceDriver: BlockDriver = {
     options.set('filename', filename.replace(/^host_device:/, ''));
   },
   open,
+  reopening,
 };

@@ -10,9 +10,10 @@ import { IoVector } from './io-vector.ts';
 import { parseJson } from './json-filename.ts';
 import type { Secure } from './nbd/protocol.ts';
 import type { BlockNode } from './node.ts';
+import { takeSettings } from './node-settings.ts';
 import { BlockOptions } from './options.ts';
 import { type EdgeParent, settlePermissions } from './permissions.ts';
-import type { DetectZeroes, NodeSettings } from './requests.ts';
+import type { NodeSettings } from './requests.ts';
 import { type ThrottleClock, ThrottleGroup } from './throttle.ts';
 
 /** How much of an image a driver sees to recognise it. */
@@ -20,16 +21,6 @@ const PROBE_BYTES = 2048;
 
 /** How long the end of the process waits for requests that hang, for each backend, in milliseconds. */
 const CLOSE_MS = 5000;
-
-const DEFAULTS: NodeSettings = {
-  readOnly: false,
-  autoReadOnly: false,
-  direct: false,
-  noFlush: false,
-  discard: false,
-  forceShare: false,
-  detectZeroes: 'off',
-};
 
 /** What may be made drained: no new requests begin, and none is under way. */
 export interface Drainable {
@@ -195,6 +186,7 @@ export class BlockGraph {
   ): Promise<BlockNode> {
     const reference = options.string('');
     if (reference !== undefined) return this.lookup(reference);
+    const given = options.copy();
     let parseName = filename !== undefined;
     if (filename?.startsWith('json:') === true) {
       for (const [key, value] of parseJson(filename.slice(5)).entries()) options.setDefault(key, value);
@@ -224,12 +216,28 @@ export class BlockGraph {
       const name = options.string('filename');
       if (name !== undefined) driver.parseFilename(name, options);
     }
-    if (driver !== undefined) return this.#openNode(driver, filename, options, settings, nodeName, false);
-    const probed = await this.#probe(filename, options, settings);
+    const node =
+      driver === undefined
+        ? await this.#openProbed(filename, options, settings, nodeName)
+        : await this.#openNode(driver, filename, options, settings, nodeName, false);
+    node.given = node.ownOptions(given.set('driver', node.driver.name));
+    return node;
+  }
+
+  async #openProbed(
+    filename: string | undefined,
+    options: BlockOptions,
+    settings: NodeSettings,
+    nodeName: string | undefined,
+  ): Promise<BlockNode> {
+    const byReference = options.has('file');
+    const { driver, file, guessedRaw } = await this.#probe(filename, options, settings);
     try {
-      return await this.#openNode(probed.driver, undefined, options, settings, nodeName, probed.guessedRaw);
+      const node = await this.#openNode(driver, undefined, options, settings, nodeName, guessedRaw);
+      if (!byReference) file.inheritsFrom = node;
+      return node;
     } catch (error) {
-      await this.released(probed.file);
+      await this.released(file);
       throw error;
     }
   }
@@ -258,7 +266,7 @@ export class BlockGraph {
     }
     // Nothing is what most images are backed by.
     if (driver.supportsBacking !== true && options.peek('backing') === null) options.delete('backing');
-    const context = new OpenContext(this, driver, options, settings);
+    const context = new OpenContext(this, driver, options, settings, made => this.#register(made, nodeName));
     let node: BlockNode | undefined;
     try {
       node = await driver.open(context);
@@ -268,10 +276,12 @@ export class BlockGraph {
           `Block ${driver.kind === 'protocol' ? 'protocol' : 'format'} '${driver.name}' does not support the option '${unknown}'`,
         );
       }
-      this.#register(node, nodeName);
+      if (node.nodeName === '') this.#register(node, nodeName);
+      context.adoptChildren(node);
     } catch (error) {
       if (node !== undefined) {
         node.settings.readOnly = true;
+        this.forget(node);
         await node.close();
       } else {
         await context.abandon();
@@ -297,14 +307,15 @@ export class BlockGraph {
 
   /** Takes the name away from a node that is not in use any more. */
   forget(node: BlockNode): void {
-    this.#nodes.delete(node.nodeName);
+    if (this.#nodes.get(node.nodeName) === node) this.#nodes.delete(node.nodeName);
   }
 
   #register(node: BlockNode, nodeName: string | undefined): void {
+    const name = nodeName ?? this.#generateName();
+    if (this.#nodes.has(name)) throw new BlockError(`Duplicate nodes with node-name='${name}'`);
     node.implicitName = nodeName === undefined;
-    node.nodeName = nodeName ?? this.#generateName();
-    if (this.#nodes.has(node.nodeName)) throw new BlockError(`Duplicate nodes with node-name='${node.nodeName}'`);
-    this.#nodes.set(node.nodeName, node);
+    node.nodeName = name;
+    this.#nodes.set(name, node);
   }
 
   #checkedName(name: string | undefined): string | undefined {
@@ -535,26 +546,4 @@ function isUnder(node: BlockNode, { asNode }: EdgeParent): boolean {
 
 function hostDriver(filename: string): string {
   return /^\/dev\/(?!shm\/|null$|zero$)/.test(filename) ? 'host_device' : 'file';
-}
-
-function takeSettings(options: BlockOptions, inherited: Partial<NodeSettings>): NodeSettings {
-  const base = { ...DEFAULTS, ...inherited };
-  const discard = options.choice('discard', ['ignore', 'off', 'unmap', 'on']);
-  const detectZeroes: DetectZeroes | undefined = options.choice('detect-zeroes', ['off', 'on', 'unmap']);
-  const settings: NodeSettings = {
-    readOnly: options.bool('read-only') ?? base.readOnly,
-    autoReadOnly: options.bool('auto-read-only') ?? base.autoReadOnly,
-    direct: options.bool('cache.direct') ?? base.direct,
-    noFlush: options.bool('cache.no-flush') ?? base.noFlush,
-    discard: discard === undefined ? base.discard : discard === 'unmap' || discard === 'on',
-    forceShare: options.bool('force-share') ?? base.forceShare,
-    detectZeroes: detectZeroes ?? base.detectZeroes,
-  };
-  if (settings.forceShare && !settings.readOnly) {
-    throw new BlockError('force-share=on can only be used with read-only images');
-  }
-  if (settings.detectZeroes === 'unmap' && !settings.discard) {
-    throw new BlockError('setting detect-zeroes to unmap is not allowed without setting discard operation to unmap');
-  }
-  return settings;
 }

@@ -3,7 +3,7 @@ import type { BlockGraph } from './graph.ts';
 import type { BlockNode } from './node.ts';
 import { start } from './pending.ts';
 import { settlePermissions } from './permissions.ts';
-import { reload } from './qcow2/driver.ts';
+import { reload } from './qcow2/loading.ts';
 import { Qcow2Node } from './qcow2/node.ts';
 
 /**

@@ -6,6 +6,7 @@ import { BlockError, errno, IoError, reason } from './io-error.ts';
 import { IoVector } from './io-vector.ts';
 import { all, type Maybe, type Pending, settle, start, type Task } from './pending.ts';
 import { Edge, type EdgeParent, type Permissions, settlePermissions, usualNeeds } from './permissions.ts';
+import type { BlockOptions, OptionScalar } from './options.ts';
 import { type BlockStatus, type NodeSettings, type TruncateOptions, writeFlag } from './requests.ts';
 import { TrackedRequests } from './tracked-requests.ts';
 
@@ -40,6 +41,10 @@ export abstract class BlockNode implements EdgeParent {
   /** What an image says backs it: as it stands there. */
   backingFileName: string | undefined;
   backingFormat: string | undefined;
+  /** The options that it was opened with, without those of its children. */
+  given: ReadonlyMap<string, OptionScalar> = new Map();
+  /** The node that this one was opened as a child of, and takes settings from. */
+  inheritsFrom: BlockNode | undefined;
   /** Held by the monitor (`-blockdev`, `blockdev-add`), so that it stays without a user. */
   monitorOwned = false;
   /** Requests below must be multiples of this, in bytes. */
@@ -128,7 +133,8 @@ export abstract class BlockNode implements EdgeParent {
 
   /** @throws BlockError where an image has the node as its backing file */
   checkNotBacking(): void {
-    for (const { name, parent } of this.parents) {
+    // The newest speaks, as in QEMU.
+    for (const { name, parent } of [...this.parents].reverse()) {
       if (name !== 'backing' || parent.asNode === undefined || parent.asNode.filtered !== undefined) continue;
       throw new BlockError(
         `Node '${this.ownDeviceName || this.nodeName}' is busy: node is used as backing hd of '${parent.asNode.nodeName}'`,
@@ -142,6 +148,16 @@ export abstract class BlockNode implements EdgeParent {
       if (parent.asNode === undefined && parent.backendName !== undefined && parent.backendName !== '')
         return parent.backendName;
     return '';
+  }
+
+  /** Those of `options` that are not a child's. */
+  ownOptions(options: BlockOptions): ReadonlyMap<string, OptionScalar> {
+    const names = [...this.children.keys(), 'backing'];
+    // A format's file name is that of its file.
+    const named = this.file !== undefined;
+    const isChilds = (key: string): boolean =>
+      (named && key === 'filename') || names.some(name => key === name || key.startsWith(`${name}.`));
+    return new Map(options.entries().filter(([key]) => !isChilds(key)));
   }
 
   get asNode(): BlockNode {
@@ -542,6 +558,9 @@ export abstract class BlockNode implements EdgeParent {
       throw new BlockError(`Making '${node.nodeName}' a ${name} child of '${this.nodeName}' would create a cycle`);
     }
     const edge = new Edge(name, this, node, { perm: 0, shared: 15 });
+    // Where what was between is gone, its child is this node's.
+    for (let heir = node.inheritsFrom; heir !== undefined; heir = heir.inheritsFrom)
+      if (heir === this) node.inheritsFrom = this;
     this.children.set(name, edge);
     node.parents.add(edge);
     try {

@@ -82,6 +82,7 @@ function nullDriver(name: string): BlockDriver {
     parseFilename(filename: string, _options: BlockOptions) {
       if (filename !== `${name}://`) throw new BlockError(`The only allowed filename for this driver is '${name}://'`);
     },
+    reopening: { resettable: [], steps: () => ({}) },
     async open(context: OpenContext) {
       const { options } = context;
       const identity: Record<string, string | number | boolean> = {};

@@ -110,6 +110,17 @@ export class BlockOptions {
     return exact(key, BigInt(value), 'a number');
   }
 
+  /** As {@link bytes}, and above 2^53 as well where it comes from JSON. */
+  wholeBytes(key: string): bigint | undefined {
+    const value = this.#values.get(key);
+    if (typeof value === 'bigint' && value >= 0n) {
+      this.#values.delete(key);
+      return value;
+    }
+    const bytes = this.bytes(key);
+    return bytes === undefined ? undefined : BigInt(bytes);
+  }
+
   /** A number of bytes; on the command line with a suffix. */
   bytes(key: string): number | undefined {
     const value = this.#values.get(key);

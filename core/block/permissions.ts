@@ -119,9 +119,10 @@ export function cumulative(node: BlockNode, planned?: ReadonlyMap<Edge, Permissi
 /**
  * Settles the permissions of `nodes` and of all below them after a change above.
  *
+ * @param lessened nodes that could be written to until now
  * @throws BlockError in QEMU's words where two users exclude each other; nothing has changed then
  */
-export function settlePermissions(nodes: Iterable<BlockNode>): void {
+export function settlePermissions(nodes: Iterable<BlockNode>, lessened?: ReadonlySet<BlockNode>): void {
   const planned = new Map<Edge, Permissions>();
   const order: BlockNode[] = [];
   const roots = [...nodes];
@@ -131,7 +132,11 @@ export function settlePermissions(nodes: Iterable<BlockNode>): void {
     checkConflicts(node, planned);
     const { perm: needed, shared } = cumulative(node, planned);
     if (node.readOnly && (needed & (perm.WRITE | perm.WRITE_UNCHANGED)) !== 0 && !node.canBecomeWritable) {
-      throw new BlockError('Block node is read-only');
+      throw new BlockError(
+        lessened?.has(node) === true
+          ? `Read-only block node '${node.nodeName}' cannot support read-write users`
+          : 'Block node is read-only',
+      );
     }
     for (const edge of node.children.values()) planned.set(edge, node.childPermissions(edge.name, needed, shared));
   }

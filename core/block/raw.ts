@@ -10,10 +10,16 @@ import type { BlockStatus, NodeSettings, TruncateOptions } from './requests.ts';
 
 const SECTOR = 512;
 
+/** Which part of the file is shown, in bytes; `size` is undefined for all of it. */
+interface RawPart {
+  readonly offset: number;
+  readonly size: number | undefined;
+}
+
 /** An image without a format, or a part of one (`offset`, `size`). */
 export class RawNode extends BlockNode {
-  readonly #offset: number;
-  readonly #size: number | undefined;
+  #offset: number;
+  #size: number | undefined;
   /**
    * Set where the format was guessed: a guest that wrote another format's header into its first sector would have it
    * believed at the next start, and that could name any file of the host as its backing file.
@@ -108,7 +114,14 @@ export class RawNode extends BlockNode {
     }
   }
 
-  get info(): { readonly offset: number; readonly size: number | undefined } {
+  /** Shows another part of the file. */
+  show({ offset, size }: RawPart): void {
+    this.#offset = offset;
+    this.#size = size;
+    this.filename = offset === 0 && size === undefined ? (this.file?.filename ?? '') : '';
+  }
+
+  get info(): RawPart {
     return { offset: this.#offset, size: this.#size };
   }
 }
@@ -119,6 +132,15 @@ async function open(context: OpenContext): Promise<BlockNode> {
   const size = options.bytes('size');
   const file = await context.child('file');
   context.followReadOnly(file);
+  checkPart(file, { offset, size });
+  const node = new RawNode(context.graph, settings, offset, size);
+  node.filename = offset === 0 && size === undefined ? file.filename : '';
+  node.attach('file', file);
+  return node;
+}
+
+/** @throws BlockError where the file does not have that part */
+function checkPart(file: BlockNode, { offset, size }: RawPart): void {
   if (offset > file.length) {
     throw new BlockError(`Offset (${offset}) cannot be greater than size of the containing file (${file.length})`);
   }
@@ -132,11 +154,22 @@ async function open(context: OpenContext): Promise<BlockNode> {
       offset % SECTOR !== 0 ? 'Specified offset is not multiple of 512' : 'Specified size is not multiple of 512',
     );
   }
-  const node = new RawNode(context.graph, settings, offset, size);
-  node.filename = offset === 0 && size === undefined ? file.filename : '';
-  node.attach('file', file);
-  return node;
 }
+
+const reopening: NonNullable<BlockDriver['reopening']> = {
+  resettable: ['offset', 'size'],
+  steps(node, { options }) {
+    if (options === undefined || !(node instanceof RawNode)) return {};
+    const before = node.info;
+    const after = { offset: options.bytes('offset') ?? 0, size: options.bytes('size') };
+    if (node.file !== undefined) checkPart(node.file, after);
+    return {
+      commit: () => node.show(after),
+      finish: () => node.notifyResize(),
+      revert: () => node.show(before),
+    };
+  },
+};
 
 async function create(graph: BlockGraph, options: BlockOptions): Promise<void> {
   const file = graph.lookup(options.string('file') ?? '');
@@ -156,4 +189,5 @@ export const rawDriver: BlockDriver = {
   probe: () => 1,
   open,
   create,
+  reopening,
 };

@@ -1,3 +1,4 @@
+import { errno, IoError } from './io-error.ts';
 import type { BlockNode } from './node.ts';
 
 /** Flags of a write. */
@@ -26,6 +27,22 @@ export interface BlockStatus {
   /** Where in `file` the data lies, if it lies there as it is. */
   readonly offset?: number;
   readonly file?: BlockNode;
+}
+
+/** No image is longer, in bytes: offsets of 63 bits, in whole GiB. */
+export const MAX_LENGTH = 2n ** 63n - 2n ** 30n;
+
+/**
+ * A length that an image is to have, in bytes.
+ *
+ * @throws IoError where no image is that long, or none that can be addressed here
+ */
+export function imageLength(bytes: bigint): number {
+  if (bytes >= 2n ** 63n) throw new IoError(errno.EINVAL, 'Image size cannot be negative');
+  if (bytes > MAX_LENGTH) throw new IoError(errno.EFBIG, `offset(${bytes}) exceeds maximum(${MAX_LENGTH})`);
+  const length = Number(bytes);
+  if (!Number.isSafeInteger(length)) throw new IoError(errno.EFBIG);
+  return length;
 }
 
 export const PREALLOCATIONS = ['off', 'metadata', 'falloc', 'full'] as const;

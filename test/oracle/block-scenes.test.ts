@@ -691,6 +691,52 @@ const SCENES: readonly Scene[] = [
     images: ['top.qcow2'],
   },
   {
+    name: 'reopen: several nodes at once, or none, and the options of an open image',
+    prepare: file => {
+      for (const name of ['a', 'b']) qcow2(file(`${name}.qcow2`), '1M');
+    },
+    async play(stage) {
+      const image = (name: string, options: Arguments = {}): Arguments => ({
+        'node-name': name,
+        driver: 'qcow2',
+        file: { driver: 'file', 'node-name': `${name}-file`, filename: stage.file(`${name}.qcow2`) },
+        ...options,
+      });
+      for (const name of ['a', 'b']) {
+        await stage.say('blockdev-add', image(name));
+        await stage.io(name, `write -P ${name === 'a' ? 10 : 11} 0 64k`);
+      }
+      const reopen = (...options: Arguments[]): Promise<unknown> => stage.say('blockdev-reopen', { options });
+      // One of them cannot be: the other stays what it was.
+      await reopen(image('a', { 'read-only': true }), image('b', { 'l2-cache-entry-size': 100 }));
+      await reopen(image('a', { file: 'b-file' }), image('b'));
+      await stage.io('a', 'write -P 12 64k 64k');
+      await reopen(image('a', { file: 'b-file' }), image('b', { file: 'a-file' }));
+      await stage.io('a', 'read -P 11 0 64k');
+      await stage.io('b', 'read -P 12 64k 64k');
+      await stage.io('b', 'write -P 13 128k 64k');
+      await reopen(image('a', { file: 'a-file' }), image('b', { file: 'b-file' }));
+      for (const options of [
+        { 'lazy-refcounts': true },
+        { 'lazy-refcounts': false },
+        { 'l2-cache-size': 1 << 20, 'l2-cache-entry-size': 512 },
+        { 'cache-size': 1 << 20, 'l2-cache-size': 2 << 20 },
+        { 'cache-clean-interval': 1 },
+        { 'overlap-check': 'none' },
+        { 'overlap-check': { template: 'all', 'active-l1': false } },
+        { discard: 'unmap', 'pass-discard-request': true, 'pass-discard-other': true },
+        { 'force-share': true },
+        { 'data-file': 'b-file' },
+      ] as Arguments[]) {
+        await reopen(image('a', options));
+        await stage.io('a', 'write -P 14 192k 64k');
+        await stage.io('a', 'discard 192k 64k');
+        await stage.io('a', 'read -P 13 128k 64k');
+      }
+    },
+    images: ['a.qcow2', 'b.qcow2'],
+  },
+  {
     name: 'images made by the monitor',
     options: ['-object', 'secret,id=sec0,data=hush'],
     async play(stage) {

@@ -2,6 +2,7 @@ import type { BlockDriver, OpenContext } from '../driver.ts';
 import type { BlockGraph } from '../graph.ts';
 import { BlockError } from '../io-error.ts';
 import type { IoVector } from '../io-vector.ts';
+import type { BlockOptions } from '../options.ts';
 import type { Pending } from '../pending.ts';
 import type { NodeSettings } from '../requests.ts';
 import type { ThrottleGroup } from '../throttle.ts';
@@ -9,11 +10,22 @@ import { FilterNode } from './filter-node.ts';
 
 /** Holds requests back to the rate of a throttle group. */
 class ThrottleNode extends FilterNode {
-  readonly group: ThrottleGroup;
+  #group: ThrottleGroup;
 
   constructor(graph: BlockGraph, settings: NodeSettings, group: ThrottleGroup) {
     super(graph, throttleDriver, settings);
-    this.group = group;
+    this.#group = group;
+    group.join(this);
+  }
+
+  get group(): ThrottleGroup {
+    return this.#group;
+  }
+
+  /** Goes over to another group. */
+  moveTo(group: ThrottleGroup): void {
+    this.#group.leave(this);
+    this.#group = group;
     group.join(this);
   }
 
@@ -48,18 +60,33 @@ class ThrottleNode extends FilterNode {
   }
 }
 
+function takeGroup(graph: BlockGraph, options: BlockOptions): ThrottleGroup {
+  const name = options.string('throttle-group');
+  if (name === undefined) throw new BlockError('Please specify a throttle group');
+  const group = graph.throttleGroups.get(name);
+  if (group === undefined) throw new BlockError(`Throttle group '${name}' does not exist`);
+  return group;
+}
+
 export const throttleDriver: BlockDriver = {
   name: 'throttle',
   kind: 'filter',
   async open(context: OpenContext) {
-    const name = context.options.string('throttle-group');
-    if (name === undefined) throw new BlockError('Please specify a throttle group');
-    const group = context.graph.throttleGroups.get(name);
-    if (group === undefined) throw new BlockError(`Throttle group '${name}' does not exist`);
+    const group = takeGroup(context.graph, context.options);
     const file = await context.child('file');
     context.followReadOnly(file);
     const node = new ThrottleNode(context.graph, context.settings, group);
     node.attach('file', file);
     return node;
+  },
+  reopening: {
+    resettable: [],
+    steps(node, { options }) {
+      if (options === undefined || !(node instanceof ThrottleNode)) return {};
+      const before = node.group;
+      const after = takeGroup(node.graph, options);
+      if (after === before) return {};
+      return { commit: () => node.moveTo(after), revert: () => node.moveTo(before) };
+    },
   },
 };

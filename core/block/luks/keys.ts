@@ -2,8 +2,8 @@ import { type BinaryLike, createHash, pbkdf2, randomBytes, randomUUID } from 'no
 import { performance } from 'node:perf_hooks';
 import { promisify } from 'node:util';
 import { BlockError } from '../io-error.ts';
-import { type CipherSpec, type HashAlgorithm, type SectorCipher, sectorCipher } from './cipher.ts';
-import { DIGEST_BYTES, emptyHeader, type LuksHeader, SALT_BYTES, STRIPES, serializeHeader } from './header.ts';
+import { type CipherSpec, type HashAlgorithm, SECTOR, type SectorCipher, sectorCipher } from './cipher.ts';
+import { DIGEST_BYTES, emptyHeader, type KeySlot, type LuksHeader, SALT_BYTES, STRIPES, serializeHeader } from './header.ts';
 
 /** Not made ahead: `node:crypto` is loaded when a key is first asked for (docs/design/start.md). */
 const derive = (
@@ -13,6 +13,9 @@ const derive = (
   bytes: number,
   hash: string,
 ): Promise<Buffer> => promisify(pbkdf2)(secret, salt, iterations, bytes, hash);
+/** Reads from the header's area: an offset and a length in bytes. */
+export type ReadArea = (offset: number, bytes: number) => Promise<Buffer>;
+
 const MIN_ITERATIONS = 1000;
 /** The digest of the master key gets an eighth of the time that a passphrase gets: it has more entropy. */
 const DIGEST_SHARE = 8;
@@ -57,28 +60,71 @@ function merge(material: Buffer, bytes: number, hash: HashAlgorithm): Buffer {
 }
 
 /**
+ * The master key that a slot keeps for the passphrase; undefined where it is not that slot's, or the slot is empty.
+ *
+ * @param read reads from the header's area
+ */
+export async function openSlot(
+  header: LuksHeader,
+  slot: KeySlot,
+  passphrase: Uint8Array,
+  read: ReadArea,
+): Promise<Buffer | undefined> {
+  if (!slot.active) return undefined;
+  const { cipher, hash, keyBytes } = header;
+  const slotKey = await derive(passphrase, slot.salt, slot.iterations, keyBytes, hash);
+  const material = await read(slot.materialOffset, materialBytes(header));
+  sectorCipher(cipher, slotKey).decrypt(material, 0);
+  const key = merge(material.subarray(0, keyBytes * STRIPES), keyBytes, hash);
+  const digest = await derive(key, header.digestSalt, header.digestIterations, DIGEST_BYTES, hash);
+  return digest.equals(header.digest) ? key : undefined;
+}
+
+/**
  * Finds the master key (section 4.2).
  *
  * @param read reads from the header's area
  * @throws BlockError where the passphrase opens no slot
  */
-export async function unlock(
-  header: LuksHeader,
-  passphrase: Uint8Array,
-  read: (offset: number, bytes: number) => Promise<Buffer>,
-): Promise<SectorCipher> {
-  const { cipher, hash, keyBytes } = header;
+export async function findKey(header: LuksHeader, passphrase: Uint8Array, read: ReadArea): Promise<Buffer> {
   for (const slot of header.slots) {
-    if (!slot.active) continue;
-    const slotKey = await derive(passphrase, slot.salt, slot.iterations, keyBytes, hash);
-    const sectors = Math.ceil((keyBytes * STRIPES) / 512);
-    const material = await read(slot.materialOffset, sectors * 512);
-    sectorCipher(cipher, slotKey).decrypt(material, 0);
-    const key = merge(material.subarray(0, keyBytes * STRIPES), keyBytes, hash);
-    const digest = await derive(key, header.digestSalt, header.digestIterations, DIGEST_BYTES, hash);
-    if (digest.equals(header.digest)) return sectorCipher(cipher, key);
+    const key = await openSlot(header, slot, passphrase, read);
+    if (key !== undefined) return key;
   }
   throw new BlockError('Invalid password, cannot unlock any keyslot', { code: 'ERR_LUKS_PASSWORD' });
+}
+
+/** The cipher for the data. @throws BlockError where the passphrase opens no slot */
+export async function unlock(header: LuksHeader, passphrase: Uint8Array, read: ReadArea): Promise<SectorCipher> {
+  return sectorCipher(header.cipher, await findKey(header, passphrase, read));
+}
+
+/**
+ * Has a slot keep the master key for a passphrase that takes `ms` milliseconds to try.
+ *
+ * @returns what goes to the slot's place in the header's area
+ */
+export async function fillSlot(
+  header: LuksHeader,
+  slot: KeySlot,
+  key: Buffer,
+  passphrase: Uint8Array,
+  ms: number,
+): Promise<Buffer> {
+  const { cipher, hash, keyBytes } = header;
+  const iterations = Math.max(MIN_ITERATIONS, await iterationsFor(ms, hash, keyBytes));
+  const salt = randomBytes(SALT_BYTES);
+  const slotKey = await derive(passphrase, salt, iterations, keyBytes, hash);
+  const material = Buffer.alloc(materialBytes(header));
+  split(key, hash).copy(material);
+  sectorCipher(cipher, slotKey).encrypt(material, 0);
+  Object.assign(slot, { active: true, iterations, salt });
+  return material;
+}
+
+/** How long the material of a slot is, in bytes. */
+export function materialBytes({ keyBytes }: LuksHeader): number {
+  return Math.ceil((keyBytes * STRIPES) / SECTOR) * SECTOR;
 }
 
 /** How many iterations take `ms` milliseconds here. */
@@ -112,13 +158,7 @@ export async function format(
   header.digest = await derive(key, header.digestSalt, header.digestIterations, DIGEST_BYTES, hash);
   const [slot] = header.slots;
   if (slot === undefined) throw new BlockError('There is no key slot');
-  slot.active = true;
-  slot.iterations = Math.max(MIN_ITERATIONS, iterations);
-  slot.salt = randomBytes(SALT_BYTES);
-  const slotKey = await derive(passphrase, slot.salt, slot.iterations, header.keyBytes, hash);
-  const material = Buffer.alloc(Math.ceil((header.keyBytes * STRIPES) / 512) * 512);
-  split(key, hash).copy(material);
-  sectorCipher(cipher, slotKey).encrypt(material, 0);
+  const material = await fillSlot(header, slot, key, passphrase, volume.iterationMs);
   const area = Buffer.alloc(header.payloadOffset);
   serializeHeader(header).copy(area);
   material.copy(area, slot.materialOffset);

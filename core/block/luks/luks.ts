@@ -7,6 +7,7 @@ import { BlockNode } from '../node.ts';
 import type { BlockOptions } from '../options.ts';
 import { type Pending, start, type Task } from '../pending.ts';
 import { type BlockStatus, type NodeSettings, PREALLOCATIONS, type TruncateOptions } from '../requests.ts';
+import { amendVolume } from './amend.ts';
 import { cipherAlgorithms, cipherModes, hashAlgorithms, ivGenerators, SECTOR, type SectorCipher } from './cipher.ts';
 import { HEADER_BYTES, isLuks, type LuksHeader, parseHeader } from './header.ts';
 import { format, type NewVolume, unlock } from './keys.ts';
@@ -46,11 +47,14 @@ export function writeEnciphered(
 /** A volume in LUKS format, version 1: a header with the key, enciphered itself, and the data behind it. */
 export class LuksNode extends BlockNode {
   readonly header: LuksHeader;
+  /** The name of the secret that opened it. */
+  readonly secret: string;
   readonly #cipher: SectorCipher;
 
-  constructor(graph: BlockGraph, settings: NodeSettings, header: LuksHeader, cipher: SectorCipher) {
+  constructor(graph: BlockGraph, settings: NodeSettings, header: LuksHeader, secret: string, cipher: SectorCipher) {
     super(graph, luksDriver, settings);
     this.header = header;
+    this.secret = secret;
     this.#cipher = cipher;
     this.requestAlignment = SECTOR;
   }
@@ -167,7 +171,7 @@ async function open(context: OpenContext): Promise<BlockNode> {
   const file = await context.child('file');
   context.followReadOnly(file);
   const { header, cipher } = await openVolume(graph, file, 0, secret, '');
-  const node = new LuksNode(graph, settings, header, cipher);
+  const node = new LuksNode(graph, settings, header, secret ?? '', cipher);
   node.filename = file.filename;
   node.attach('file', file);
   return node;
@@ -190,4 +194,10 @@ export const luksDriver: BlockDriver = {
   probe: head => (isLuks(head) ? 100 : 0),
   open,
   create,
+  reopening: { resettable: [], steps: (_node, { options }) => (options?.string('key-secret'), {}) },
+  async amend(node, options, force) {
+    const { graph, file } = node;
+    if (file === undefined || !(node instanceof LuksNode)) return;
+    await amendVolume({ graph, file, offset: 0, header: node.header, secret: node.secret }, options, force);
+  },
 };

@@ -12,17 +12,15 @@ export type DiscardPolicy = { readonly [Reason in FreeReason]: boolean };
 /** Zeroes and discards: data goes, clusters become free, and the host may hear of it. */
 export class Clearing {
   readonly #node: Qcow2Node;
-  readonly #policy: DiscardPolicy;
   #freed: { readonly offset: number; readonly bytes: number }[] = [];
 
-  constructor(node: Qcow2Node, policy: DiscardPolicy) {
+  constructor(node: Qcow2Node) {
     this.#node = node;
-    this.#policy = policy;
   }
 
   /** Clusters that nobody uses any more. */
   noteFreed(offset: number, bytes: number, reason: FreeReason): void {
-    if (this.#policy[reason]) this.#freed.push({ offset, bytes });
+    if (this.#node.runtime.discards[reason]) this.#freed.push({ offset, bytes });
   }
 
   /** Forgets which freed clusters the host was to hear of. */
@@ -57,7 +55,7 @@ export class Clearing {
     if (before.kind === kind.COMPRESSED || image.data === undefined)
       yield* refcounts.free(before.host, before.bytes, reason);
     // In a data file each cluster has its own place, which may be written to again at once.
-    else if (this.#policy[reason]) yield* this.#discardHost(before.host, before.bytes);
+    else if (this.#node.runtime.discards[reason]) yield* this.#discardHost(before.host, before.bytes);
   }
 
   /** Has a range read as zeroes. No other request to it is under way. */

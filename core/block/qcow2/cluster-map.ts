@@ -48,7 +48,7 @@ export class ClusterMap {
   readonly entries: number;
   /** Bytes that are allocated and zeroed at once: the cluster size unless L2 entries are extended. */
   readonly subclusterSize: number;
-  readonly #perSlice: number;
+  #perSlice: number;
   readonly #dataIsExternal: boolean;
   readonly #compressedShift: number;
   /** Offsets of the L2 tables. */
@@ -87,6 +87,13 @@ export class ClusterMap {
     this.l1 = new Float64Array(0);
     this.#copiedFlags = new Uint8Array(0);
     refcounts.users = this.cache;
+  }
+
+  /** Other sizes, in bytes, for a cache that is empty. */
+  resizeCache(cacheBytes: number, sliceBytes: number): void {
+    const slice = Math.min(this.#image.clusterSize, sliceBytes);
+    this.cache.resize(slice, Math.ceil(cacheBytes / slice));
+    this.#perSlice = slice / this.entryBytes;
   }
 
   /** Reads the L1 table. */
@@ -436,6 +443,11 @@ export class ClusterMap {
     yield* this.#image.write(this.#image.header.l1Offset + l1Index * 8, bytes);
   }
 
+  /** @throws IoError where no L1 table can have that many entries */
+  checkL1(entries: number): void {
+    if (entries * 8 > MAX_L1_BYTES) throw new IoError(errno.EFBIG, 'Failed to grow the L1 table: File too large');
+  }
+
   /** A longer L1 table in a new place. */
   *growL1(wanted: number, exact: boolean): Task {
     const { header, clusterSize } = this.#image;
@@ -445,7 +457,7 @@ export class ClusterMap {
       size = Math.max(1, this.l1.length);
       while (size < wanted) size = Math.ceil((size * 3) / 2);
     }
-    if (size * 8 > MAX_L1_BYTES) throw new IoError(errno.EFBIG);
+    this.checkL1(size);
     const before = { offset: header.l1Offset, size: header.l1Size };
     const offset = yield* this.#refcounts.allocate(Math.ceil((size * 8) / clusterSize));
     yield* this.#refcounts.cache.flush();

@@ -1,11 +1,11 @@
 import type { BlockGraph } from '../graph.ts';
-import { BlockError, errnoText, IoError } from '../io-error.ts';
+import { BlockError, IoError, reason } from '../io-error.ts';
 import { SECTOR } from '../luks/cipher.ts';
 import { createVolume } from '../luks/luks.ts';
 import type { BlockNode } from '../node.ts';
 import { BlockOptions } from '../options.ts';
 import { start, type Task } from '../pending.ts';
-import { PREALLOCATIONS, type Preallocation } from '../requests.ts';
+import { imageLength, MAX_LENGTH, PREALLOCATIONS, type Preallocation } from '../requests.ts';
 import { compressionOf } from './compression.ts';
 import { incompatible, MIN_EXTENDED_CLUSTER, type Qcow2Header, serializeHeader } from './header.ts';
 import { Qcow2Image } from './image.ts';
@@ -13,7 +13,8 @@ import { Qcow2Node } from './node.ts';
 import { refcountWidths } from './refcount-width.ts';
 
 interface CreateOptions {
-  readonly size: number;
+  /** In bytes. */
+  readonly size: bigint;
   readonly version: 2 | 3;
   readonly clusterBits: number;
   readonly refcountOrder: number;
@@ -36,9 +37,9 @@ function takeCreateOptions(options: BlockOptions): CreateOptions {
     return value;
   };
   const text = (...keys: string[]): string | undefined => either(key => options.string(key), ...keys);
-  const size = options.bytes('size');
+  const size = options.wholeBytes('size');
   if (size === undefined) throw new BlockError("Parameter 'size' is missing");
-  if (size % 512 !== 0) throw new BlockError('Image size must be a multiple of 512 bytes');
+  if (size % 512n !== 0n) throw new BlockError('Image size must be a multiple of 512 bytes');
   const versionName = text('version', 'compat') ?? 'v3';
   if (!['v2', 'v3', '0.10', '1.1'].includes(versionName)) throw new BlockError(`Invalid parameter '${versionName}'`);
   const version = versionName === 'v2' || versionName === '0.10' ? 2 : 3;
@@ -167,14 +168,21 @@ export async function create(graph: BlockGraph, options: BlockOptions): Promise<
   const node = await graph.openTree(undefined, opening, { noFlush: true }, false);
   try {
     if (volume !== undefined && node instanceof Qcow2Node) await start(node.exclusively(encipher(node, volume)));
-    await node.truncate(wanted.size, { preallocation: wanted.preallocation });
+    await node.truncate(lengthOf(node, wanted.size), { preallocation: wanted.preallocation });
   } catch (error) {
     throw error instanceof IoError
-      ? new BlockError(`Could not resize image: ${errnoText(error.errno)}`, { cause: error })
+      ? new BlockError(`Could not resize image: ${reason(error)}`, { cause: error })
       : error;
   } finally {
     await graph.released(node);
   }
+}
+
+/** @throws IoError where the image cannot be that long */
+function lengthOf(node: BlockNode, size: bigint): number {
+  // More than its first table can name is wrong before it is too much for us.
+  if (size <= MAX_LENGTH && node instanceof Qcow2Node) node.map.checkL1(Number(size) / node.map.l2Reach);
+  return imageLength(size);
 }
 
 /** Gives an empty image a LUKS header: what is written from now on is enciphered. */

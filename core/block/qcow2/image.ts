@@ -16,10 +16,14 @@ export class Qcow2Image {
   cipher: SectorCipher | undefined;
   /** The header that `cipher` comes from. */
   luks: LuksHeader | undefined;
+  /** The name of the secret that opened it. */
+  secret = '';
   readonly header: Qcow2Header;
   readonly clusterSize: number;
   /** The numbers of the clusters that hold tables: no guest data may be written there. */
   readonly tables = new Map<number, string>();
+  /** Kinds of tables that data may be written over all the same. */
+  unguarded: ReadonlySet<string> = new Set();
   /** Set once the image was found damaged: nothing is read or written any more. */
   broken = false;
   #complained = false;
@@ -60,7 +64,7 @@ export class Qcow2Image {
     const end = Math.ceil((offset + bytes) / this.clusterSize);
     for (let cluster = Math.floor(offset / this.clusterSize); cluster < end; cluster++) {
       const table = this.tables.get(cluster);
-      if (table === undefined) continue;
+      if (table === undefined || this.unguarded.has(table)) continue;
       throw this.corrupt(`Preventing invalid write on metadata (overlaps with ${table})`, offset, bytes);
     }
   }

@@ -8,6 +8,8 @@ export interface CachedTable {
   readonly bytes: Uint8Array;
   readonly view: DataView;
   dirty: boolean;
+  /** Somebody asked for it since the last {@link MetadataCache.dropUnused}. */
+  used: boolean;
 }
 
 /**
@@ -19,8 +21,8 @@ export interface CachedTable {
  */
 export class MetadataCache {
   readonly #image: Qcow2Image;
-  readonly entrySize: number;
-  readonly #capacity: number;
+  #entrySize: number;
+  #capacity: number;
   readonly #entries = new Map<number, CachedTable>();
   #newest: CachedTable | undefined;
   #dirty = 0;
@@ -29,8 +31,27 @@ export class MetadataCache {
 
   constructor(image: Qcow2Image, entrySize: number, capacity: number) {
     this.#image = image;
-    this.entrySize = entrySize;
+    this.#entrySize = entrySize;
     this.#capacity = Math.max(4, capacity);
+  }
+
+  /** What the pieces are in size, in bytes. */
+  get entrySize(): number {
+    return this.#entrySize;
+  }
+
+  /** Another size for the pieces, in bytes, and another number of them, where there are none. */
+  resize(entrySize: number, capacity: number): void {
+    this.#entrySize = entrySize;
+    this.#capacity = Math.max(4, capacity);
+  }
+
+  /** Forgets what nobody asked for since the last time. */
+  dropUnused(): void {
+    for (const entry of this.#entries.values()) {
+      if (entry.used || entry.dirty || entry === this.#newest) entry.used = false;
+      else this.#entries.delete(entry.offset);
+    }
   }
 
   /** The table at `offset` if it is in memory. */
@@ -38,6 +59,7 @@ export class MetadataCache {
     if (this.#newest?.offset === offset) return this.#newest;
     const entry = this.#entries.get(offset);
     if (entry === undefined) return undefined;
+    entry.used = true;
     // The map's order is that of use: the first is the one to go.
     this.#entries.delete(offset);
     this.#entries.set(offset, entry);
@@ -67,7 +89,7 @@ export class MetadataCache {
   }
 
   #insert(offset: number, bytes: Uint8Array): CachedTable {
-    const entry = { offset, bytes, view: new DataView(bytes.buffer), dirty: false };
+    const entry = { offset, bytes, view: new DataView(bytes.buffer), dirty: false, used: true };
     this.#entries.set(offset, entry);
     this.#newest = entry;
     return entry;

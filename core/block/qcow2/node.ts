@@ -9,7 +9,7 @@ import { all, type Maybe, Mutex, type Pending, settle, start, startFor, type Tas
 import { type Permissions, perm } from '../permissions.ts';
 import { type BlockStatus, type NodeSettings, type TruncateOptions, writeFlag } from '../requests.ts';
 import { PersistentBitmaps } from './bitmaps.ts';
-import { Clearing, type DiscardPolicy } from './clearing.ts';
+import { Clearing } from './clearing.ts';
 import { ClusterMap, isEmpty, kind } from './cluster-map.ts';
 import { ClusterWriter } from './cluster-writer.ts';
 import { type Compression, compressionOf } from './compression.ts';
@@ -17,14 +17,8 @@ import { compatible, headerOffset, incompatible } from './header.ts';
 import type { Qcow2Image } from './image.ts';
 import { Refcounts } from './refcounts.ts';
 import { resize } from './resize.ts';
+import type { Qcow2Runtime } from './runtime-options.ts';
 import { Snapshots } from './snapshots.ts';
-
-/** How much of the tables is kept in memory, in bytes. */
-export interface CacheSizes {
-  readonly l2: number;
-  readonly l2Entry: number;
-  readonly refcount: number;
-}
 
 /** A qcow2 image. */
 export class Qcow2Node extends BlockNode {
@@ -35,7 +29,8 @@ export class Qcow2Node extends BlockNode {
   readonly bitmaps: PersistentBitmaps;
   readonly writer: ClusterWriter;
   readonly clearing: Clearing;
-  readonly lazyRefcounts: boolean;
+  #runtime: Qcow2Runtime;
+  #cleaning: NodeJS.Timeout | undefined;
   /** Held by whoever looks into the tables or changes them. */
   readonly lock = new Mutex();
   readonly #compression: Compression;
@@ -47,31 +42,61 @@ export class Qcow2Node extends BlockNode {
     driver: BlockDriver,
     settings: NodeSettings,
     image: Qcow2Image,
-    caches: CacheSizes,
-    discardPolicy: DiscardPolicy,
-    lazyRefcounts: boolean,
+    runtime: Qcow2Runtime,
   ) {
     super(graph, driver, settings);
     this.image = image;
-    this.lazyRefcounts = lazyRefcounts;
+    this.#runtime = runtime;
     if (image.header.encryption !== undefined) this.requestAlignment = SECTOR;
-    this.refcounts = new Refcounts(image, caches.refcount);
+    this.refcounts = new Refcounts(image, runtime.refcount);
     this.map = new ClusterMap(
       image,
       this.refcounts,
-      caches.l2,
-      caches.l2Entry,
+      runtime.l2,
+      runtime.l2Entry,
       (image.header.incompatible & incompatible.DATA_FILE) !== 0,
     );
     this.snapshots = new Snapshots(this);
     this.bitmaps = new PersistentBitmaps(this);
     this.#compression = compressionOf(image.header.compression);
     this.writer = new ClusterWriter(this, this.#compression);
-    this.clearing = new Clearing(this, discardPolicy);
+    this.clearing = new Clearing(this);
     this.refcounts.onFree = (offset, bytes, reason) => {
       this.#unpacked = undefined;
       this.clearing.noteFreed(offset, bytes, reason);
     };
+    this.#applyRuntime();
+  }
+
+  get runtime(): Qcow2Runtime {
+    return this.#runtime;
+  }
+
+  get lazyRefcounts(): boolean {
+    return this.#runtime.lazyRefcounts;
+  }
+
+  /** Takes other options. No table in memory is newer than the disk. */
+  configure(runtime: Qcow2Runtime): void {
+    this.#runtime = runtime;
+    this.forgetTables();
+    this.map.resizeCache(runtime.l2, runtime.l2Entry);
+    this.refcounts.resizeCache(runtime.refcount);
+    this.#applyRuntime();
+  }
+
+  #applyRuntime(): void {
+    const { unguarded, cleanInterval } = this.#runtime;
+    this.image.unguarded = unguarded;
+    clearInterval(this.#cleaning);
+    this.#cleaning = undefined;
+    if (cleanInterval === 0) return;
+    const clean = (): void => {
+      this.map.cache.dropUnused();
+      this.refcounts.cache.dropUnused();
+    };
+    // Longer ones than a timer can wait for are as good as never.
+    this.#cleaning = setInterval(clean, Math.min(cleanInterval * 1000, 2 ** 31 - 1)).unref();
   }
 
   override get length(): number {
@@ -374,11 +399,16 @@ export class Qcow2Node extends BlockNode {
     this.refcounts.startAt(0);
   }
 
-  /** Writes everything and takes back the mark that the image is in use. */
-  *markClean(): Task {
+  /** Has all tables on the disk; what was freed is free. */
+  *settleTables(): Task {
     yield* this.map.cache.flush();
     yield* this.clearing.releaseFreed();
     yield* this.refcounts.cache.flush();
+  }
+
+  /** Writes everything and takes back the mark that the image is in use. */
+  *markClean(): Task {
+    yield* this.settleTables();
     yield* this.image.setIncompatible(incompatible.DIRTY, false);
   }
 
@@ -401,6 +431,7 @@ export class Qcow2Node extends BlockNode {
   }
 
   protected override async pclose(): Promise<void> {
+    clearInterval(this.#cleaning);
     if (this.readOnly || this.image.broken || this.inactive || this.file === undefined) return;
     try {
       await start(this.exclusively(this.putDown()));

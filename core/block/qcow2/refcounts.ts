@@ -43,6 +43,11 @@ export class Refcounts {
     this.cache = new MetadataCache(image, image.clusterSize, Math.ceil(cacheBytes / image.clusterSize));
   }
 
+  /** Another size, in bytes, for a cache that is empty. */
+  resizeCache(cacheBytes: number): void {
+    this.cache.resize(this.cache.entrySize, Math.ceil(cacheBytes / this.cache.entrySize));
+  }
+
   /** Reads the table. */
   *load(): Task {
     const { header, clusterSize } = this.#image;

@@ -2,6 +2,7 @@ import type { BlockBackend } from '../../block/backend.ts';
 import type { BlockGraph } from '../../block/graph.ts';
 import { graphInfo } from '../../block/graph-info.ts';
 import { backendInfo, backendStats, type Info, listedBackends, nodeInfo, nodeStats } from '../../block/info.ts';
+import { AmendJob } from '../../block/jobs/amend.ts';
 import { CreateJob } from '../../block/jobs/create.ts';
 import {
   changeMedium,
@@ -13,7 +14,8 @@ import {
   removeMedium,
 } from '../../block/media.ts';
 import { BlockOptions } from '../../block/options.ts';
-import { reopen } from '../../block/reopen.ts';
+import { imageLength } from '../../block/requests.ts';
+import { reopenByOptions } from '../../block/reopen-options.ts';
 import { limitsAnything, type ThrottleConfig } from '../../block/throttle.ts';
 import type { JsonObject } from '../json/value.ts';
 import type { Program } from '../program.ts';
@@ -59,7 +61,8 @@ export function blockCommands(program: Program): Handlers<QmpSession> {
     },
     'blockdev-del': async ({ 'node-name': name }) => (await graph()).delete(name),
     'blockdev-reopen': async ({ options }) => {
-      for (const one of options) await reopenNode(await graph(), plainOptions(one));
+      const blocks = await graph();
+      await blocks.drained(() => reopenByOptions(blocks, options.map(plainOptions)));
     },
     'x-blockdev-change': async args => changeChildren(await graph(), args),
     'x-blockdev-set-iothread': async ({ 'node-name': name, iothread, force = false }) => {
@@ -83,12 +86,21 @@ export function blockCommands(program: Program): Handlers<QmpSession> {
       jobs.checkId(id);
       jobs.add(new CreateJob(await graph(), { id }, await namedFiles(await graph(), plainOptions(options))));
     },
+    'x-blockdev-amend': async ({ 'job-id': id, 'node-name': name, options, force = false }) => {
+      const { jobs } = await program.blocks();
+      const node = (await graph()).lookupPair('', name);
+      if (node.driver.name !== options.driver)
+        throw new QmpError("x-blockdev-amend doesn't support changing the block driver");
+      if (node.driver.amend === undefined) throw new QmpError('Driver does not support x-blockdev-amend');
+      jobs.checkId(id);
+      jobs.add(new AmendJob(node, { id }, plainOptions(options), force));
+    },
     block_resize: async ({ device, 'node-name': name, size }) => {
       const node = (await graph()).lookupPair(device, name);
       if ([...node.parents].some(edge => edge.name === 'backing' || edge.blocks !== undefined))
         throw new QmpError(`Device '${device ?? '(null)'}' is in use`);
-      const bytes = Number(size);
-      if (bytes < 0) throw new QmpError("Parameter 'size' expects a >0 size");
+      if (size < 0) throw new QmpError("Parameter 'size' expects a >0 size");
+      const bytes = imageLength(BigInt(size));
       await (await graph()).drained(() => node.truncate(bytes));
     },
     'block-set-write-threshold': async ({ 'node-name': name, 'write-threshold': threshold }) => {
@@ -137,42 +149,6 @@ async function changeChildren(
   if (node === undefined) throw new QmpError(`Node '${name}' not found`);
   if (node.parents.size > 0) throw new QmpError(`The node ${name} already has a parent`);
   await graph.drained(() => above.addChild(node));
-}
-
-async function reopenNode(graph: BlockGraph, options: BlockOptions): Promise<void> {
-  const name = options.string('node-name');
-  if (name === undefined) throw new QmpError('node-name not specified');
-  const node = graph.node(name);
-  if (node === undefined) throw new QmpError(`Failed to find node with node-name='${name}'`);
-  const backing = options.peek('backing');
-  if (backing === undefined && node.backing !== undefined && node.driver.supportsBacking === true)
-    throw new QmpError(`backing is missing for '${name}'`);
-  const driver = options.string('driver');
-  if (driver !== node.driver.name) throw new QmpError("Cannot change the option 'driver'");
-  const file = options.peek('file');
-  if (typeof file === 'string') graph.lookupPair(undefined, file);
-  const discard = options.string('discard') === 'unmap';
-  const detectZeroes = options.choice('detect-zeroes', ['off', 'on', 'unmap']) ?? 'off';
-  if (detectZeroes === 'unmap' && !discard) {
-    throw new QmpError('setting detect-zeroes to unmap is not allowed without setting discard operation to unmap');
-  }
-  const changes = {
-    readOnly: options.bool('read-only') ?? false,
-    autoReadOnly: options.bool('auto-read-only') ?? false,
-    direct: options.bool('cache.direct') ?? false,
-    noFlush: options.bool('cache.no-flush') ?? false,
-    discard,
-    detectZeroes,
-  };
-  await graph.drained(async () => {
-    await reopen(node, changes);
-    if (backing === undefined || node.driver.supportsBacking !== true) return;
-    const wanted = typeof backing === 'string' ? graph.lookupPair(undefined, backing) : undefined;
-    if (wanted === node.backing) return;
-    const before = node.detach('backing');
-    if (wanted !== undefined) node.attach('backing', wanted);
-    if (before !== undefined) await graph.released(before);
-  });
 }
 
 function setThrottle(graph: BlockGraph, given: Args<(typeof commands)['block_set_io_throttle']>): void {

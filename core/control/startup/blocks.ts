@@ -13,6 +13,8 @@ import type { JsonObject } from '../json/value.ts';
 import { OptionError, type Opts } from '../options/opts.ts';
 import type { Program } from '../program.ts';
 import { deviceNotFound, QmpError } from '../qapi/error.ts';
+import { BlockdevOptions } from '../qapi/schema/blockdev.ts';
+import { KEYVAL_ROOT, ROOT } from '../qapi/types.ts';
 import { secretBytes } from './objects.ts';
 
 /** Erase blocks of the system's flash, in bytes. */
@@ -63,9 +65,10 @@ export class Blocks {
     return this.drives.add(values, { interface: 'ide', snapshot: this.#program.line.has('snapshot'), isDefault });
   }
 
-  /** `-blockdev`, `blockdev-add`. */
-  async addNode(options: JsonObject): Promise<void> {
-    await this.graph.add(BlockOptions.fromJson(options));
+  /** `-blockdev`: JSON, or with `keyval` strings that the schema converts. */
+  async addNode(options: JsonObject, keyval: boolean): Promise<void> {
+    const typed = BlockdevOptions.read(options, keyval ? KEYVAL_ROOT : ROOT);
+    await this.graph.add(BlockOptions.fromJson(typed as JsonObject));
   }
 
   /** What a device's `drive=` names: a drive, or a node, which gets a backend of its own. */

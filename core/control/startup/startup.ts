@@ -122,7 +122,7 @@ export class Startup {
     if (nodes.length === 0 && given.length === 0 && !defaults.cdrom && !defaults.floppy) return [];
     const blocks = await this.#program.blocks();
     blocks.drives.setUnitsPerBus('ide', type.defaults.ideUnits);
-    for (const { value, location } of nodes) await at(location, () => blocks.addNode(value));
+    for (const { value, keyval, location } of nodes) await at(location, () => blocks.addNode(value, keyval));
     for (const { opts, location } of given) await at(location, () => blocks.addDrive(opts));
     const fallback = async (wanted: boolean, kind: 'ide' | 'floppy', index: number, text: string): Promise<void> => {
       if (wanted && blocks.drives.byIndex(kind, index) === undefined)

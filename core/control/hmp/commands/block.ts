@@ -109,7 +109,7 @@ export const BLOCK_COMMANDS: readonly HmpCommand[] = [
     async ({ program }, args) => {
       const description = args.text('opts');
       if (args.flag('node')) {
-        await (await program.blocks()).addNode(parseKeyval(description));
+        await (await program.blocks()).addNode(parseKeyval(description), true);
         return undefined;
       }
       const opts = parseOpts(GROUPS.drive, description);

@@ -34,6 +34,8 @@ import {
 import { IoOperationType, OnOffAuto, StrOrNull } from './common.ts';
 import {
   QCryptoBlockCreateOptions,
+  QCryptoBlockAmendOptions,
+  QCryptoBlockAmendOptionsLUKS,
   QCryptoBlockCreateOptionsLUKS,
   QCryptoBlockOptionsLUKS,
   QCryptoBlockOptionsQCow,
@@ -373,6 +375,14 @@ export const BlockdevCreateOptions = union('BlockdevCreateOptions', { driver: Bl
   vpc: BlockdevCreateOptionsVpc,
 });
 
+export const BlockdevAmendOptionsQcow2 = struct('BlockdevAmendOptionsQcow2', {
+  encrypt: opt(QCryptoBlockAmendOptions),
+});
+export const BlockdevAmendOptions = union('BlockdevAmendOptions', { driver: BlockdevDriver }, 'driver', {
+  luks: QCryptoBlockAmendOptionsLUKS,
+  qcow2: BlockdevAmendOptionsQcow2,
+});
+
 export const QuorumOpType = enumeration('QuorumOpType', ['read', 'write', 'flush']);
 export const XDbgBlockGraphNodeType = enumeration('XDbgBlockGraphNodeType', [
   'block-backend',
@@ -420,6 +430,11 @@ export const commands = {
   }),
   'blockdev-create': command('Creates an image in a job', {
     args: { 'job-id': str, options: BlockdevCreateOptions },
+    preconfig: true,
+  }),
+  'x-blockdev-amend': command("Changes what an open image's format is like in a job", {
+    args: { 'job-id': str, 'node-name': str, options: BlockdevAmendOptions, force: opt(bool) },
+    features: ['unstable'],
     preconfig: true,
   }),
   'blockdev-snapshot': command('Installs an overlay over a node', {

@@ -57,6 +57,18 @@ export const QCryptoBlockCreateOptions = union('QCryptoBlockCreateOptions', { fo
   qcow: QCryptoBlockOptionsQCow,
   luks: QCryptoBlockCreateOptionsLUKS,
 });
+export const QCryptoBlockLUKSKeyslotState = enumeration('QCryptoBlockLUKSKeyslotState', ['active', 'inactive']);
+export const QCryptoBlockAmendOptionsLUKS = struct('QCryptoBlockAmendOptionsLUKS', {
+  state: QCryptoBlockLUKSKeyslotState,
+  'new-secret': opt(str),
+  'old-secret': opt(str),
+  keyslot: opt(int),
+  'iter-time': opt(int),
+  secret: opt(str),
+});
+export const QCryptoBlockAmendOptions = union('QCryptoBlockAmendOptions', { format: QCryptoBlockFormat }, 'format', {
+  luks: QCryptoBlockAmendOptionsLUKS,
+});
 export const QCryptoBlockInfoLUKSSlot = struct('QCryptoBlockInfoLUKSSlot', {
   active: bool,
   iters: opt(int),
