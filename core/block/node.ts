@@ -4,9 +4,9 @@ import type { BlockDriver } from './driver.ts';
 import type { BlockGraph } from './graph.ts';
 import { BlockError, errno, IoError, reason } from './io-error.ts';
 import { IoVector } from './io-vector.ts';
+import type { BlockOptions, OptionScalar } from './options.ts';
 import { all, type Maybe, type Pending, settle, start, type Task } from './pending.ts';
 import { Edge, type EdgeParent, type Permissions, settlePermissions, usualNeeds } from './permissions.ts';
-import type { BlockOptions, OptionScalar } from './options.ts';
 import { type BlockStatus, type NodeSettings, type TruncateOptions, writeFlag } from './requests.ts';
 import { TrackedRequests } from './tracked-requests.ts';
 

@@ -61,7 +61,8 @@ export async function reopenAll(all: readonly Reopened[]): Promise<void> {
   }
   for (const old of before) {
     const user = old.inheritsFrom;
-    if (user !== undefined && ![...old.parents].some(({ parent }) => parent.asNode === user)) old.inheritsFrom = undefined;
+    if (user !== undefined && ![...old.parents].some(({ parent }) => parent.asNode === user))
+      old.inheritsFrom = undefined;
     await old.graph.released(old);
   }
 }
@@ -81,9 +82,7 @@ function changeSettings(node: BlockNode, settings: NodeSettings): () => void {
 function relink(node: BlockNode, name: string, to: BlockNode | undefined): () => void {
   const edge = node.children.get(name);
   if (edge !== undefined && edge.frozen > 0) {
-    throw new BlockError(
-      `Cannot change frozen '${name}' link from '${node.nodeName}' to '${edge.node.nodeName}'`,
-    );
+    throw new BlockError(`Cannot change frozen '${name}' link from '${node.nodeName}' to '${edge.node.nodeName}'`);
   }
   if (to !== undefined && reaches(to, node))
     throw new BlockError(`Making '${to.nodeName}' a ${name} child of '${node.nodeName}' would create a cycle`);

@@ -78,11 +78,9 @@ async function activate(
   write: WriteArea,
 ): Promise<void> {
   if (wanted.newSecret === undefined) throw new BlockError("'new-secret' is required to activate a keyslot");
-  if (wanted.oldSecret !== undefined)
-    throw new BlockError("'old-secret' must not be given when activating keyslots");
+  if (wanted.oldSecret !== undefined) throw new BlockError("'old-secret' must not be given when activating keyslots");
   const number = wanted.keyslot ?? header.slots.findIndex(({ active }) => !active);
-  if (wanted.keyslot === undefined && number < 0)
-    throw new BlockError("Can't add a keyslot - all keyslots are in use");
+  if (wanted.keyslot === undefined && number < 0) throw new BlockError("Can't add a keyslot - all keyslots are in use");
   const slot = slotOf(header, number);
   if (!force && slot.active)
     throw new BlockError(`Refusing to overwrite active keyslot ${number} - please erase it first`);
@@ -122,9 +120,7 @@ async function slotsToErase(
   if (number !== undefined) {
     const slot = slotOf(header, number);
     if (password !== undefined && (await openSlot(header, slot, password, read)) === undefined)
-      throw new BlockError(
-        `Given keyslot ${number} doesn't contain the given old password for erase operation`,
-      );
+      throw new BlockError(`Given keyslot ${number} doesn't contain the given old password for erase operation`);
     if (!force && !slot.active) throw new BlockError(`Given keyslot ${number} is already erased (inactive) `);
     if (!force && active.length === 1) {
       throw new BlockError(

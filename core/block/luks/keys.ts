@@ -3,7 +3,15 @@ import { performance } from 'node:perf_hooks';
 import { promisify } from 'node:util';
 import { BlockError } from '../io-error.ts';
 import { type CipherSpec, type HashAlgorithm, SECTOR, type SectorCipher, sectorCipher } from './cipher.ts';
-import { DIGEST_BYTES, emptyHeader, type KeySlot, type LuksHeader, SALT_BYTES, STRIPES, serializeHeader } from './header.ts';
+import {
+  DIGEST_BYTES,
+  emptyHeader,
+  type KeySlot,
+  type LuksHeader,
+  SALT_BYTES,
+  STRIPES,
+  serializeHeader,
+} from './header.ts';
 
 /** Not made ahead: `node:crypto` is loaded when a key is first asked for (docs/design/start.md). */
 const derive = (

@@ -101,8 +101,7 @@ async function amend(node: BlockNode, options: BlockOptions, force: boolean): Pr
   const { image, graph } = node;
   const { encryption } = image.header;
   const encrypt = options.child('encrypt');
-  if (encryption === undefined || image.luks === undefined)
-    throw new BlockError("image is not encrypted, can't amend");
+  if (encryption === undefined || image.luks === undefined) throw new BlockError("image is not encrypted, can't amend");
   if (encrypt.string('format') !== 'luks')
     throw new BlockError("Amend can't be used to change the qcow2 encryption format");
   const { file, luks: header, secret } = image;

@@ -123,8 +123,7 @@ function takeOverlapCheck(options: BlockOptions): ReadonlySet<string> {
   }
   const guarded: readonly TableOption[] = TEMPLATES[name];
   const unguarded = new Set<string>();
-  for (const [option, table] of TABLES)
-    if (!(own.bool(option) ?? guarded.includes(option))) unguarded.add(table);
+  for (const [option, table] of TABLES) if (!(own.bool(option) ?? guarded.includes(option))) unguarded.add(table);
   const [unknown] = own.keys();
   if (unknown !== undefined) options.set(`overlap-check.${unknown}`, true);
   return unguarded;

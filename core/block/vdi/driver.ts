@@ -79,4 +79,5 @@ export const vdiDriver: BlockDriver = {
   probe: head => (isVdi(head) ? 100 : 0),
   open,
   create,
+  reopening: { resettable: [], steps: () => ({}) },
 };

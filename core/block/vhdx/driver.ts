@@ -170,4 +170,5 @@ export const vhdxDriver: BlockDriver = {
   probe: head => (isVhdx(head) ? 100 : 0),
   open,
   create,
+  reopening: { resettable: [], steps: () => ({}) },
 };

@@ -170,4 +170,5 @@ export const vmdkDriver: BlockDriver = {
   probe: head => (isHosted(head) || isEsx(head) || isDescriptor(head) ? 100 : 0),
   open,
   create,
+  reopening: { resettable: [], steps: () => ({}) },
 };

@@ -152,5 +152,6 @@ export const vpcDriver: BlockDriver = {
   probe: head => (isVpc(head) ? 100 : 0),
   open,
   create,
+  reopening: { resettable: [], steps: () => ({}) },
   imageSize: size => fit(Math.ceil(size / SECTOR) * SECTOR, false).total * SECTOR,
 };

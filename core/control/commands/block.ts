@@ -14,8 +14,8 @@ import {
   removeMedium,
 } from '../../block/media.ts';
 import { BlockOptions } from '../../block/options.ts';
-import { imageLength } from '../../block/requests.ts';
 import { reopenByOptions } from '../../block/reopen-options.ts';
+import { imageLength } from '../../block/requests.ts';
 import { limitsAnything, type ThrottleConfig } from '../../block/throttle.ts';
 import type { JsonObject } from '../json/value.ts';
 import type { Program } from '../program.ts';

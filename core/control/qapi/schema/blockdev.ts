@@ -33,9 +33,9 @@ import {
 } from './block-jobs.ts';
 import { IoOperationType, OnOffAuto, StrOrNull } from './common.ts';
 import {
-  QCryptoBlockCreateOptions,
   QCryptoBlockAmendOptions,
   QCryptoBlockAmendOptionsLUKS,
+  QCryptoBlockCreateOptions,
   QCryptoBlockCreateOptionsLUKS,
   QCryptoBlockOptionsLUKS,
   QCryptoBlockOptionsQCow,
