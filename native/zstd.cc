@@ -1,4 +1,4 @@
-// zstd frames by Debian's libzstd, which is opened when the first compressed cluster asks for it.
+// zstd frames by Debian's libzstd, which is opened when the first compressed cluster or packet of pages asks for it.
 #include <dlfcn.h>
 #include <stdint.h>
 
@@ -24,6 +24,7 @@ struct Target {
 
 struct Library {
   Context* (*create_compressor)();
+  size_t (*set_parameter)(Context*, int parameter, int value);
   size_t (*compress)(Context*, void* target, size_t capacity, const void* source, size_t size);
   Context* (*create_decompressor)();
   size_t (*reset_decompressor)(Context*, int directive);
@@ -31,6 +32,7 @@ struct Library {
   unsigned (*is_error)(size_t);
 };
 
+constexpr int kCompressionLevel = 100;
 constexpr int kResetSession = 1;
 
 template <typename Function>
@@ -47,6 +49,7 @@ const Library& OpenLibrary(Napi::Env env) {
   void* handle = dlopen("libzstd.so.1", RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) throw Napi::Error::New(env, dlerror());
   const bool complete = Find(handle, "ZSTD_createCCtx", library.create_compressor) &&
+                        Find(handle, "ZSTD_CCtx_setParameter", library.set_parameter) &&
                         Find(handle, "ZSTD_compress2", library.compress) &&
                         Find(handle, "ZSTD_createDCtx", library.create_decompressor) &&
                         Find(handle, "ZSTD_DCtx_reset", library.reset_decompressor) &&
@@ -64,12 +67,13 @@ const Library& OpenLibrary(Napi::Env env) {
 thread_local Context* compressor = nullptr;
 thread_local Context* decompressor = nullptr;
 
-// zstdCompress(source, target): the bytes written, or 0 where the frame does not fit
+// zstdCompress(source, target, level): the bytes written, or 0 where the frame does not fit; level 0 is the library's own
 Napi::Value Compress(const Napi::CallbackInfo& info) {
   const Library& library = OpenLibrary(info.Env());
   const Bytes source = BytesOf(info[0], "source");
   const Bytes target = BytesOf(info[1], "target");
   if (compressor == nullptr) compressor = library.create_compressor();
+  library.set_parameter(compressor, kCompressionLevel, info[2].ToNumber().Int32Value());
   const size_t size = library.compress(compressor, target.data, target.length, source.data, source.length);
   return Napi::Number::New(info.Env(), library.is_error(size) ? 0 : static_cast<double>(size));
 }

@@ -79,7 +79,7 @@ export interface HostCalls {
     address: bigint,
     bits: number,
   ): [bytes: number, mnemonic: string, operands: string] | string | undefined;
-  zstdCompress(source: Uint8Array, target: Uint8Array): number;
+  zstdCompress(source: Uint8Array, target: Uint8Array, level: number): number;
   zstdDecompress(source: Uint8Array, target: Uint8Array): boolean;
   readonly SlirpStack: new (
     config: object,

@@ -1,5 +1,6 @@
 import { inflateSync } from 'node:zlib';
 import { SouthbridgeError } from '../errors.ts';
+import { zstd } from '../host/zstd.ts';
 import type { Machine } from '../machine/machine.ts';
 import { RUN_STATES, type RunState } from '../machine/run-state.ts';
 import type { GuestRam } from '../memory/guest-ram.ts';
@@ -12,7 +13,7 @@ import { PAGE } from './page-tracker.ts';
 
 /** RAM goes in pieces of this size; one that is all zero is left out. */
 const PIECE = 0x1_0000;
-/** Of the pages of one packet, inflated. */
+/** Of the pages of one packet, as they were, in bytes. */
 const MAX_PACKET = 8 * 2 ** 20;
 
 const Chunk = {
@@ -30,6 +31,8 @@ const Chunk = {
   JOIN: 10,
   /** The memory that follows a machine which has gone ahead is all there. */
   MEMORY_END: 11,
+  /** As PACKET: what it was in bytes as u32, and a zstd frame. */
+  ZSTD_PACKET: 12,
 } as const;
 const isMemory = (kind: number): boolean => kind === Chunk.RAM || kind === Chunk.DELTA || kind === Chunk.ZERO;
 /** In front of the bytes of RAM: the block's number as u32, and the offset as f64. */
@@ -83,6 +86,13 @@ export const saveDelta = (block: number, offset: number, delta: Uint8Array): Buf
 
 /** Several of the above in one, deflated by the caller. */
 export const savePacket = (deflated: Buffer): Buffer => chunk(Chunk.PACKET, deflated);
+
+/** Pages in a zstd frame; they were `bytes` bytes. */
+export function saveZstdPacket(bytes: number, frame: Buffer): Buffer {
+  const size = Buffer.alloc(4);
+  size.writeUInt32LE(bytes);
+  return chunk(Chunk.ZSTD_PACKET, Buffer.concat([size, frame]));
+}
 
 /** What a further channel for memory begins with. */
 export const saveMemoryHeader = (): Buffer => preamble(STREAM.memory);
@@ -363,23 +373,34 @@ export class MemoryChannel {
   #accept(kind: number, contents: Buffer): boolean {
     if (this.#ended) throw damaged('goes on behind the end of a channel');
     if (kind === Chunk.JOIN) this.#ended = true;
-    else if (kind === Chunk.PACKET) this.#unpack(contents);
+    else if (kind === Chunk.PACKET) this.#unpack(inflated(contents));
+    else if (kind === Chunk.ZSTD_PACKET) this.#unpack(unzstd(contents));
     else if (isMemory(kind)) this.#load(kind, contents);
     else throw damaged(`is damaged: a piece of kind ${kind} in a channel for memory`);
     return true;
   }
 
-  #unpack(deflated: Buffer): void {
-    let inflated: Buffer;
-    try {
-      inflated = inflateSync(deflated, { maxOutputLength: MAX_PACKET });
-    } catch {
-      throw damaged('is damaged: a packet of pages');
-    }
-    new ChunkReader().feed(inflated, (kind, contents) => {
+  #unpack(pages: Buffer): void {
+    new ChunkReader().feed(pages, (kind, contents) => {
       if (!isMemory(kind)) throw damaged('is damaged: a packet');
       this.#load(kind, contents);
       return true;
     });
   }
+}
+
+function inflated(packet: Buffer): Buffer {
+  try {
+    return inflateSync(packet, { maxOutputLength: MAX_PACKET });
+  } catch {
+    throw damaged('is damaged: a packet of pages');
+  }
+}
+
+function unzstd(packet: Buffer): Buffer {
+  const size = packet.length < 4 ? 0 : packet.readUInt32LE(0);
+  if (size === 0 || size > MAX_PACKET) throw damaged('is damaged: a packet of pages');
+  const pages = Buffer.alloc(size);
+  if (!zstd().decompress(packet.subarray(4), pages)) throw damaged('is damaged: a packet of pages');
+  return pages;
 }

@@ -35,7 +35,7 @@ function zstandard({ compress, decompress }: Zstd): Compression {
   return {
     compress(data) {
       const packed = new Uint8Array(data.length - 1);
-      const length = compress(data, packed);
+      const length = compress(data, packed, 0);
       return length === 0 ? undefined : packed.subarray(0, length);
     },
     decompress(data, size) {

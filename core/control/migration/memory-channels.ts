@@ -2,19 +2,44 @@ import { once } from 'node:events';
 import type { Writable } from 'node:stream';
 import { promisify } from 'node:util';
 import { deflate } from 'node:zlib';
-import { saveJoin, saveMemoryHeader, savePacket } from '../../state/snapshot.ts';
+import { zstd } from '../../host/zstd.ts';
+import { saveJoin, saveMemoryHeader, savePacket, saveZstdPacket } from '../../state/snapshot.ts';
+import type { MigrationSettings } from './settings.ts';
 
 /** Pages go together in packets of about this size, in bytes. */
 const PACKET = 256 * 1024;
 const deflated = promisify<Buffer, { level: number }, Buffer>(deflate);
 
+/** What makes one packet of chunks with pages. */
+export type PagePacker = (pages: Buffer) => Buffer | Promise<Buffer>;
+
+/** What QMP's `multifd-compression` asks for. @throws SouthbridgeError ERR_ZSTD_MISSING */
+export function pagePacker(settings: MigrationSettings): PagePacker {
+  switch (settings.parameters['multifd-compression']) {
+    case 'zlib': {
+      const level = settings.number('multifd-zlib-level');
+      return async pages => savePacket(await deflated(pages, { level }));
+    }
+    case 'zstd': {
+      const level = settings.number('multifd-zstd-level');
+      const { compress } = zstd();
+      return pages => {
+        const frame = Buffer.allocUnsafe(pages.length);
+        const length = compress(pages, frame, level);
+        return length === 0 ? pages : saveZstdPacket(pages.length, frame.subarray(0, length));
+      };
+    }
+    default:
+      return pages => pages;
+  }
+}
+
 /** Connections that a machine's memory is spread over (QEMU's multifd). */
 export class MemoryChannels {
   readonly #channels: readonly Channel[];
 
-  /** @param level zlib's; undefined where pages go as they are */
-  constructor(streams: readonly Writable[], level: number | undefined) {
-    this.#channels = streams.map(stream => new Channel(stream, level));
+  constructor(streams: readonly Writable[], pack: PagePacker) {
+    this.#channels = streams.map(stream => new Channel(stream, pack));
   }
 
   get any(): boolean {
@@ -54,13 +79,13 @@ export class MemoryChannels {
 class Channel {
   readonly stream: Writable;
   readonly failure: Promise<never>;
-  readonly #level: number | undefined;
+  readonly #pack: PagePacker;
   #kept: Buffer[] = [];
   #bytes = 0;
 
-  constructor(stream: Writable, level: number | undefined) {
+  constructor(stream: Writable, pack: PagePacker) {
     this.stream = stream;
-    this.#level = level;
+    this.#pack = pack;
     this.failure = new Promise((_, reject) => stream.once('error', reject));
     this.failure.catch(() => undefined);
     stream.write(saveMemoryHeader());
@@ -77,7 +102,7 @@ class Channel {
     const pages = Buffer.concat(this.#kept);
     this.#kept = [];
     this.#bytes = 0;
-    const packet = this.#level === undefined ? pages : savePacket(await deflated(pages, { level: this.#level }));
+    const packet = await this.#pack(pages);
     if (!this.stream.write(packet)) await Promise.race([once(this.stream, 'drain'), this.failure]);
     return packet.length;
   }

@@ -23,7 +23,7 @@ import {
   type SocketAddress,
 } from './channel.ts';
 import { Incoming } from './incoming.ts';
-import { MemoryChannels } from './memory-channels.ts';
+import { MemoryChannels, pagePacker } from './memory-channels.ts';
 import { Outgoing } from './outgoing.ts';
 import { secureClient, secureServer } from './secure.ts';
 import { MigrationSettings } from './settings.ts';
@@ -343,8 +343,7 @@ export class Migration {
     const count = settings.has('multifd') ? settings.number('multifd-channels') : 0;
     const sockets: Socket[] = [];
     for (let index = 0; index < count; index++) sockets.push(await openSocket(target, secure));
-    const deflates = settings.parameters['multifd-compression'] === 'zlib';
-    return new MemoryChannels(sockets, deflates ? settings.number('multifd-zlib-level') : undefined);
+    return new MemoryChannels(sockets, pagePacker(settings));
   }
 
   /** The connection of a machine that went ahead has been lost: it waits over there, and its memory here. */

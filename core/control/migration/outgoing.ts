@@ -33,7 +33,7 @@ const SYNC_STEP = 4 * 2 ** 20;
 const PATIENCE = 2;
 const ZERO_PAGE = Buffer.alloc(PAGE);
 /** Memory goes with the machine. */
-const NO_CHANNELS = new MemoryChannels([], undefined);
+const NO_CHANNELS = new MemoryChannels([], pages => pages);
 
 /** What the sender needs to be told, and tells. */
 export interface OutgoingHost {

@@ -70,6 +70,8 @@ const LIMITS: readonly (readonly [name: keyof Parameters, min: number, max: numb
   ['cpu-throttle-increment', 1, 99, 'an integer in the range of 1 to 99'],
   ['downtime-limit', 0, 2_000_000, 'an integer in the range of 0 to 2000000 ms'],
   ['multifd-channels', 1, 255, 'a value between 1 and 255'],
+  ['multifd-zlib-level', 0, 9, 'a value between 0 and 9'],
+  ['multifd-zstd-level', 0, 20, 'a value between 0 and 20'],
 ];
 
 /** What management tools have said about how to migrate. */

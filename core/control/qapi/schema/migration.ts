@@ -101,7 +101,7 @@ export const MigrationCapabilityStatus = struct('MigrationCapabilityStatus', {
   capability: MigrationCapability,
   state: bool,
 });
-export const MultiFDCompression = enumeration('MultiFDCompression', ['none', 'zlib']);
+export const MultiFDCompression = enumeration('MultiFDCompression', ['none', 'zlib', 'zstd']);
 export const BitmapMigrationBitmapAliasTransform = struct('BitmapMigrationBitmapAliasTransform', {
   persistent: opt(bool),
 });
