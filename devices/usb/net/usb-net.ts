@@ -10,7 +10,7 @@ import { control, frameLength, frameOffset, messageLength, PACKET_HEADER, packet
 /** Requests (CDC 1.2, section 6.2; ECM 1.2, section 6.2). */
 const CDC = {
   SEND_ENCAPSULATED_COMMAND: classInterfaceOut(0x00),
-  GET_ENCAPSULATED_RESPONSE: classInterfaceIn(0x00),
+  GET_ENCAPSULATED_RESPONSE: classInterfaceIn(0x01),
   SET_ETHERNET_PACKET_FILTER: classInterfaceOut(0x43),
 } as const;
 

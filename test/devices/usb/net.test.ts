@@ -9,7 +9,7 @@ import { UsbHost } from './usb-host.ts';
 const STATUS = 1;
 const DATA = 2;
 const SEND = 0x2100;
-const FETCH = 0xa100;
+const FETCH = 0xa101;
 const SET_FILTER = 0x2143;
 
 function card(t: Test, configuration: number) {
