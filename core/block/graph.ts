@@ -1,6 +1,7 @@
 import fs from 'node:fs';
 import { didYouMean } from '../errors.ts';
 import type { BlockBackend } from './backend.ts';
+import { checkNotBacking, checkNotBusy } from './busy.ts';
 import { reaches } from './chain.ts';
 import { type BlockDriver, OpenContext } from './driver.ts';
 import type { BlockEvent } from './events.ts';
@@ -163,8 +164,8 @@ export class BlockGraph {
     for (const edge of node.parents) {
       if (edge.name === 'root') throw new BlockError(`Node ${name} is in use`);
     }
-    node.checkNotBusy();
-    node.checkNotBacking();
+    checkNotBusy(node);
+    checkNotBacking(node);
     if (!node.monitorOwned) throw new BlockError(`Node ${name} is not owned by the monitor`);
     if (node.parents.size > 0) throw new BlockError(`Block device ${name} is in use`);
     node.monitorOwned = false;

@@ -1,4 +1,5 @@
 import type { BlockBackend } from './backend.ts';
+import { checkNotBusy } from './busy.ts';
 import type { BlockGraph } from './graph.ts';
 import { BlockError } from './io-error.ts';
 import { BlockOptions } from './options.ts';
@@ -62,7 +63,7 @@ export function closeTray(graph: BlockGraph, named: Named): void {
 export async function removeMedium(graph: BlockGraph, named: Named): Promise<void> {
   const backend = findBackend(graph, named.device, named.id);
   const { device } = backend;
-  backend.root?.checkNotBusy();
+  if (backend.root !== undefined) checkNotBusy(backend.root);
   if (device !== undefined && !device.removable) throw new BlockError(`Device '${nameOf(named)}' is not removable`);
   const open = device?.trayOpen?.();
   if (open === false) throw new BlockError(`Tray of device '${nameOf(named)}' is not open`);

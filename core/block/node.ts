@@ -124,24 +124,6 @@ export abstract class BlockNode implements EdgeParent {
     return '';
   }
 
-  /** @throws BlockError where a job works on the node */
-  checkNotBusy(): void {
-    for (const { blocks } of this.parents)
-      if (blocks !== undefined)
-        throw new BlockError(`Node '${this.ownDeviceName || this.nodeName}' is busy: ${blocks}`);
-  }
-
-  /** @throws BlockError where an image has the node as its backing file */
-  checkNotBacking(): void {
-    // The newest speaks, as in QEMU.
-    for (const { name, parent } of [...this.parents].reverse()) {
-      if (name !== 'backing' || parent.asNode === undefined || parent.asNode.filtered !== undefined) continue;
-      throw new BlockError(
-        `Node '${this.ownDeviceName || this.nodeName}' is busy: node is used as backing hd of '${parent.asNode.nodeName}'`,
-      );
-    }
-  }
-
   /** The name of the device that uses this very node; empty where there is none. */
   get ownDeviceName(): string {
     for (const { parent } of this.parents)

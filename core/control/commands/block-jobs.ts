@@ -1,3 +1,4 @@
+import { checkNotBusy } from '../../block/busy.ts';
 import { backingImage, between, bottomOf, canReplace, contains, overlayOf } from '../../block/chain.ts';
 import type { DirtyBitmap } from '../../block/dirty-bitmap.ts';
 import type { BlockGraph } from '../../block/graph.ts';
@@ -147,7 +148,7 @@ export function blockJobCommands(program: Program): Handlers<QmpSession> {
       const { graph } = await program.blocks();
       usedDirectly(graph, device);
       const node = graph.lookupPair(undefined, name);
-      node.checkNotBusy();
+      checkNotBusy(node);
       if (node.backing === undefined)
         throw new QmpError('not allowing backing file change on an image without a backing file');
       await writeBackingName(node, file, node.backing.driver.name);
@@ -257,7 +258,7 @@ function cancelling(job: Job): Undo {
 async function blockCommit(blocks: Blocks, args: Args<(typeof schema.commands)['block-commit']>): Promise<void> {
   const { graph, jobs } = blocks;
   const active = commitDevice(graph, args.device);
-  active.checkNotBusy();
+  checkNotBusy(active);
   if (args.top !== undefined && args['top-node'] !== undefined)
     throw new QmpError("'top-node' and 'top' are mutually exclusive");
   const topNode = optionalNode(graph, args['top-node']);
@@ -272,7 +273,7 @@ async function blockCommit(blocks: Blocks, args: Args<(typeof schema.commands)['
   if (baseNode !== undefined && !contains(top, baseNode))
     throw new QmpError(`'${args['base-node']}' is not in this backing file chain`);
   const base = baseNode ?? (args.base === undefined ? bottomOf(top) : inChain(top, args.base));
-  for (const node of [...between(top, base), base]) node.checkNotBusy();
+  for (const node of [...between(top, base), base]) checkNotBusy(node);
   if (top === base) throw new QmpError('cannot commit an image into itself');
   const options = jobOptions(jobId(blocks, args['job-id'], active), args);
   const onError = args['on-error'] ?? 'report';
@@ -297,7 +298,7 @@ async function blockCommit(blocks: Blocks, args: Args<(typeof schema.commands)['
   }
   const overlay = overlayOf(active, top);
   if (overlay === undefined) throw new QmpError(`'${args.device}' is not in this backing file chain`);
-  overlay.checkNotBusy();
+  checkNotBusy(overlay);
   const backingFile = args['backing-file'];
   const job = new CommitJob(graph, { ...options, active, overlay, top, base, backingFile, filterNodeName, onError });
   jobs.add(await job.setup());
@@ -332,7 +333,7 @@ async function blockStream(blocks: Blocks, args: Args<(typeof schema.commands)['
   if (bottom !== undefined && !contains(top, bottom))
     throw new QmpError(`Node '${args.bottom}' is not in a chain starting from '${args.device}'`);
   const base = baseNode ?? (args.base === undefined ? bottom?.backing : inChain(top, args.base));
-  for (const node of between(top, base)) node.checkNotBusy();
+  for (const node of between(top, base)) checkNotBusy(node);
   if (base === undefined && args['backing-file'] !== undefined)
     throw new QmpError('backing file specified, but streaming the entire chain');
   const options = jobOptions(jobId(blocks, args['job-id'], top), args);
@@ -362,7 +363,7 @@ async function mirror(blocks: Blocks, args: MirrorArgs, target: BlockNode, opene
   if (replaced !== undefined && replaces === undefined)
     throw new QmpError(`Failed to find node with node-name='${replaced}'`);
   if (replaces !== undefined) {
-    replaces.checkNotBusy();
+    checkNotBusy(replaces);
     if (!canReplace(source, replaces)) {
       throw new QmpError(
         `Cannot replace '${replaced}' by a node mirrored from '${source.nodeName}', because it cannot be guaranteed that doing so would not lead to an abrupt change of visible data`,
@@ -371,8 +372,8 @@ async function mirror(blocks: Blocks, args: MirrorArgs, target: BlockNode, opene
     if (replaces.length !== source.length)
       throw new QmpError('cannot replace image with a mirror image of different size');
   }
-  source.checkNotBusy();
-  target.checkNotBusy();
+  checkNotBusy(source);
+  checkNotBusy(target);
   if (Number(args['buf-size'] ?? 0) < 0) throw new QmpError("Invalid parameter 'buf-size'");
   const options = jobOptions(jobId(blocks, args['job-id'], source), args);
   const job = new MirrorJob(graph, {
@@ -488,7 +489,7 @@ async function backup(blocks: Blocks, args: BackupArgs, target: BlockNode, trans
   const { graph, jobs } = blocks;
   const source = rootNode(graph, args.device);
   const bitmap = backupBitmap(source, args);
-  if (source !== target) for (const node of [source, target]) node.checkNotBusy();
+  if (source !== target) for (const node of [source, target]) checkNotBusy(node);
   const job = new BackupJob(graph, {
     ...jobOptions(jobId(blocks, args['job-id'], source), args),
     transaction,

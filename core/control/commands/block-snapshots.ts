@@ -1,3 +1,4 @@
+import { checkNotBacking, checkNotBusy } from '../../block/busy.ts';
 import type { BlockGraph } from '../../block/graph.ts';
 import { start, startFor } from '../../block/pending.ts';
 import { Qcow2Node } from '../../block/qcow2/node.ts';
@@ -12,15 +13,15 @@ export async function snapshot(
   { node, overlay }: Value<typeof schema.BlockdevSnapshot>,
 ): Promise<Undo> {
   const base = rootNode(graph, node);
-  base.checkNotBusy();
-  base.checkNotBacking();
+  checkNotBusy(base);
+  checkNotBacking(base);
   return installOverlay(graph, base, graph.lookupPair(overlay, overlay));
 }
 
 export async function snapshotSync(graph: BlockGraph, args: Value<typeof schema.BlockdevSnapshotSync>): Promise<Undo> {
   const node = graph.lookupPair(args.device, args['node-name']);
-  node.checkNotBusy();
-  node.checkNotBacking();
+  checkNotBusy(node);
+  checkNotBacking(node);
   const name = args['snapshot-node-name'];
   if (args['node-name'] !== undefined && name === undefined) throw new QmpError('New overlay node-name missing');
   if (name !== undefined && graph.node(name) !== undefined) throw new QmpError('New overlay node-name already in use');
@@ -54,7 +55,7 @@ export async function internalSnapshot(
   { device, name }: Value<typeof schema.BlockdevSnapshotInternal>,
 ): Promise<Undo> {
   const node = imageWithSnapshots(graph, device);
-  node.checkNotBusy();
+  checkNotBusy(node);
   if (node.readOnly) throw new QmpError(`Device '${device}' is read only`);
   if (name === '') throw new QmpError('Name is empty');
   if (node.snapshots.list.some(one => one.name === name)) {
