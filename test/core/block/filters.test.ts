@@ -1,5 +1,6 @@
 import fs from 'node:fs';
 import t from 'tap';
+import { checkNotBusy } from '../../../core/block/busy.ts';
 import type { BlockEvent } from '../../../core/block/events.ts';
 import { SnapshotAccessNode } from '../../../core/block/filters/snapshot-access.ts';
 import type { BlockGraph } from '../../../core/block/graph.ts';
@@ -134,7 +135,7 @@ t.test('a node that a job works on is busy, and its filter is seen in the graph'
     await new MirrorJob(graph, { id: 'job', source, target, sync: 'full', filterNodeName: 'filter', speed: 1 }).setup(),
   );
   for (const node of [source, target, graph.lookup('filter')])
-    t.throws(() => node.checkNotBusy(), {
+    t.throws(() => checkNotBusy(node), {
       message: `Node '${node.nodeName}' is busy: block device is in use by block job: mirror`,
     });
   await t.rejects(graph.delete('m1'), { message: /^Node 'm1' is busy/ });
@@ -143,7 +144,7 @@ t.test('a node that a job works on is busy, and its filter is seen in the graph'
   job.cancel(true);
   await job.finished;
   t.equal(graph.node('filter'), undefined);
-  source.checkNotBusy();
+  checkNotBusy(source);
   await graph.close();
 });
 
