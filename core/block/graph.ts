@@ -103,6 +103,11 @@ export class BlockGraph {
     return [...this.#nodes.values()].reverse();
   }
 
+  /** What keeps the machine from going to another process. */
+  migrationBlockers(): string[] {
+    return this.nodes().flatMap(({ migrationBlocker }) => migrationBlocker ?? []);
+  }
+
   node(name: string): BlockNode | undefined {
     return this.#nodes.get(name);
   }
