@@ -73,11 +73,6 @@ export abstract class MappedImage extends BlockNode {
     throw new IoError(errno.EIO);
   }
 
-  // Its tables are read once, when it is opened: another process would not see what they become.
-  override get migrationBlocker(): string {
-    return `The ${this.driver.name} format used by node '${this.nodeName}' does not support live migration`;
-  }
-
   protected *exclusively<T>(task: () => Task<T>): Task<T> {
     const waiting = this.lock.lock();
     if (waiting) yield waiting;

@@ -150,11 +150,6 @@ export abstract class BlockNode implements EdgeParent {
     return this.settings.readOnly;
   }
 
-  /** Why the machine may not go to another process with this node, in QEMU's words. */
-  get migrationBlocker(): string | undefined {
-    return undefined;
-  }
-
   /** A read-only node that could serve a writer if one came. */
   get canBecomeWritable(): boolean {
     return false;
