@@ -11,6 +11,8 @@ const folder = mkdtempSync(join(tmpdir(), 'southbridge-'));
 t.teardown(() => rmSync(folder, { recursive: true, force: true }));
 
 const SIZE = 8 << 20;
+/** What the geometry of a VHD makes of it. */
+const SIZE_OF_VHD = 8390656;
 
 const FORMATS: readonly (readonly [driver: string, options: Record<string, unknown>, apart?: boolean])[] = [
   ['vpc', { 'force-size': true }],
@@ -69,5 +71,29 @@ t.test('made by blockdev-create, opened, listed, and no way to migrate with them
     t.same(await program.execute('blockdev-del', { 'node-name': `image-${index}` }), { return: {} });
   }
   t.notHas((await program.execute('query-migrate')) as object, { return: { 'blocked-reasons': [] } });
+  await program.stop();
+});
+
+t.test('a disk is mirrored into each of them', { skip: noQemuImg }, async t => {
+  const source = join(folder, 'source.raw');
+  writeFileSync(
+    source,
+    Buffer.concat([Buffer.alloc(3 << 20, 'data'), Buffer.alloc(4 << 20), Buffer.alloc(SIZE_OF_VHD - (7 << 20), 7)]),
+  );
+  const program = await RunningProgram.start(
+    ...['-machine', 'none', '-blockdev', `driver=raw,node-name=disk,file.driver=file,file.filename=${source}`],
+  );
+  await program.execute('qmp_capabilities');
+  for (const format of ['vpc', 'vdi', 'vmdk', 'vhdx']) {
+    const target = join(folder, `mirror.${format}`);
+    const mirror = { 'job-id': 'copy', device: 'disk', target, format, sync: 'full' };
+    t.same(await program.execute('drive-mirror', mirror), { return: {} });
+    for (;;) {
+      const { return: jobs } = (await program.execute('query-block-jobs')) as { return: Record<string, unknown>[] };
+      if (jobs.length === 0) break;
+      if (jobs[0]?.['ready'] === true) await program.execute('block-job-cancel', { device: 'copy' });
+    }
+    t.match(qemuImg('compare', '-f', 'raw', '-F', format, source, target), /identical/, format);
+  }
   await program.stop();
 });
