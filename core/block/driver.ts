@@ -15,6 +15,8 @@ export interface BlockDriver {
   /** A filter that can be named by a file name, as a protocol is. */
   readonly isProtocol?: boolean;
   readonly supportsBacking?: boolean;
+  /** Tables are read once, when an image is opened: a process that takes it over would not see what they became. */
+  readonly blocksMigration?: boolean;
   /** What file names that this protocol serves begin with, without the colon: `nbd`. */
   readonly schemes?: readonly string[];
   /** A name is needed in the option `filename`. */

@@ -103,6 +103,16 @@ export class BlockGraph {
     return [...this.#nodes.values()].reverse();
   }
 
+  /** What keeps the machine from going to another process, in QEMU's words. */
+  migrationBlockers(): string[] {
+    return this.nodes()
+      .filter(({ driver }) => driver.blocksMigration)
+      .map(
+        ({ driver, nodeName }) =>
+          `The ${driver.name} format used by node '${nodeName}' does not support live migration`,
+      );
+  }
+
   node(name: string): BlockNode | undefined {
     return this.#nodes.get(name);
   }

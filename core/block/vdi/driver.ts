@@ -76,6 +76,7 @@ function* writeEmpty(file: BlockNode, diskSize: number, type: number): Task {
 export const vdiDriver: BlockDriver = {
   name: 'vdi',
   kind: 'format',
+  blocksMigration: true,
   probe: head => (isVdi(head) ? 100 : 0),
   open,
   create,

@@ -167,6 +167,7 @@ function wrongEntry(
 export const vhdxDriver: BlockDriver = {
   name: 'vhdx',
   kind: 'format',
+  blocksMigration: true,
   probe: head => (isVhdx(head) ? 100 : 0),
   open,
   create,

@@ -166,6 +166,7 @@ function* sparseExtent(
 export const vmdkDriver: BlockDriver = {
   name: 'vmdk',
   kind: 'format',
+  blocksMigration: true,
   supportsBacking: true,
   probe: head => (isHosted(head) || isEsx(head) || isDescriptor(head) ? 100 : 0),
   open,

@@ -149,6 +149,7 @@ function* makeDynamic(file: BlockNode, footer: Buffer, total: number): Task {
 export const vpcDriver: BlockDriver = {
   name: 'vpc',
   kind: 'format',
+  blocksMigration: true,
   probe: head => (isVpc(head) ? 100 : 0),
   open,
   create,

@@ -18,8 +18,9 @@ export function migrationCommands(program: Program): Handlers<QmpSession> {
     migrate: async ({ uri, blk = false, inc = false, resume = false }) => {
       if (blk || inc) throw new QmpError('QEMU compiled without old-style (blk/-b, inc/-i) block migration');
       const migration = await program.migration();
-      if (resume) migration.resume(uri);
-      else migration.start(uri);
+      if (resume) return migration.resume(uri);
+      await migration.refuseWhereBlocked();
+      migration.start(uri);
     },
     migrate_cancel: async () => (await program.migration()).cancel(),
     'migrate-continue': async ({ state }) => (await program.migration()).proceed(state),

@@ -429,7 +429,18 @@ export class Migration {
   /** {@link info}, but not of the middle of the switch-over: QEMU's monitor answers nobody then. */
   async settledInfo(): Promise<Migration['info']> {
     while (this.#status === 'device') await new Promise<void>(resolve => this.#changes.push(resolve));
-    return this.info;
+    const blockers = await this.#blockers();
+    return { ...this.info, ...(blockers.length > 0 && { 'blocked-reasons': blockers }) };
+  }
+
+  async #blockers(): Promise<string[]> {
+    return (await this.#program.blocks()).graph.migrationBlockers();
+  }
+
+  /** @throws QmpError where the machine has what another process could not take over */
+  async refuseWhereBlocked(): Promise<void> {
+    const [blocker] = await this.#blockers();
+    if (blocker !== undefined) throw new QmpError(blocker);
   }
 
   #set(status: Status): void {

@@ -87,6 +87,7 @@ export async function saveVm(program: Program, name: string | undefined): Promis
 
 /** Saves the machine under `tag` in `disks`. */
 export async function save(program: Program, tag: string, { nodes, holder }: SnapshotDisks, job?: Job): Promise<void> {
+  await (await program.migration()).refuseWhereBlocked();
   const now = Date.now();
   const action = async (): Promise<void> => {
     for (const node of nodes) {

@@ -178,7 +178,7 @@ export async function hostile(
   const { graph } = quietGraph();
   const random = randomNumbers(11);
   let refused = 0;
-  for (let round = 0; round < 150; round++) {
+  for (let round = 0; round < 100; round++) {
     const bad = Buffer.from(good);
     for (let flips = 1 + random(3); flips > 0; flips--) {
       const [offset, bytes] = areas[random(areas.length)] ?? [0, bad.length];
@@ -252,16 +252,22 @@ class Expected {
     const allowed = this.history.findLast(({ from }) => from <= end)?.allowed ?? [];
     return [...allowed.keys()].filter(sector => {
       const part = content.subarray(sector * 512, sector * 512 + 512);
-      return !part.every(byte => byte === part[0]) || allowed[sector]?.has(part[0] ?? -1) !== true;
+      const value = part[0] ?? 0;
+      return !part.equals(Buffer.alloc(512, value)) || allowed[sector]?.has(value) !== true;
     });
   }
 }
 
-/** Writes to an image on a disk that remembers, and looks at what any power failure would have left. */
+/**
+ * Writes to an image on a disk that remembers, and looks at what any power failure would have left.
+ *
+ * @param dataOffset what lies before it in the file are tables
+ */
 export async function powerFailures(
   t: Test,
   file: string,
   format: string,
+  dataOffset: number,
   look: (file: string, end: number) => void = () => {},
 ): Promise<void> {
   const { graph } = quietGraph();
@@ -293,8 +299,13 @@ export async function powerFailures(
   }
   await graph.released(node);
   expected.flushed(disk.log.length);
-  for (let round = 0; round < 20; round++) {
-    const end = 2 + random(disk.log.length - 1);
+  const moments = [...disk.log.entries()].flatMap(([index, operation]) =>
+    index > 1 && operation.kind === 'write' && operation.offset < dataOffset ? [index, index + 1, index + 2] : [],
+  );
+  for (let round = 0; round < 24; round++) {
+    // Mostly when the tables are being written.
+    const moment = round % 3 === 0 ? undefined : moments[random(moments.length)];
+    const end = Math.min(disk.log.length, moment ?? 2 + random(disk.log.length - 1));
     const broken = folder.file('broken.img');
     fs.writeFileSync(broken, disk.after(end, random));
     look(broken, end);

@@ -96,7 +96,7 @@ t.test('hostile headers and maps are refused or harmless', { skip: noQemuImg }, 
 t.test('the power may fail at any moment', { skip: noQemuImg }, async t => {
   const file = folder.file('crash.vdi');
   createByQemu(file, { format: 'vdi', options: '', size: 6 << 20 });
-  await powerFailures(t, file, 'vdi', broken => {
+  await powerFailures(t, file, 'vdi', 1024, broken => {
     const { output } = qemuCheck(broken);
     // A block that nobody has is no damage: it was counted, and its entry did not come.
     t.notMatch(output, /also used by|too large/);

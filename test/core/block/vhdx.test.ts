@@ -148,9 +148,9 @@ t.test('hostile headers and tables are refused or harmless', { skip: noQemuImg }
 
 t.test('the power may fail at any moment', { skip: noQemuImg }, async t => {
   const file = folder.file('crash.vhdx');
-  createByQemu(file, { format: 'vhdx', options: 'block_size=1M', size: 3 * MIB });
+  createByQemu(file, { format: 'vhdx', options: 'block_size=1M', size: 6 * MIB });
   let replayed = 0;
-  await powerFailures(t, file, 'vhdx', (broken, end) => {
+  await powerFailures(t, file, 'vhdx', 8 * MIB, (broken, end) => {
     const readOnly = complaintOfQemu(broken, 'vhdx');
     if (readOnly.includes('contains a log that needs to be replayed')) replayed++;
     else t.equal(readOnly, '', `QEMU opens it after ${end} operations`);
@@ -158,7 +158,7 @@ t.test('the power may fail at any moment', { skip: noQemuImg }, async t => {
     fs.copyFileSync(broken, copy);
     t.match(qemuImg('check', '-r', 'all', copy), /No errors were found|repaired/);
   });
-  t.comment(`${replayed} times the log had something`);
+  t.ok(replayed > 0, `${replayed} times the log had something`);
 });
 
 t.test('a log that has something is replayed, or the image stays closed', { skip: noQemuImg }, async t => {

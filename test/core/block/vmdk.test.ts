@@ -284,7 +284,7 @@ t.test('hostile headers and tables are refused or harmless', { skip: noQemuImg }
 t.test('the power may fail at any moment', { skip: noQemuImg }, async t => {
   const file = folder.file('crash.vmdk');
   createByQemu(file, { format: 'vmdk', options: '', size: 3 << 20 });
-  await powerFailures(t, file, 'vmdk', (broken, end) => {
+  await powerFailures(t, file, 'vmdk', 65536, (broken, end) => {
     // Before its descriptor is on the disk anew it may be torn.
     if (end > 8) t.equal(qemuCheck(broken).status, 0);
   });

@@ -161,5 +161,5 @@ t.test('hostile headers are refused, whatever they say', { skip: noQemuImg }, as
 t.test('the power may fail at any moment', { skip: noQemuImg }, async t => {
   const file = folder.file('crash.vpc');
   createByQemu(file, { format: 'vpc', options: 'force_size=on', size: 6 << 20 });
-  await powerFailures(t, file, 'vpc', broken => void qemuImg('info', broken));
+  await powerFailures(t, file, 'vpc', 2048, broken => void qemuImg('info', broken));
 });
