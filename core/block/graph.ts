@@ -63,6 +63,10 @@ export class BlockGraph {
   readonly throttleGroups = new Map<string, ThrottleGroup>();
   /** What limits are measured by, where it is not the host's clock: a test's, or qtest's. */
   throttleClock: ThrottleClock | undefined;
+  /** Ends the program with a message: what is being tested is wrong, and nothing more may happen to it. */
+  abort: (message: string) => void = message => {
+    throw new BlockError(message);
+  };
   /** For messages that are no errors. */
   warn: (message: string) => void = () => {};
   /** For what is no message: standard output. */
