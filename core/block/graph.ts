@@ -11,7 +11,7 @@ import { IoVector } from './io-vector.ts';
 import { parseJson } from './json-filename.ts';
 import type { Secure } from './nbd/protocol.ts';
 import type { BlockNode } from './node.ts';
-import { takeSettings } from './node-settings.ts';
+import { ownOptions, takeSettings } from './node-settings.ts';
 import { BlockOptions } from './options.ts';
 import { type EdgeParent, settlePermissions } from './permissions.ts';
 import type { NodeSettings } from './requests.ts';
@@ -225,7 +225,7 @@ export class BlockGraph {
       driver === undefined
         ? await this.#openProbed(filename, options, settings, nodeName)
         : await this.#openNode(driver, filename, options, settings, nodeName, false);
-    node.given = node.ownOptions(given.set('driver', node.driver.name));
+    node.given = ownOptions(node, given.set('driver', node.driver.name));
     return node;
   }
 

@@ -240,6 +240,8 @@ t.test('blkverify says where two images differ', async t => {
   const { node: wrong } = node.children.get('test') ?? {};
   t.ok(wrong);
   fs.writeFileSync(folder.file('wrong'), Buffer.alloc(SIZE, 1).fill(2, 1000, 1001));
-  await t.rejects(content(node, 512), { message: 'blkverify: read offset=512 bytes=512 contents mismatch at offset 1000' });
+  await t.rejects(content(node, 512), {
+    message: 'blkverify: read offset=512 bytes=512 contents mismatch at offset 1000',
+  });
   await graph.close();
 });
