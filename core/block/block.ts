@@ -1,8 +1,10 @@
 import { blkdebugDriver } from './blkdebug.ts';
 import { fileDriver, hostDeviceDriver } from './file.ts';
+import { blkverifyDriver } from './filters/blkverify.ts';
 import { compressDriver } from './filters/compress.ts';
 import { copyBeforeWriteDriver } from './filters/copy-before-write.ts';
 import { copyOnReadDriver } from './filters/copy-on-read.ts';
+import { preallocateDriver } from './filters/preallocate.ts';
 import { snapshotAccessDriver } from './filters/snapshot-access.ts';
 import { throttleDriver } from './filters/throttle.ts';
 import { BlockGraph } from './graph.ts';
@@ -38,6 +40,8 @@ export function blockGraph(): BlockGraph {
     copyBeforeWriteDriver,
     snapshotAccessDriver,
     compressDriver,
+    preallocateDriver,
+    blkverifyDriver,
     quorumDriver,
   ]);
 }

@@ -102,3 +102,9 @@ export function reaches(from: BlockNode, target: BlockNode): boolean {
   for (const edge of from.children.values()) if (reaches(edge.node, target)) return true;
   return false;
 }
+
+/** Whether `node` was opened as a child of `parent`, or of what was: where what is between goes, it is that one's own child. */
+export function inherits(node: BlockNode, parent: BlockNode): boolean {
+  for (let from = node.inheritsFrom; from !== undefined; from = from.inheritsFrom) if (from === parent) return true;
+  return false;
+}

@@ -78,7 +78,7 @@ export class OpenContext {
     name: string,
     inherited: Partial<NodeSettings> = {},
     filename?: string,
-    asProtocol: boolean = name === 'file' && this.driver.kind === 'format',
+    asProtocol: boolean = name === 'file' && this.driver.kind !== 'protocol',
   ): Promise<BlockNode> {
     const reference = this.options.string(name);
     const options = this.options.child(name);
@@ -91,7 +91,7 @@ export class OpenContext {
     if (options.size === 0 && filename === undefined) {
       throw new BlockError(`A block device must be specified for "${name}"`);
     }
-    const base = inheritedSettings(this.settings, name, asProtocol);
+    const base = inheritedSettings(this.settings, name, asProtocol && this.driver.kind === 'format');
     const node = await this.graph.openTree(filename, options, { ...base, ...inherited }, asProtocol);
     this.#opened.push(node);
     return node;

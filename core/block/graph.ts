@@ -11,7 +11,7 @@ import { IoVector } from './io-vector.ts';
 import { parseJson } from './json-filename.ts';
 import type { Secure } from './nbd/protocol.ts';
 import type { BlockNode } from './node.ts';
-import { takeSettings } from './node-settings.ts';
+import { ownOptions, takeSettings } from './node-settings.ts';
 import { BlockOptions } from './options.ts';
 import { type EdgeParent, settlePermissions } from './permissions.ts';
 import type { NodeSettings } from './requests.ts';
@@ -63,6 +63,10 @@ export class BlockGraph {
   readonly throttleGroups = new Map<string, ThrottleGroup>();
   /** What limits are measured by, where it is not the host's clock: a test's, or qtest's. */
   throttleClock: ThrottleClock | undefined;
+  /** Ends the program with a message: what is being tested is wrong, and nothing more may happen to it. */
+  abort: (message: string) => void = message => {
+    throw new BlockError(message);
+  };
   /** For messages that are no errors. */
   warn: (message: string) => void = () => {};
   /** For what is no message: standard output. */
@@ -231,7 +235,7 @@ export class BlockGraph {
       driver === undefined
         ? await this.#openProbed(filename, options, settings, nodeName)
         : await this.#openNode(driver, filename, options, settings, nodeName, false);
-    node.given = node.ownOptions(given.set('driver', node.driver.name));
+    node.given = ownOptions(node, given.set('driver', node.driver.name));
     return node;
   }
 

@@ -1,5 +1,6 @@
 import { BlockError } from './io-error.ts';
-import type { BlockOptions } from './options.ts';
+import type { BlockNode } from './node.ts';
+import type { BlockOptions, OptionScalar } from './options.ts';
 import type { DetectZeroes, NodeSettings } from './requests.ts';
 
 /** What a node is like whose options say nothing. */
@@ -12,6 +13,15 @@ export const DEFAULTS: NodeSettings = {
   forceShare: false,
   detectZeroes: 'off',
 };
+
+/** Those of `options` that are the node's own, and not a child's. */
+export function ownOptions(node: BlockNode, options: BlockOptions): ReadonlyMap<string, OptionScalar> {
+  const names = [...node.children.keys(), 'backing'];
+  // A format's file name is that of its file.
+  if (node.file !== undefined) names.push('filename');
+  const isChilds = (key: string): boolean => names.some(name => key === name || key.startsWith(`${name}.`));
+  return new Map(options.entries().filter(([key]) => !isChilds(key)));
+}
 
 /** What the child `name` takes from its parent unless it is told otherwise. */
 export function inheritedSettings(parent: NodeSettings, name: string, asProtocol: boolean): Partial<NodeSettings> {

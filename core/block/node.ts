@@ -1,10 +1,10 @@
-import { reaches } from './chain.ts';
+import { inherits, reaches } from './chain.ts';
 import { type DirtyBitmap, DirtyBitmaps } from './dirty-bitmap.ts';
 import type { BlockDriver } from './driver.ts';
 import type { BlockGraph } from './graph.ts';
 import { BlockError, errno, IoError, reason } from './io-error.ts';
 import { IoVector } from './io-vector.ts';
-import type { BlockOptions, OptionScalar } from './options.ts';
+import type { OptionScalar } from './options.ts';
 import { all, type Maybe, type Pending, settle, start, type Task } from './pending.ts';
 import { Edge, type EdgeParent, type Permissions, settlePermissions, usualNeeds } from './permissions.ts';
 import { type BlockStatus, type NodeSettings, type TruncateOptions, writeFlag } from './requests.ts';
@@ -130,16 +130,6 @@ export abstract class BlockNode implements EdgeParent {
       if (parent.asNode === undefined && parent.backendName !== undefined && parent.backendName !== '')
         return parent.backendName;
     return '';
-  }
-
-  /** Those of `options` that are not a child's. */
-  ownOptions(options: BlockOptions): ReadonlyMap<string, OptionScalar> {
-    const names = [...this.children.keys(), 'backing'];
-    // A format's file name is that of its file.
-    const named = this.file !== undefined;
-    const isChilds = (key: string): boolean =>
-      (named && key === 'filename') || names.some(name => key === name || key.startsWith(`${name}.`));
-    return new Map(options.entries().filter(([key]) => !isChilds(key)));
   }
 
   get asNode(): BlockNode {
@@ -540,9 +530,7 @@ export abstract class BlockNode implements EdgeParent {
       throw new BlockError(`Making '${node.nodeName}' a ${name} child of '${this.nodeName}' would create a cycle`);
     }
     const edge = new Edge(name, this, node, { perm: 0, shared: 15 });
-    // Where what was between is gone, its child is this node's.
-    for (let heir = node.inheritsFrom; heir !== undefined; heir = heir.inheritsFrom)
-      if (heir === this) node.inheritsFrom = this;
+    if (inherits(node, this)) node.inheritsFrom = this;
     this.children.set(name, edge);
     node.parents.add(edge);
     try {

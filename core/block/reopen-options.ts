@@ -1,7 +1,7 @@
 import type { BlockGraph } from './graph.ts';
 import { BlockError } from './io-error.ts';
 import type { BlockNode } from './node.ts';
-import { DEFAULTS, inheritedSettings, takeSettings } from './node-settings.ts';
+import { DEFAULTS, inheritedSettings, ownOptions, takeSettings } from './node-settings.ts';
 import type { BlockOptions, OptionScalar } from './options.ts';
 import { type Reopened, reopenAll } from './reopen.ts';
 import type { NodeSettings } from './requests.ts';
@@ -103,7 +103,7 @@ function prepared(graph: BlockGraph, { node, options, given, settings, backingMi
   const backing = newChild(graph, node, 'backing', options);
   if (backing !== undefined) children.set('backing', backing.node);
   checkUnchanged(node, options);
-  return { node, settings, steps, children, given: node.ownOptions(given) };
+  return { node, settings, steps, children, given: ownOptions(node, given) };
 }
 
 /** What is to be the child `name`; undefined where that stays. */

@@ -28,8 +28,9 @@ export async function reopenAll(all: readonly Reopened[]): Promise<void> {
   const touched = new Set<BlockNode>();
   const before = new Set<BlockNode>();
   try {
-    for (const { steps } of all) {
+    for (const { node, settings, steps } of all) {
       prepared.push(steps);
+      if (settings.readOnly && !node.readOnly) await node.flush();
       await steps.prepare?.();
     }
     const lessened = new Set<BlockNode>();

@@ -38,6 +38,10 @@ export class Blocks {
     this.graph.warn = message => program.report.warn(message);
     this.graph.print = text => void process.stdout.write(text);
     this.graph.notice = message => program.report.bare(message);
+    this.graph.abort = message => {
+      program.report.bare(message);
+      program.exit(1);
+    };
     this.graph.onEvent(event => this.#report(event));
     this.drives = new Drives(this.graph);
     this.jobs = new Jobs(this.graph);

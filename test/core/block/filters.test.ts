@@ -1,6 +1,7 @@
 import fs from 'node:fs';
 import t from 'tap';
 import { checkNotBusy } from '../../../core/block/busy.ts';
+import { BlockBackend } from '../../../core/block/backend.ts';
 import type { BlockEvent } from '../../../core/block/events.ts';
 import { SnapshotAccessNode } from '../../../core/block/filters/snapshot-access.ts';
 import type { BlockGraph } from '../../../core/block/graph.ts';
@@ -10,6 +11,7 @@ import { Jobs } from '../../../core/block/jobs/job.ts';
 import { MirrorJob } from '../../../core/block/jobs/mirror.ts';
 import type { BlockNode } from '../../../core/block/node.ts';
 import { BlockOptions } from '../../../core/block/options.ts';
+import { perm } from '../../../core/block/permissions.ts';
 import { qemuIo } from '../../../core/block/qemu-io/qemu-io.ts';
 import { writeJson } from '../../../core/control/json/writer.ts';
 import { imageFolder, quietGraph } from './images.ts';
@@ -193,4 +195,53 @@ t.test('members of objects are written in the order of QEMU', t => {
     '{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "X", "data": {"node-name": "d", "sectors-count": 1, "sector-num": 0, "type": "read"}}',
   );
   t.end();
+});
+
+t.test('preallocate takes room ahead, and gives back what nobody wrote to', async t => {
+  const { graph } = quietGraph();
+  const size = (): number => fs.statSync(folder.file('grows')).size;
+  fs.writeFileSync(folder.file('grows'), Buffer.alloc(4096));
+  const options = {
+    driver: 'raw',
+    'node-name': 'raw',
+    file: {
+      driver: 'preallocate',
+      'node-name': 'room',
+      'prealloc-size': SIZE,
+      'prealloc-align': 4096,
+      file: { driver: 'file', filename: folder.file('grows') },
+    },
+  };
+  const node = await graph.add(BlockOptions.fromJson(options));
+  const backend = new BlockBackend(graph);
+  backend.insert(node);
+  const { CONSISTENT_READ, WRITE, RESIZE } = perm;
+  backend.setPermissions({ perm: CONSISTENT_READ | WRITE | RESIZE, shared: CONSISTENT_READ });
+  await write(node, 0, 4096, 1);
+  t.equal(size(), 4096, 'there is room for that');
+  await write(node, 4096, 512, 2);
+  t.equal(size(), 4096 + 4096 + SIZE);
+  t.equal(node.length, 4096 + 512);
+  await write(node, SIZE, 512, 3);
+  t.equal(size(), 4096 + 4096 + SIZE, 'still within');
+  await backend.close();
+  await graph.close();
+  t.equal(size(), SIZE + 512, 'what was taken ahead is given back');
+});
+
+t.test('blkverify says where two images differ', async t => {
+  const { graph } = quietGraph();
+  await rawFile(graph, 'right', 1);
+  await rawFile(graph, 'wrong', 1);
+  const node = await graph.add(
+    BlockOptions.fromJson({ driver: 'blkverify', 'node-name': 'both', raw: 'right', test: 'wrong' }),
+  );
+  t.equal(await content(node, 0), 1);
+  const { node: wrong } = node.children.get('test') ?? {};
+  t.ok(wrong);
+  fs.writeFileSync(folder.file('wrong'), Buffer.alloc(SIZE, 1).fill(2, 1000, 1001));
+  await t.rejects(content(node, 512), {
+    message: 'blkverify: read offset=512 bytes=512 contents mismatch at offset 1000',
+  });
+  await graph.close();
 });

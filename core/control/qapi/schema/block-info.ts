@@ -191,6 +191,7 @@ export const BlockDeviceStats = struct('BlockDeviceStats', {
 });
 export const BlockdevDriver = enumeration('BlockdevDriver', [
   'blkdebug',
+  'blkverify',
   'compress',
   'copy-before-write',
   'copy-on-read',
@@ -200,6 +201,7 @@ export const BlockdevDriver = enumeration('BlockdevDriver', [
   'nbd',
   'null-aio',
   'null-co',
+  'preallocate',
   'qcow2',
   'quorum',
   'raw',

@@ -249,6 +249,12 @@ export const BlockdevOptionsQcow2 = struct(
   },
   { base: BlockdevOptionsGenericCOWFormat },
 );
+export const BlockdevOptionsBlkverify = struct('BlockdevOptionsBlkverify', { test: BlockdevRef, raw: BlockdevRef });
+export const BlockdevOptionsPreallocate = struct(
+  'BlockdevOptionsPreallocate',
+  { 'prealloc-align': opt(int), 'prealloc-size': opt(int) },
+  { base: BlockdevOptionsGenericFormat },
+);
 export const BlockdevOptionsRaw = struct(
   'BlockdevOptionsRaw',
   { offset: opt(int), size: opt(int) },
@@ -270,6 +276,7 @@ export const BlockdevOptions = union(
   'driver',
   {
     blkdebug: BlockdevOptionsBlkdebug,
+    blkverify: BlockdevOptionsBlkverify,
     compress: BlockdevOptionsGenericFormat,
     'copy-before-write': BlockdevOptionsCbw,
     'copy-on-read': BlockdevOptionsCor,
@@ -279,6 +286,7 @@ export const BlockdevOptions = union(
     nbd: BlockdevOptionsNbd,
     'null-aio': BlockdevOptionsNull,
     'null-co': BlockdevOptionsNull,
+    preallocate: BlockdevOptionsPreallocate,
     qcow2: BlockdevOptionsQcow2,
     quorum: BlockdevOptionsQuorum,
     raw: BlockdevOptionsRaw,
