@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import t from 'tap';
-import { checkNotBusy } from '../../../core/block/busy.ts';
 import { BlockBackend } from '../../../core/block/backend.ts';
+import { checkNotBusy } from '../../../core/block/busy.ts';
 import type { BlockEvent } from '../../../core/block/events.ts';
 import { SnapshotAccessNode } from '../../../core/block/filters/snapshot-access.ts';
 import type { BlockGraph } from '../../../core/block/graph.ts';
