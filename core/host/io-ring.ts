@@ -81,9 +81,11 @@ export class IoRing {
    * kept afterwards, as ever.
    */
   settle(): void {
-    while (this.#free.length < SLOTS) {
+    let anything = true;
+    // A ring that has been closed finishes nothing more.
+    while (this.#free.length < SLOTS && anything) {
       this.#ring.wait();
-      this.#finishAll();
+      anything = this.#finishAll();
     }
   }
 
@@ -125,8 +127,11 @@ export class IoRing {
     this.#enter();
   }
 
-  #finishAll(): void {
+  /** Whether anything has finished. */
+  #finishAll(): boolean {
+    let anything = false;
     for (let count = this.#ring.reap(); count > 0; count = this.#ring.reap()) {
+      anything = true;
       for (let index = 0; index < count; index++) {
         const slot = this.#done[2 * index] ?? 0;
         const finish = this.#finish[slot];
@@ -134,6 +139,7 @@ export class IoRing {
         finish?.(this.#done[2 * index + 1] ?? 0);
       }
     }
+    return anything;
   }
 
   #release(slot: number): void {
