@@ -1,20 +1,27 @@
 import type { BlockGraph } from './graph.ts';
-import { BlockError } from './io-error.ts';
+import { BlockError, reason } from './io-error.ts';
 import type { BlockNode } from './node.ts';
 import { BlockOptions } from './options.ts';
 import { cumulative, perm } from './permissions.ts';
 import { reopen } from './reopen.ts';
 
+/** An overlay that was put over a node. One of these follows. */
+export interface InstalledOverlay {
+  /** It stays: nobody writes to what is under it any more. Until then its dirty bitmaps can be worked on. */
+  settle(): Promise<void>;
+  takeBack(): Promise<void>;
+}
+
 /**
  * Puts `overlay` over `node`: all users of the node use the overlay from now on.
  *
- * @returns what takes it back
+ * @throws BlockError where the overlay cannot be one, or a user of the node does not allow it
  */
 export async function installOverlay(
   graph: BlockGraph,
   node: BlockNode,
   overlay: BlockNode,
-): Promise<() => Promise<void>> {
+): Promise<InstalledOverlay> {
   if ((cumulative(overlay).perm & perm.CONSISTENT_READ) !== 0) throw new BlockError('The overlay is already in use');
   if (overlay.driver.kind === 'filter') throw new BlockError('Filters cannot be used as overlays');
   if (overlay.backing !== undefined) throw new BlockError('The overlay already has a backing image');
@@ -30,19 +37,27 @@ export async function installOverlay(
       throw error;
     }
   });
-  const wasReadOnly = node.readOnly;
-  if (!wasReadOnly) await reopen(node, { readOnly: true });
-  return async () => {
-    if (!wasReadOnly) await reopen(node, { readOnly: false });
-    await graph.drained(() => {
-      for (const edge of users) {
-        overlay.parents.delete(edge);
-        node.parents.add(edge);
-        edge.node = node;
+  return {
+    async settle() {
+      if (node.readOnly) return;
+      try {
+        await reopen(node, { readOnly: true });
+      } catch (error) {
+        // The overlay is in use already; that more could be written below it harms nobody.
+        graph.warn(`could not make node '${node.nodeName}' read-only: ${reason(error)}`);
       }
-      overlay.detach('backing');
-    });
-    await graph.released(overlay);
+    },
+    async takeBack() {
+      await graph.drained(() => {
+        for (const edge of users) {
+          overlay.parents.delete(edge);
+          node.parents.add(edge);
+          edge.node = node;
+        }
+        overlay.detach('backing');
+      });
+      await graph.released(overlay);
+    },
   };
 }
 

@@ -6,13 +6,18 @@ import type { Value } from '../qapi/declare.ts';
 import { QmpError } from '../qapi/error.ts';
 import type * as schema from '../qapi/schema/block-jobs.ts';
 
-/** Takes back what an action of a transaction did. */
-export type Undo = () => void | Promise<void>;
+/** What an action of a transaction did. One of these follows, when all were done or one failed. */
+export interface Done {
+  /** Takes it back. */
+  undo(): void | Promise<void>;
+  /** It stays: what cannot be taken back is done now. */
+  settle?(): Promise<void>;
+}
 
 /** Bytes of a bitmap's name. */
 const MAX_NAME = 1023;
 
-const nothing: Undo = () => undefined;
+const nothing: Done = { undo: () => {} };
 
 /** The node that a command calls `device`: a device's, or one by its own name. */
 export function rootNode(graph: BlockGraph, device: string): BlockNode {
@@ -41,7 +46,7 @@ function usableBitmap(
   return findBitmap(bitmapNode(graph, node), name).checkUsable(tolerated);
 }
 
-export function addBitmap(graph: BlockGraph, args: Value<typeof schema.BlockDirtyBitmapAdd>): Undo {
+export function addBitmap(graph: BlockGraph, args: Value<typeof schema.BlockDirtyBitmapAdd>): Done {
   const node = rootNode(graph, args.node);
   const { name, granularity = Math.min(65536, Math.max(4096, node.clusterSize)) } = args;
   if (name === '') throw new QmpError('Bitmap name cannot be empty');
@@ -54,30 +59,32 @@ export function addBitmap(graph: BlockGraph, args: Value<typeof schema.BlockDirt
   const bitmap = new DirtyBitmap(node.length, { name, granularity, disabled, persistent });
   if (persistent) node.checkPersistent(bitmap);
   node.dirtyBitmaps.add(bitmap);
-  return () => node.dirtyBitmaps.remove(bitmap);
+  return { undo: () => node.dirtyBitmaps.remove(bitmap) };
 }
 
-export async function removeBitmap(graph: BlockGraph, args: Value<typeof schema.BlockDirtyBitmap>): Promise<Undo> {
+export async function removeBitmap(graph: BlockGraph, args: Value<typeof schema.BlockDirtyBitmap>): Promise<Done> {
   const bitmap = usableBitmap(graph, args, { inconsistent: true });
   const node = bitmapNode(graph, args.node);
   if (bitmap.persistent) await node.forgetBitmap(args.name);
   node.dirtyBitmaps.remove(bitmap);
-  return () => node.dirtyBitmaps.add(bitmap);
+  return { undo: () => node.dirtyBitmaps.add(bitmap) };
 }
 
-export function clearBitmap(graph: BlockGraph, args: Value<typeof schema.BlockDirtyBitmap>): Undo {
+export function clearBitmap(graph: BlockGraph, args: Value<typeof schema.BlockDirtyBitmap>): Done {
   const bitmap = usableBitmap(graph, args);
   const before = bitmap.snapshot();
   bitmap.clear();
-  return () => bitmap.restore(before);
+  return { undo: () => bitmap.restore(before) };
 }
 
-export function enableBitmap(graph: BlockGraph, args: Value<typeof schema.BlockDirtyBitmap>, enabled: boolean): Undo {
+export function enableBitmap(graph: BlockGraph, args: Value<typeof schema.BlockDirtyBitmap>, enabled: boolean): Done {
   const bitmap = usableBitmap(graph, args, { readonly: true });
   const before = bitmap.enabled;
   bitmap.enabled = enabled;
-  return () => {
-    bitmap.enabled = before;
+  return {
+    undo() {
+      bitmap.enabled = before;
+    },
   };
 }
 
@@ -88,7 +95,7 @@ export function bitmapHash(graph: BlockGraph, node: string, name: string): strin
   return createHash('sha256').update(bytes).update(padding).digest('hex');
 }
 
-export function mergeBitmaps(graph: BlockGraph, args: Value<typeof schema.BlockDirtyBitmapMerge>): Undo {
+export function mergeBitmaps(graph: BlockGraph, args: Value<typeof schema.BlockDirtyBitmapMerge>): Done {
   const target = findBitmap(bitmapNode(graph, args.node), args.target);
   const sources = args.bitmaps.map(source =>
     findBitmap(
@@ -106,5 +113,5 @@ export function mergeBitmaps(graph: BlockGraph, args: Value<typeof schema.BlockD
   }
   const before = target.snapshot();
   for (const source of sources) target.merge(source);
-  return sources.length === 0 ? nothing : () => target.restore(before);
+  return sources.length === 0 ? nothing : { undo: () => target.restore(before) };
 }

@@ -27,11 +27,11 @@ import {
   addBitmap,
   bitmapHash,
   clearBitmap,
+  type Done,
   enableBitmap,
   mergeBitmaps,
   removeBitmap,
   rootNode,
-  type Undo,
 } from './block-bitmaps.ts';
 import { imageWithSnapshots, internalSnapshot, snapshot, snapshotSync } from './block-snapshots.ts';
 
@@ -154,10 +154,10 @@ export function blockJobCommands(program: Program): Handlers<QmpSession> {
       await writeBackingName(node, file, node.backing.driver.name);
     },
     'blockdev-snapshot': async args => {
-      await snapshot((await program.blocks()).graph, args);
+      await (await snapshot((await program.blocks()).graph, args)).settle?.();
     },
     'blockdev-snapshot-sync': async args => {
-      await snapshotSync((await program.blocks()).graph, args);
+      await (await snapshotSync((await program.blocks()).graph, args)).settle?.();
     },
     'blockdev-snapshot-internal-sync': async args => {
       await internalSnapshot((await program.blocks()).graph, args);
@@ -199,21 +199,22 @@ export function blockJobCommands(program: Program): Handlers<QmpSession> {
     },
     transaction: async ({ actions, properties }) => {
       const blocks = await program.blocks();
-      const undo: Undo[] = [];
+      const done: Done[] = [];
       const jobs = properties?.['completion-mode'] === 'grouped' ? new JobTransaction() : undefined;
       try {
-        for (const action of actions) undo.push(await perform(blocks, action, jobs));
+        for (const action of actions) done.push(await perform(blocks, action, jobs));
         jobs?.seal();
       } catch (error) {
-        for (const back of undo.reverse()) await back();
+        for (const one of done.reverse()) await one.undo();
         throw error;
       }
+      for (const one of done) await one.settle?.();
     },
   };
 }
 
 /** @param jobs where the jobs of the transaction count together or not at all */
-async function perform(blocks: Blocks, action: Action, jobs: JobTransaction | undefined): Promise<Undo> {
+async function perform(blocks: Blocks, action: Action, jobs: JobTransaction | undefined): Promise<Done> {
   const { graph } = blocks;
   if (jobs !== undefined && !['abort', 'blockdev-backup', 'drive-backup'].includes(action.type)) {
     throw new QmpError(`Action '${action.type}' does not support Transaction property completion-mode = grouped`);
@@ -246,10 +247,12 @@ async function perform(blocks: Blocks, action: Action, jobs: JobTransaction | un
   }
 }
 
-function cancelling(job: Job): Undo {
-  return async () => {
-    job.cancel(true);
-    await job.finished;
+function cancelling(job: Job): Done {
+  return {
+    async undo() {
+      job.cancel(true);
+      await job.finished;
+    },
   };
 }
 

@@ -2,23 +2,23 @@ import { checkNotBacking, checkNotBusy } from '../../block/busy.ts';
 import type { BlockGraph } from '../../block/graph.ts';
 import { start, startFor } from '../../block/pending.ts';
 import { Qcow2Node } from '../../block/qcow2/node.ts';
-import { installOverlay, openOverlay } from '../../block/snapshot-overlay.ts';
+import { type InstalledOverlay, installOverlay, openOverlay } from '../../block/snapshot-overlay.ts';
 import type { Value } from '../qapi/declare.ts';
 import { QmpError } from '../qapi/error.ts';
 import type * as schema from '../qapi/schema/block-jobs.ts';
-import { rootNode, type Undo } from './block-bitmaps.ts';
+import { type Done, rootNode } from './block-bitmaps.ts';
 
 export async function snapshot(
   graph: BlockGraph,
   { node, overlay }: Value<typeof schema.BlockdevSnapshot>,
-): Promise<Undo> {
+): Promise<Done> {
   const base = rootNode(graph, node);
   checkNotBusy(base);
   checkNotBacking(base);
-  return installOverlay(graph, base, graph.lookupPair(overlay, overlay));
+  return overlaid(await installOverlay(graph, base, graph.lookupPair(overlay, overlay)));
 }
 
-export async function snapshotSync(graph: BlockGraph, args: Value<typeof schema.BlockdevSnapshotSync>): Promise<Undo> {
+export async function snapshotSync(graph: BlockGraph, args: Value<typeof schema.BlockdevSnapshotSync>): Promise<Done> {
   const node = graph.lookupPair(args.device, args['node-name']);
   checkNotBusy(node);
   checkNotBacking(node);
@@ -32,15 +32,17 @@ export async function snapshotSync(graph: BlockGraph, args: Value<typeof schema.
     nodeName: name,
   });
   try {
-    const undo = await installOverlay(graph, node, overlay);
+    const installed = await installOverlay(graph, node, overlay);
     // Of a node that nobody uses the overlay has no user either.
     await graph.released(overlay);
-    return undo;
+    return overlaid(installed);
   } catch (error) {
     await graph.released(overlay);
     throw error;
   }
 }
+
+const overlaid = ({ settle, takeBack }: InstalledOverlay): Done => ({ settle, undo: takeBack });
 
 export function imageWithSnapshots(graph: BlockGraph, device: string): Qcow2Node {
   const node = rootNode(graph, device).withoutFilters;
@@ -53,7 +55,7 @@ export function imageWithSnapshots(graph: BlockGraph, device: string): Qcow2Node
 export async function internalSnapshot(
   graph: BlockGraph,
   { device, name }: Value<typeof schema.BlockdevSnapshotInternal>,
-): Promise<Undo> {
+): Promise<Done> {
   const node = imageWithSnapshots(graph, device);
   checkNotBusy(node);
   if (node.readOnly) throw new QmpError(`Device '${device}' is read only`);
@@ -75,5 +77,5 @@ export async function internalSnapshot(
       ),
     ),
   );
-  return () => graph.drained(() => start(node.exclusively(node.snapshots.remove(made))));
+  return { undo: () => graph.drained(() => start(node.exclusively(node.snapshots.remove(made)))) };
 }

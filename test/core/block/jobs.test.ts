@@ -146,7 +146,7 @@ t.test('snapshots over an image, committed into each other and streamed', { skip
       format: 'qcow2',
       mode: 'absolute-paths',
     });
-    await installOverlay(graph, node, overlay);
+    await (await installOverlay(graph, node, overlay)).settle();
     return overlay;
   };
   const one = await over(base, 'c1.qcow2');
@@ -196,7 +196,7 @@ t.test('the active image is committed and given up', { skip: noQemuImg }, async 
     format: 'qcow2',
     mode: 'absolute-paths',
   });
-  await installOverlay(graph, base, top);
+  await (await installOverlay(graph, base, top)).settle();
   await vm.write(50_000, 100_000, 2);
   const job = new Jobs(graph).add(
     await new MirrorJob(graph, { id: 'commit', source: top, target: base, sync: 'full', activeCommit: true }).setup(),
