@@ -1,4 +1,5 @@
-import { type BlockBackend, whenDone } from '../core/block/backend.ts';
+import { whenDone } from '../core/block/backend.ts';
+import { driveProperty } from '../core/block/device-properties.ts';
 import { errnoText } from '../core/block/io-error.ts';
 import { IoVector } from '../core/block/io-vector.ts';
 import { Device } from '../core/device/device.ts';
@@ -45,7 +46,7 @@ const MAX_CHIPS = 4;
 const NO_BUFFER = -1;
 
 const properties = {
-  drive: prop.backend<BlockBackend>('drive', { required: false }),
+  drive: driveProperty,
   'num-blocks': prop.u32({ default: 0, help: 'erase blocks, all chips together' }),
   'sector-length': prop.u64({ default: 0n, help: 'bytes of an erase block, all chips together' }),
   width: prop.u8({ default: 0, help: 'bytes that the chips together are wide' }),

@@ -1,12 +1,16 @@
 import { prop } from '../device/property.ts';
 import { SouthbridgeError } from '../errors.ts';
 import type { BlockBackend } from './backend.ts';
+import { exchangeNode } from './media.ts';
 
 const UNSET = 0xffff_ffff;
 
+/** A drive, or a node. Another node can take its place while the machine runs (`qom-set`). */
+export const driveProperty = prop.backend<BlockBackend>('drive', { exchange: exchangeNode });
+
 /** The properties of a device with a disk behind it, with QEMU's names. */
 export const blockProperties = {
-  drive: prop.backend<BlockBackend>('drive'),
+  drive: driveProperty,
   backend_defaults: prop.onOffAuto({ default: 'auto' }),
   logical_block_size: prop.size({ default: 0, description: 'A power of two between 512 B and 2 MiB' }),
   physical_block_size: prop.size({ default: 0, description: 'A power of two between 512 B and 2 MiB' }),

@@ -139,3 +139,16 @@ export async function eject(graph: BlockGraph, named: Named, force: boolean): Pr
   }
   await removeMedium(graph, named);
 }
+
+/**
+ * Has a device use another node: a filter over its own, or what lies under one.
+ *
+ * @throws BlockError where there is no such node, or its other users do not allow it; the device goes on with its own then
+ */
+export async function exchangeNode(backend: BlockBackend, nodeName: string): Promise<void> {
+  const { graph, root } = backend;
+  const node = graph.lookupPair(undefined, nodeName);
+  if (root === undefined) throw new BlockError(`Device '${backend.id}' has no medium`);
+  await graph.drained(() => graph.replace(root, node, parent => parent !== backend));
+  await graph.released(root);
+}

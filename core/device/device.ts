@@ -1,5 +1,6 @@
 import type { Clock } from '../clock/clock.ts';
 import type { Timer } from '../clock/timer-queue.ts';
+import { SouthbridgeError } from '../errors.ts';
 import { IrqLine } from '../irq/line.ts';
 import {
   type AnyRegisterBank,
@@ -22,7 +23,7 @@ import {
 import type { Bus } from './bus.ts';
 import { DeviceLog } from './device-log.ts';
 import type { DeviceContext, DeviceType, DeviceTypeInfo } from './device-type.ts';
-import { ObjectNode } from './object.ts';
+import { ObjectNode, type PropertyValue } from './object.ts';
 import type { PropSet, PropValues } from './property.ts';
 import type { DeviceServices } from './services.ts';
 
@@ -386,6 +387,10 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
         type: property.type,
         ...(property.description !== undefined && { description: property.description }),
         get: () => property.format(values[name]),
+        ...(property.exchange !== undefined &&
+          values[name] !== undefined && {
+            set: (value: PropertyValue) => property.exchange?.(values[name], referenceOf(name, value)),
+          }),
       });
     }
     this.defineProperty({ name: 'type', type: 'string', get: () => this.typeName });
@@ -394,6 +399,12 @@ export abstract class Device<S extends PropSet = PropSet> extends ObjectNode {
     this.defineProperty({ name: 'hotpluggable', type: 'bool', get: () => this.type.hotpluggable });
     this.defineProperty({ name: 'parent_bus', type: 'link<bus>', get: () => this.bus.path });
   }
+}
+
+/** @throws SouthbridgeError ERR_PROPERTY_VALUE where the value of the property `name` is no name of anything */
+function referenceOf(name: string, value: PropertyValue): string {
+  if (typeof value === 'string') return value;
+  throw new SouthbridgeError('ERR_PROPERTY_VALUE', `Invalid parameter type for '${name}', expected: string`);
 }
 
 function deadline(saved: SavedValue | undefined, where: string): number | null {

@@ -18,7 +18,7 @@ export interface ObjectProperty {
   readonly description?: string;
   get(): PropertyValue;
   /** Absent where it cannot be set at run time. */
-  set?(value: PropertyValue): void;
+  set?(value: PropertyValue): void | Promise<void>;
 }
 
 /**

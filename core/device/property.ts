@@ -25,6 +25,8 @@ export interface Prop<T> {
   readonly required: boolean;
   /** May be changed while the machine runs (qom-set). */
   readonly mutable: boolean;
+  /** Has what the device holds stand for something else of that name while the machine runs; absent where that cannot be. */
+  exchange?(held: T, reference: string): Promise<void>;
   /**
    * From what the user wrote (text of the command line, JSON) or the caller gave.
    * @throws SouthbridgeError ERR_PROPERTY_VALUE
@@ -298,8 +300,15 @@ function enumeration<const C extends readonly string[]>(
 /** A reference to a backend of the host by its id. `T` is what the backend's kind provides. */
 function backend<T>(
   kind: string,
-  options: { help?: string; required?: boolean; typeName?: string; listed?: Listed } = {},
+  options: {
+    readonly help?: string;
+    readonly required?: boolean;
+    readonly typeName?: string;
+    readonly listed?: Listed;
+    readonly exchange?: (held: T, reference: string) => Promise<void>;
+  } = {},
 ): Prop<T | undefined> {
+  const { exchange } = options;
   return {
     type: options.typeName ?? 'str',
     backend: kind,
@@ -309,6 +318,11 @@ function backend<T>(
     default: undefined,
     required: options.required ?? false,
     mutable: false,
+    ...(exchange !== undefined && {
+      async exchange(held, reference) {
+        if (held !== undefined) await exchange(held, reference);
+      },
+    }),
     parse(value, context) {
       if (typeof value !== 'string') return value as T;
       if (context.backends === undefined)

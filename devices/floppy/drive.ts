@@ -1,4 +1,5 @@
 import type { BlockBackend, BlockDevice } from '../../core/block/backend.ts';
+import { driveProperty } from '../../core/block/device-properties.ts';
 import { Bus, type DeviceHome } from '../../core/device/bus.ts';
 import { Device } from '../../core/device/device.ts';
 import { deviceType } from '../../core/device/device-type.ts';
@@ -12,7 +13,7 @@ const UNSET = 0xffff_ffff;
 const SECTOR = 512;
 const UNITS = 2;
 const properties = {
-  drive: prop.backend<BlockBackend>('drive'),
+  drive: driveProperty,
   unit: prop.u32({ default: UNSET }),
   'drive-type': prop.enum(DRIVE_TYPES, {
     default: 'auto',

@@ -1,4 +1,5 @@
 import { BlockBackend, type BlockDevice } from '../../core/block/backend.ts';
+import { driveProperty } from '../../core/block/device-properties.ts';
 import { automatic, guessGeometry, type Translation } from '../../core/block/geometry.ts';
 import { BlockGraph } from '../../core/block/graph.ts';
 import { Device } from '../../core/device/device.ts';
@@ -15,7 +16,7 @@ const UNSET = 0xffff_ffff;
 
 /** The properties that every IDE drive has, with QEMU's names. */
 const driveProperties = {
-  drive: prop.backend<BlockBackend>('drive'),
+  drive: driveProperty,
   unit: prop.u32({ default: UNSET }),
   ver: prop.string(),
   serial: prop.string(),

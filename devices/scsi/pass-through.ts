@@ -1,4 +1,4 @@
-import type { BlockBackend } from '../../core/block/backend.ts';
+import { driveProperty } from '../../core/block/device-properties.ts';
 import { deviceType } from '../../core/device/device-type.ts';
 import { type PropSet, type PropValues, prop } from '../../core/device/property.ts';
 import { SouthbridgeError } from '../../core/errors.ts';
@@ -9,7 +9,7 @@ import { SENSE } from '../../core/scsi/sense.ts';
 
 const genericProperties = {
   ...scsiProperties,
-  drive: prop.backend<BlockBackend>('drive'),
+  drive: driveProperty,
   'share-rw': prop.bool({ default: false }),
   io_timeout: prop.u32({ default: 30 }),
 } as const;

@@ -1,4 +1,5 @@
 import type { BlockBackend, BlockDevice } from '../../core/block/backend.ts';
+import { driveProperty } from '../../core/block/device-properties.ts';
 import { us } from '../../core/clock/units.ts';
 import { Device } from '../../core/device/device.ts';
 import { deviceType } from '../../core/device/device-type.ts';
@@ -36,7 +37,7 @@ const POWER_UP_NS = us(500);
 
 const properties = {
   spec_version: prop.u8({ default: 2 }),
-  drive: prop.backend<BlockBackend>('drive'),
+  drive: driveProperty,
   spi: prop.bool({ default: false }),
 } as const;
 

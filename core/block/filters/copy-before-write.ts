@@ -21,6 +21,8 @@ export interface CopyBeforeWriteOptions {
   readonly breakSnapshot?: boolean;
   /** A copy that takes longer has failed, as far as the write is concerned; 0 for no limit. */
   readonly timeoutMs?: number;
+  /** Hears of each stretch that was copied, in bytes. */
+  readonly copied?: (bytes: number) => void;
 }
 
 /** Copies to its target what a write is about to replace: with that, the node as it was when the filter came. */
@@ -110,6 +112,7 @@ export class CopyBeforeWriteNode extends FilterNode {
     for (let from = this.todo.nextDirty(at); from >= 0 && from < at + bytes; from = this.todo.nextDirty(from)) {
       const size = await this.#copyAlike(from, Math.min(this.todo.nextClean(from), at + bytes) - from);
       this.todo.reset(from, size);
+      this.#options.copied?.(size);
     }
   }
 

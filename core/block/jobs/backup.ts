@@ -42,6 +42,10 @@ export class BackupJob extends Job {
     this.#filter = new CopyBeforeWriteNode(graph, { ...source.settings }, source, target, {
       compress: options.compress === true,
       breakSnapshot: true,
+      copied: bytes => {
+        // Without copying of its own the job gets on by what the guest has copied.
+        if (sync === 'none') this.offset += bytes;
+      },
     });
     this.#filter.implicitFilter = options.filterNodeName === undefined;
   }

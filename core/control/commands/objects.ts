@@ -35,12 +35,12 @@ export function objectCommands(program: Program): Handlers<QmpSession> {
       if (found === undefined) throw new QmpError(`Property '${node.typeName}.${property}' not found`);
       return found.get() as Json;
     },
-    'qom-set': ({ path, property, value }) => {
+    'qom-set': async ({ path, property, value }) => {
       const node = resolve(path);
       const found = node.property(property);
       if (found === undefined) throw new QmpError(`Property '${node.typeName}.${property}' not found`);
       if (found.set === undefined) throw new QmpError('Insufficient permission to perform this operation');
-      found.set(value as never);
+      await found.set(value as never);
     },
     'qom-list-types': async ({ implements: ancestor = 'object', abstract = false }) => {
       const types = await typeTree(program);

@@ -5,7 +5,7 @@ import { BlkdebugNode } from '../../../core/block/blkdebug.ts';
 import { Drives } from '../../../core/block/drives.ts';
 import { errno } from '../../../core/block/io-error.ts';
 import { IoVector } from '../../../core/block/io-vector.ts';
-import { changeMedium, eject, insertMedium } from '../../../core/block/media.ts';
+import { changeMedium, eject, exchangeNode, insertMedium } from '../../../core/block/media.ts';
 import { BlockOptions } from '../../../core/block/options.ts';
 import { qemuIo } from '../../../core/block/qemu-io/qemu-io.ts';
 import { NO_LIMITS, ThrottleGroup } from '../../../core/block/throttle.ts';
@@ -79,6 +79,28 @@ t.test('-snapshot keeps what is written out of the image', { skip: noQemuImg }, 
   t.equal(read[4095], 1);
   await graph.close();
   t.equal(fs.readFileSync(file).compare(before), 0);
+});
+
+t.test('a device goes on with another node, and stays with its own where it cannot', async t => {
+  const { graph } = quietGraph();
+  const add = (node: string, rest: Record<string, string>) =>
+    graph.add(new BlockOptions(Object.entries({ 'node-name': node, ...rest })));
+  const disk = await add('disk', { driver: 'null-co', size: '1M' });
+  const backend = new BlockBackend(graph);
+  backend.insert(disk);
+  backend.attachDevice({ id: 'sda', removable: false }, { writable: true });
+  await add('filter', { driver: 'copy-on-read', file: 'disk' });
+  await add('fixed', { driver: 'null-co', size: '1M', 'read-only': 'on' });
+  await exchangeNode(backend, 'filter');
+  t.equal(backend.root?.nodeName, 'filter');
+  await t.rejects(exchangeNode(backend, 'fixed'), { message: 'Block node is read-only' });
+  await t.rejects(exchangeNode(backend, 'none'), { message: "Cannot find device='' nor node-name='none'" });
+  t.equal(backend.root?.nodeName, 'filter');
+  t.equal(await backend.writev(0, IoVector.of(Buffer.alloc(512))), 0);
+  await exchangeNode(backend, 'disk');
+  await graph.delete('filter');
+  t.equal(disk.parents.size, 1);
+  await graph.close();
 });
 
 t.test('copy on read brings what backs an image into it', { skip: noQemuImg }, async t => {
