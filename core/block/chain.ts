@@ -79,6 +79,15 @@ export function overlayOf(active: BlockNode, below: BlockNode): BlockNode | unde
   return undefined;
 }
 
+/** The images that `below` backs, with nothing but filters between. */
+export function* imagesOver(below: BlockNode): Generator<BlockNode> {
+  for (const { name, parent } of below.parents) {
+    const over = parent.asNode;
+    if (over?.filtered !== undefined) yield* imagesOver(over);
+    else if (over !== undefined && name === 'backing') yield over;
+  }
+}
+
 /**
  * Whether `to` may be replaced by something that shows what `top` shows, without anybody seeing another content: `top` itself,
  * what it shows as a filter, or a child that it votes about.

@@ -1,5 +1,5 @@
 import type { OnError } from '../backend.ts';
-import { between, mergedNodes } from '../chain.ts';
+import { between, imagesOver, inherits, mergedNodes } from '../chain.ts';
 import type { BlockGraph } from '../graph.ts';
 import { BlockError } from '../io-error.ts';
 import type { BlockNode } from '../node.ts';
@@ -48,11 +48,9 @@ export async function writeBackingName(
 export interface CommitOptions extends JobOptions {
   /** The image that the machine uses. */
   readonly active: BlockNode;
-  /** The image over `top`; undefined where there is none. */
-  readonly overlay: BlockNode;
   readonly top: BlockNode;
   readonly base: BlockNode;
-  /** What the overlay is to say backs it. */
+  /** What the images over `top` are to say backs them. */
   readonly backingFile?: string | undefined;
   readonly filterNodeName?: string | undefined;
   readonly onError?: OnError | undefined;
@@ -73,7 +71,7 @@ export class CommitJob extends Job {
   }
 
   async setup(): Promise<this> {
-    const { active, top, base, overlay, filterNodeName } = this.#options;
+    const { active, top, base, filterNodeName } = this.#options;
     if (top === base) throw new BlockError("'base' and 'top' are the same");
     try {
       this.created();
@@ -84,7 +82,6 @@ export class CommitJob extends Job {
       this.#filter = await JobFilterNode.insert(this.graph, top, { purpose: 'commit', nodeName: filterNodeName });
       const nothing = { perm: 0, shared: PERM_ALL };
       this.#holds.hold('main node', active, nothing);
-      if (overlay !== active) this.#holds.hold('overlay node', overlay, nothing);
       this.#holds.hold('commit top', this.#filter, nothing);
       for (const [node, shared] of mergedNodes(top, base))
         this.#holds.hold('intermediate node', node, { perm: 0, shared });
@@ -129,10 +126,20 @@ export class CommitJob extends Job {
   }
 
   protected override async commit(): Promise<void> {
-    const { overlay, base, backingFile } = this.#options;
+    const { base, backingFile } = this.#options;
+    const filter = this.#filter;
+    if (filter === undefined) return;
     this.#holds.thaw();
     this.#holds.relax();
-    await this.graph.drained(() => changeBacking(this.graph, overlay, base, backingFile ?? base.filename), this);
+    await this.graph.drained(async () => {
+      // Not those of the beginning: a stream job may have put others there.
+      const overlays = [...imagesOver(filter)];
+      this.graph.replace(filter, base);
+      for (const overlay of overlays) {
+        if (inherits(base, overlay)) base.inheritsFrom = overlay;
+        await writeBackingName(overlay, backingFile ?? base.filename, base.withoutFilters.driver.name);
+      }
+    }, this);
   }
 
   protected override async clean(): Promise<void> {

@@ -303,7 +303,7 @@ async function blockCommit(blocks: Blocks, args: Args<(typeof schema.commands)['
   if (overlay === undefined) throw new QmpError(`'${args.device}' is not in this backing file chain`);
   checkNotBusy(overlay);
   const backingFile = args['backing-file'];
-  const job = new CommitJob(graph, { ...options, active, overlay, top, base, backingFile, filterNodeName, onError });
+  const job = new CommitJob(graph, { ...options, active, top, base, backingFile, filterNodeName, onError });
   jobs.add(await job.setup());
 }
 

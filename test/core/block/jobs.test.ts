@@ -158,9 +158,7 @@ t.test('snapshots over an image, committed into each other and streamed', { skip
   await vm.write(2 << 20, 70_000, 4);
   const jobs = new Jobs(graph);
   // The two in the middle go down into the base.
-  const commit = jobs.add(
-    await new CommitJob(graph, { id: 'down', active: three, overlay: three, top: two, base }).setup(),
-  );
+  const commit = jobs.add(await new CommitJob(graph, { id: 'down', active: three, top: two, base }).setup());
   await vm.write(2_200_000, 70_000, 5);
   await commit.finished;
   t.equal(commit.error, undefined);
