@@ -93,17 +93,23 @@ export async function createImage(
   size: number,
   backing?: { readonly file: string; readonly format: string },
 ): Promise<void> {
-  await graph.driver('file').create?.(
-    graph,
+  const driver = graph.driver(format);
+  if (driver.create === undefined) throw new BlockError(`Format driver '${format}' does not support image creation`);
+  const ofName = (bytes: number) =>
     new BlockOptions([
       ['filename', filename],
-      ['size', 0],
-    ]),
-  );
+      ['size', bytes],
+    ]);
+  if (driver.kind === 'protocol') {
+    // The file itself, with nothing over it.
+    const options = ofName(size);
+    graph.print(`Formatting '${filename}', fmt=${format} ${summary(format, options)}\n`);
+    await driver.create(graph, options);
+    return;
+  }
+  await graph.driver('file').create?.(graph, ofName(0));
   const file = await graph.openTree(filename, new BlockOptions(), {}, true);
   try {
-    const driver = graph.driver(format);
-    if (driver.create === undefined) throw new BlockError(`Format driver '${format}' does not support image creation`);
     const options = new BlockOptions([
       ['file', file.nodeName],
       ['size', driver.imageSize?.(size) ?? size],
