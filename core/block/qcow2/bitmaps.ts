@@ -215,6 +215,12 @@ export class PersistentBitmaps {
     const { dirtyBitmaps, image } = this.#node;
     const wanted = dirtyBitmaps.persistent.filter(one => !one.readonly && !one.inTransit);
     if (wanted.length === 0 && this.#stored.length === 0) return;
+    // Those that the file has stay in its order, and the new ones follow: listings are in the directory's order.
+    const place = ({ name }: DirtyBitmap): number => {
+      const index = this.#stored.findIndex(stored => stored.name === name);
+      return index < 0 ? this.#stored.length : index;
+    };
+    wanted.sort((one, other) => place(one) - place(other));
     const next: StoredBitmap[] = [];
     for (const bitmap of wanted) {
       const before = this.#stored.find(({ name }) => name === bitmap.name);
