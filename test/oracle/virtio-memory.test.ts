@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { RunningProgram, runToEnd } from '../core/control/program.ts';
-import { RegisterScript } from '../oracle/register-script.ts';
-import { VirtioRequests } from '../oracle/virtio-requests.ts';
+import { RegisterScript } from './register-script.ts';
+import { VirtioRequests } from './virtio-requests.ts';
 
 t.setTimeout(120_000);
 

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import t from 'tap';
 import { runToEnd } from '../core/control/program.ts';
-import { differences, findQemu, play, southbridge } from '../oracle/qtest-player.ts';
-import { RegisterScript } from '../oracle/register-script.ts';
+import { differences, findQemu, play, southbridge } from './qtest-player.ts';
+import { RegisterScript } from './register-script.ts';
 
 const MACHINE = ['-machine', 'pc', '-m', '64', '-nodefaults'];
 const folder = mkdtempSync(join(tmpdir(), 'southbridge-loader-'));
