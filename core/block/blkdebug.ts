@@ -7,6 +7,7 @@ import { BlockNode } from './node.ts';
 import type { BlockOptions } from './options.ts';
 import { type Maybe, type Pending, start, type Task } from './pending.ts';
 import { type Permissions, permNamed } from './permissions.ts';
+import { settingsAlone } from './reopen-steps.ts';
 import type { BlockStatus, NodeSettings } from './requests.ts';
 
 /** What the nodes above tell a blkdebug node of, in the order of QEMU's enumeration. */
@@ -302,7 +303,7 @@ export const blkdebugDriver: BlockDriver = {
   name: 'blkdebug',
   kind: 'filter',
   isProtocol: true,
-  reopening: { resettable: [], steps: () => ({}) },
+  reopening: settingsAlone,
   schemes: ['blkdebug'],
   parseFilename(filename, options) {
     const rest = filename.replace(/^blkdebug:/, '');

@@ -1,5 +1,5 @@
 import { BlockError, errno, errnoText, IoError } from './io-error.ts';
-import { IoVector } from './io-vector.ts';
+import type { IoVector } from './io-vector.ts';
 import { BlockNode } from './node.ts';
 import { type Maybe, Mutex, type Pending, settle, start, startFor, type Task } from './pending.ts';
 import { type BlockStatus, writeFlag } from './requests.ts';
@@ -17,8 +17,6 @@ export const place = {
 } as const;
 
 export type Place = (typeof place)[keyof typeof place];
-
-const ZERO_CHUNK = 1 << 20;
 
 /**
  * An image whose tables say of each block where it lies in a file, and that grows at its end: VHD, VDI, VMDK, VHDX.
@@ -98,7 +96,7 @@ export abstract class MappedImage extends BlockNode {
   }
 
   /** A stretch without data in this image reads as zeroes, whatever may back it. */
-  get #isZero(): boolean {
+  #isZero(): boolean {
     return this.place === place.ZERO || (this.place === place.NOWHERE && this.backing === undefined);
   }
 
@@ -112,7 +110,7 @@ export abstract class MappedImage extends BlockNode {
     for (let done = 0; done < bytes; ) {
       yield* this.#lookup(offset + done, bytes - done);
       const { stretch } = this;
-      if (this.#isZero) {
+      if (this.#isZero()) {
         iov.fill(at + done, stretch, 0);
       } else {
         const reading = this.#readStretch(offset + done, stretch, iov, at + done);
@@ -189,7 +187,7 @@ export abstract class MappedImage extends BlockNode {
     for (let done = 0; done < bytes; ) {
       yield* this.#lookup(offset + done, bytes - done);
       const { stretch } = this;
-      if (!this.#isZero) {
+      if (!this.#isZero()) {
         // A hole in the file is what the block is to be.
         if (this.place === place.DATA && this.#begun && this.isSettled(offset + done)) {
           const zeroing = this.#holder().writeZeroes(this.host, stretch, flags & writeFlag.MAY_UNMAP);
@@ -275,27 +273,6 @@ export abstract class MappedImage extends BlockNode {
       const growing = file.truncate(end);
       if (growing) yield growing;
     }
-  }
-}
-
-/** Reads `bytes` bytes of a file; what lies behind its end is 0. */
-export function* readBytes(file: BlockNode, offset: number, bytes: number): Task<Buffer> {
-  const buffer = Buffer.alloc(bytes);
-  const reading = file.readv(offset, bytes, IoVector.of(buffer));
-  if (reading) yield reading;
-  return buffer;
-}
-
-export function* writeBytes(file: BlockNode, offset: number, bytes: Uint8Array): Task {
-  const writing = file.writev(offset, bytes.length, IoVector.of(bytes));
-  if (writing) yield writing;
-}
-
-/** Writes `bytes` bytes of zeroes, piece by piece. */
-export function* writeZeroBytes(file: BlockNode, offset: number, bytes: number): Task {
-  for (let done = 0; done < bytes; done += ZERO_CHUNK) {
-    const zeroing = file.writeZeroes(offset + done, Math.min(ZERO_CHUNK, bytes - done));
-    if (zeroing) yield zeroing;
   }
 }
 

@@ -4,6 +4,7 @@ import type { IoVector } from './io-vector.ts';
 import { BlockNode } from './node.ts';
 import type { BlockOptions } from './options.ts';
 import type { Pending } from './pending.ts';
+import { settingsAlone } from './reopen-steps.ts';
 import type { BlockStatus } from './requests.ts';
 
 const DEFAULT_SIZE = 2 ** 30;
@@ -82,7 +83,7 @@ function nullDriver(name: string): BlockDriver {
     parseFilename(filename: string, _options: BlockOptions) {
       if (filename !== `${name}://`) throw new BlockError(`The only allowed filename for this driver is '${name}://'`);
     },
-    reopening: { resettable: [], steps: () => ({}) },
+    reopening: settingsAlone,
     async open(context: OpenContext) {
       const { options } = context;
       const identity: Record<string, string | number | boolean> = {};

@@ -25,3 +25,6 @@ export interface ReopenSteps {
   /** Undoes `prepare` and `activate`. */
   abort?(): Promise<void>;
 }
+
+/** Of drivers whose nodes have nothing to do for it: their settings say it all. */
+export const settingsAlone = { resettable: [], steps: (): ReopenSteps => ({}) } as const;

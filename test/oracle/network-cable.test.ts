@@ -1,10 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { freePort } from '../free-port.ts';
 
 t.setTimeout(180_000);
 
@@ -83,15 +84,6 @@ class End {
 
 const ANNOUNCE = { initial: 20, max: 100, rounds: 3, step: 20 };
 const [OURS, THEIRS] = ['52:54:00:00:00:01', '52:54:00:00:00:02'];
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as AddressInfo;
-  probe.close();
-  await once(probe, 'close');
-  return port;
-}
 
 for (const [peer, command, skip] of [
   ['another of ours', [process.execPath, PROGRAM, '-accel', 'qtest'], false],

@@ -5,7 +5,7 @@ import { IoVector } from '../io-vector.ts';
 import type { BlockNode } from '../node.ts';
 import type { BlockOptions } from '../options.ts';
 import { type KeySlot, type LuksHeader, SALT_BYTES, serializeHeader } from './header.ts';
-import { fillSlot, findKey, materialBytes, openSlot, type ReadArea } from './keys.ts';
+import { areaReader, fillSlot, findKey, materialBytes, openSlot, type ReadArea } from './keys.ts';
 
 /** Section 4.4: how often the material of a slot is written over. */
 const ERASURES = 40;
@@ -30,11 +30,7 @@ export interface VolumePlace {
  */
 export async function amendVolume(place: VolumePlace, options: BlockOptions, force: boolean): Promise<void> {
   const { graph, file, offset, header } = place;
-  const read: ReadArea = async (from, bytes) => {
-    const data = Buffer.alloc(bytes);
-    await file.readv(offset + from, bytes, IoVector.of(data));
-    return data;
-  };
+  const read = areaReader(file, offset);
   const write = async (at: number, bytes: Uint8Array): Promise<void> => {
     await file.writev(offset + at, bytes.length, IoVector.of(bytes));
     await file.flush();

@@ -2,6 +2,9 @@ import { type BinaryLike, createHash, pbkdf2, randomBytes, randomUUID } from 'no
 import { performance } from 'node:perf_hooks';
 import { promisify } from 'node:util';
 import { BlockError } from '../io-error.ts';
+import type { BlockNode } from '../node.ts';
+import { readBytes } from '../node-bytes.ts';
+import { startFor } from '../pending.ts';
 import { type CipherSpec, type HashAlgorithm, SECTOR, type SectorCipher, sectorCipher } from './cipher.ts';
 import {
   DIGEST_BYTES,
@@ -23,6 +26,11 @@ const derive = (
 ): Promise<Buffer> => promisify(pbkdf2)(secret, salt, iterations, bytes, hash);
 /** Reads from the header's area: an offset and a length in bytes. */
 export type ReadArea = (offset: number, bytes: number) => Promise<Buffer>;
+
+/** Of the volume at `start` in `file`. */
+export function areaReader(file: BlockNode, start: number): ReadArea {
+  return async (offset, bytes) => startFor(readBytes(file, start + offset, bytes));
+}
 
 const MIN_ITERATIONS = 1000;
 /** The digest of the master key gets an eighth of the time that a passphrase gets: it has more entropy. */

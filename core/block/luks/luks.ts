@@ -10,7 +10,7 @@ import { type BlockStatus, type NodeSettings, PREALLOCATIONS, type TruncateOptio
 import { amendVolume } from './amend.ts';
 import { cipherAlgorithms, cipherModes, hashAlgorithms, ivGenerators, SECTOR, type SectorCipher } from './cipher.ts';
 import { HEADER_BYTES, isLuks, type LuksHeader, parseHeader } from './header.ts';
-import { format, type NewVolume, unlock } from './keys.ts';
+import { areaReader, format, type NewVolume, unlock } from './keys.ts';
 
 /** Reads sectors of `below` that are enciphered; `number` is that of the first. */
 export function* readEnciphered(
@@ -124,11 +124,7 @@ export async function openVolume(
   secret: string | undefined,
   prefix: string,
 ): Promise<{ readonly header: LuksHeader; readonly cipher: SectorCipher }> {
-  const read = async (from: number, bytes: number): Promise<Buffer> => {
-    const data = Buffer.alloc(bytes);
-    await file.readv(offset + from, bytes, IoVector.of(data));
-    return data;
-  };
+  const read = areaReader(file, offset);
   const header = parseHeader(await read(0, HEADER_BYTES));
   return { header, cipher: await unlock(header, await passphrase(graph, secret, prefix), read) };
 }

@@ -4,6 +4,7 @@ import { SECTOR, type SectorCipher } from '../luks/cipher.ts';
 import type { LuksHeader } from '../luks/header.ts';
 import { readEnciphered, writeEnciphered } from '../luks/luks.ts';
 import type { BlockNode } from '../node.ts';
+import { readBytes, writeBytes } from '../node-bytes.ts';
 import { type Pending, start, type Task } from '../pending.ts';
 import { autoclear, headerOffset, incompatible, type Qcow2Header, serializeHeader } from './header.ts';
 
@@ -118,15 +119,11 @@ export class Qcow2Image {
   }
 
   *read(offset: number, bytes: number): Task<Uint8Array> {
-    const buffer = new Uint8Array(bytes);
-    const reading = this.file.readv(offset, bytes, IoVector.of(buffer));
-    if (reading) yield reading;
-    return buffer;
+    return yield* readBytes(this.file, offset, bytes);
   }
 
   *write(offset: number, bytes: Uint8Array): Task {
-    const writing = this.file.writev(offset, bytes.length, IoVector.of(bytes));
-    if (writing) yield writing;
+    yield* writeBytes(this.file, offset, bytes);
   }
 
   *flush(): Task {

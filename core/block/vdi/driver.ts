@@ -2,11 +2,13 @@ import { randomBytes } from 'node:crypto';
 import type { BlockDriver, OpenContext } from '../driver.ts';
 import type { BlockGraph } from '../graph.ts';
 import { BlockError } from '../io-error.ts';
-import { readBytes, writeBytes } from '../mapped-image.ts';
 import type { BlockNode } from '../node.ts';
+import { readBytes, writeBytes } from '../node-bytes.ts';
 import type { BlockOptions } from '../options.ts';
 import { start, startFor, type Task } from '../pending.ts';
+import { settingsAlone } from '../reopen-steps.ts';
 import { PREALLOCATIONS } from '../requests.ts';
+import { entriesOf } from '../table-entries.ts';
 import {
   BLOCK_SIZE,
   checkSize,
@@ -41,10 +43,7 @@ function* readMap(file: BlockNode, { mapOffset, blocks }: VdiHeader): Task<Uint3
   if (blocks * 4 > MAX_MAP_BYTES) {
     throw new BlockError(`unsupported VDI image (too many blocks ${blocks}, max is ${MAX_MAP_BYTES / 4})`);
   }
-  const bytes = yield* readBytes(file, mapOffset, blocks * 4);
-  const map = new Uint32Array(blocks);
-  for (let index = 0; index < blocks; index++) map[index] = bytes.readUInt32LE(index * 4);
-  return map;
+  return entriesOf(yield* readBytes(file, mapOffset, blocks * 4));
 }
 
 async function create(graph: BlockGraph, options: BlockOptions): Promise<void> {
@@ -80,5 +79,5 @@ export const vdiDriver: BlockDriver = {
   probe: head => (isVdi(head) ? 100 : 0),
   open,
   create,
-  reopening: { resettable: [], steps: () => ({}) },
+  reopening: settingsAlone,
 };

@@ -2,13 +2,14 @@ import type { BlockDriver } from '../driver.ts';
 import type { BlockGraph } from '../graph.ts';
 import { errno, IoError } from '../io-error.ts';
 import type { IoVector } from '../io-vector.ts';
-import { MappedImage, place, writeBytes } from '../mapped-image.ts';
+import { MappedImage, place } from '../mapped-image.ts';
+import { writeBytes } from '../node-bytes.ts';
 import type { Maybe, Task } from '../pending.ts';
 import type { BlockStatus, NodeSettings } from '../requests.ts';
+import { sectorBytes, sectorOfEntry } from '../table-entries.ts';
 import { allocationCount, BLOCK_SIZE, imageType, roundUp, type VdiHeader, ZERO } from './header.ts';
 
 const SECTOR = 512;
-const PER_SECTOR = SECTOR / 4;
 
 /** An image of VirtualBox. */
 export class VdiNode extends MappedImage {
@@ -75,7 +76,7 @@ export class VdiNode extends MappedImage {
     }
     this.#map[index] = block;
     this.#allocated = block + 1;
-    this.#changed.add(Math.floor(index / PER_SECTOR));
+    this.#changed.add(sectorOfEntry(index));
     return taken;
   }
 
@@ -89,10 +90,7 @@ export class VdiNode extends MappedImage {
     yield* writeBytes(this.below, count.offset, count.bytes);
     yield* this.flushFiles();
     for (const sector of [...this.#changed].sort((a, b) => a - b)) {
-      const entries = this.#map.subarray(sector * PER_SECTOR, (sector + 1) * PER_SECTOR);
-      const bytes = Buffer.alloc(entries.length * 4);
-      for (const [index, entry] of entries.entries()) bytes.writeUInt32LE(entry, index * 4);
-      yield* writeBytes(this.below, this.#header.mapOffset + sector * SECTOR, bytes);
+      yield* writeBytes(this.below, this.#header.mapOffset + sector * SECTOR, sectorBytes(this.#map, sector));
     }
     this.#changed.clear();
   }

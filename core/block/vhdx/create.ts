@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import type { BlockGraph } from '../graph.ts';
 import { BlockError } from '../io-error.ts';
-import { writeBytes } from '../mapped-image.ts';
 import type { BlockNode } from '../node.ts';
+import { writeBytes } from '../node-bytes.ts';
 import type { BlockOptions } from '../options.ts';
 import { start, type Task } from '../pending.ts';
 import {
@@ -15,6 +15,7 @@ import {
   HEADER_OFFSETS,
   HEADER_SECTION_BYTES,
   item,
+  MAX_BLOCK_BYTES,
   MIB,
   NO_GUID,
   REGION_TABLE_OFFSETS,
@@ -28,7 +29,6 @@ import { setBatEntry } from './node.ts';
 const GIB = 2 ** 30;
 const TIB = 2 ** 40;
 const MAX_SIZE = 64 * TIB;
-const MAX_BLOCK_BYTES = 256 * MIB;
 /** Room behind the metadata. */
 const RESERVE = 5 * MIB;
 const LEAVE_BLOCKS_ALLOCATED = 1;

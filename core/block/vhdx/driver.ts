@@ -1,8 +1,10 @@
 import type { BlockDriver, OpenContext } from '../driver.ts';
 import { errno } from '../io-error.ts';
-import { couldNotOpen, exactNumber, readBytes } from '../mapped-image.ts';
+import { couldNotOpen, exactNumber } from '../mapped-image.ts';
 import type { BlockNode } from '../node.ts';
+import { readBytes } from '../node-bytes.ts';
 import { start, startFor, type Task } from '../pending.ts';
+import { settingsAlone } from '../reopen-steps.ts';
 import { create } from './create.ts';
 import { Headers } from './headers.ts';
 import {
@@ -13,6 +15,7 @@ import {
   HEADER_SECTION_BYTES,
   isVhdx,
   item,
+  MAX_BLOCK_BYTES,
   METADATA_TABLE_BYTES,
   MIB,
   parseMetadataTable,
@@ -26,7 +29,6 @@ import { LOG_SECTOR, Log } from './log.ts';
 import { batEntry, VhdxNode } from './node.ts';
 
 const SECTOR = 512;
-const MAX_BLOCK_BYTES = 256 * MIB;
 /** Of the table: a disk of 64 TiB in blocks of 4 MiB. A larger one is hostile. */
 const MAX_BAT_BYTES = 128 * MIB;
 const HAS_PARENT = 2;
@@ -171,5 +173,5 @@ export const vhdxDriver: BlockDriver = {
   probe: head => (isVhdx(head) ? 100 : 0),
   open,
   create,
-  reopening: { resettable: [], steps: () => ({}) },
+  reopening: settingsAlone,
 };

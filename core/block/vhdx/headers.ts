@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { BlockError } from '../io-error.ts';
-import { readBytes, writeBytes } from '../mapped-image.ts';
 import type { BlockNode } from '../node.ts';
+import { readBytes, writeBytes } from '../node-bytes.ts';
 import type { Task } from '../pending.ts';
 import { GUID_BYTES, HEADER_BYTES, HEADER_OFFSETS, type Header, parseHeader, serializeHeader } from './layout.ts';
 

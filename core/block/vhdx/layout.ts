@@ -3,6 +3,7 @@ import { crc32c } from './crc32c.ts';
 
 /** MS-VHDX: Virtual Hard Disk v2 (VHDX) File Format, revision 6. */
 export const MIB = 1 << 20;
+export const MAX_BLOCK_BYTES = 256 * MIB;
 export const HEADER_OFFSETS = [64 << 10, 128 << 10] as const;
 export const HEADER_BYTES = 4096;
 export const REGION_TABLE_OFFSETS = [192 << 10, 256 << 10] as const;

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { Parser } from 'binary-parser';
 import { BlockError, errno } from '../io-error.ts';
-import { couldNotOpen, readBytes, writeBytes } from '../mapped-image.ts';
+import { couldNotOpen } from '../mapped-image.ts';
 import type { BlockNode } from '../node.ts';
+import { readBytes, writeBytes } from '../node-bytes.ts';
 import type { Task } from '../pending.ts';
 import type { Headers } from './headers.ts';
 import { GUID_BYTES, hasChecksum, MIB, NO_GUID, seal } from './layout.ts';

@@ -23,8 +23,15 @@ export interface BatEntry {
 }
 
 export function batEntry(bat: Buffer, index: number): BatEntry {
-  const low = bat.readUInt32LE(index * ENTRY);
-  return { state: low & 7, offset: bat.readUInt32LE(index * ENTRY + 4) * HIGH + ((low & OFFSET_BITS) >>> 0) };
+  return { state: stateOf(bat, index), offset: offsetOf(bat, index) };
+}
+
+function stateOf(bat: Buffer, index: number): number {
+  return bat.readUInt32LE(index * ENTRY) & 7;
+}
+
+function offsetOf(bat: Buffer, index: number): number {
+  return bat.readUInt32LE(index * ENTRY + 4) * HIGH + ((bat.readUInt32LE(index * ENTRY) & OFFSET_BITS) >>> 0);
 }
 
 export function setBatEntry(bat: Buffer, index: number, { state, offset }: BatEntry): void {
@@ -75,15 +82,14 @@ export class VhdxNode extends MappedImage {
 
   protected override find(offset: number, bytes: number): boolean {
     const { blockSize } = this.#geometry;
-    const at = this.#index(offset) * ENTRY;
-    if (at + ENTRY > this.#bat.length) throw new IoError(errno.EIO);
-    const low = this.#bat.readUInt32LE(at);
+    const index = this.#index(offset);
+    if ((index + 1) * ENTRY > this.#bat.length) throw new IoError(errno.EIO);
     const inside = offset % blockSize;
     this.stretch = Math.min(bytes, blockSize - inside);
-    switch (low & 7) {
+    switch (stateOf(this.#bat, index)) {
       case blockState.FULLY_PRESENT:
         this.place = place.DATA;
-        this.host = this.#bat.readUInt32LE(at + 4) * HIGH + ((low & OFFSET_BITS) >>> 0) + inside;
+        this.host = offsetOf(this.#bat, index) + inside;
         return true;
       case blockState.NOT_PRESENT:
       case blockState.UNDEFINED:

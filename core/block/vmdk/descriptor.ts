@@ -31,6 +31,12 @@ export interface ExtentLine {
   readonly offset: number;
 }
 
+/** A descriptor in `bytes`, which ends before them or with them. */
+export function textOf(bytes: Buffer): string {
+  const end = bytes.indexOf(0);
+  return bytes.toString('latin1', 0, end < 0 ? bytes.length : end);
+}
+
 /** Whether text begins as a descriptor does: comments, blank lines, and a version. */
 export function isDescriptor(head: Uint8Array): boolean {
   const text = Buffer.from(head).toString('latin1');

@@ -3,9 +3,11 @@ import { openBacking } from '../backing.ts';
 import type { BlockDriver, OpenContext } from '../driver.ts';
 import { hasProtocol } from '../file-name.ts';
 import { BlockError, errno } from '../io-error.ts';
-import { couldNotOpen, readBytes } from '../mapped-image.ts';
+import { couldNotOpen } from '../mapped-image.ts';
 import type { BlockNode } from '../node.ts';
+import { readBytes } from '../node-bytes.ts';
 import { startFor, type Task } from '../pending.ts';
+import { settingsAlone } from '../reopen-steps.ts';
 import { create } from './create.ts';
 import {
   contentId,
@@ -16,6 +18,7 @@ import {
   extentLines,
   isDescriptor,
   parentName,
+  textOf,
 } from './descriptor.ts';
 import { type Extent, SparseExtent } from './extent.ts';
 import {
@@ -73,11 +76,6 @@ async function open(context: OpenContext): Promise<BlockNode> {
     throw error;
   }
   return node;
-}
-
-function textOf(bytes: Buffer): string {
-  const end = bytes.indexOf(0);
-  return bytes.toString('latin1', 0, end < 0 ? bytes.length : end);
 }
 
 /** A disk in one sparse extent, which holds its descriptor. */
@@ -171,5 +169,5 @@ export const vmdkDriver: BlockDriver = {
   probe: head => (isHosted(head) || isEsx(head) || isDescriptor(head) ? 100 : 0),
   open,
   create,
-  reopening: { resettable: [], steps: () => ({}) },
+  reopening: settingsAlone,
 };

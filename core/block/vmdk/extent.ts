@@ -1,6 +1,7 @@
-import { readBytes, writeBytes } from '../mapped-image.ts';
 import type { BlockNode } from '../node.ts';
+import { readBytes, writeBytes } from '../node-bytes.ts';
 import type { Task } from '../pending.ts';
+import { entriesOf, sectorBytes, sectorOfEntry } from '../table-entries.ts';
 import type { SparseLayout } from './header.ts';
 
 const SECTOR = 512;
@@ -70,9 +71,9 @@ export class SparseExtent implements ExtentPlace {
   /** Reads both directories. */
   static *load(file: BlockNode, where: ExtentPlace, layout: SparseLayout): Task<SparseExtent> {
     const { directoryEntries, directoryOffset, redundantOffset } = layout;
-    const directory = numbers(yield* readBytes(file, directoryOffset, directoryEntries * ENTRY));
+    const directory = entriesOf(yield* readBytes(file, directoryOffset, directoryEntries * ENTRY));
     const redundant =
-      redundantOffset === 0 ? undefined : numbers(yield* readBytes(file, redundantOffset, directoryEntries * ENTRY));
+      redundantOffset === 0 ? undefined : entriesOf(yield* readBytes(file, redundantOffset, directoryEntries * ENTRY));
     return new SparseExtent(where, layout, directory, redundant, file.length);
   }
 
@@ -104,7 +105,7 @@ export class SparseExtent implements ExtentPlace {
   *loadTable(file: BlockNode, index: number): Task {
     const sector = this.#directory[index] ?? 0;
     if (this.#tables.has(sector)) return;
-    const table = numbers(yield* readBytes(file, sector * SECTOR, this.layout.tableEntries * ENTRY));
+    const table = entriesOf(yield* readBytes(file, sector * SECTOR, this.layout.tableEntries * ENTRY));
     if (this.#tables.has(sector)) return;
     if (this.#tables.size >= MAX_TABLES && this.#changed.size === 0) {
       const [oldest] = this.#tables.keys();
@@ -121,7 +122,7 @@ export class SparseExtent implements ExtentPlace {
     const grain = this.grainOf(at);
     table[grain] = entry;
     const changed = this.#changed.get(index) ?? new Set<number>();
-    changed.add(Math.floor((grain * ENTRY) / SECTOR));
+    changed.add(sectorOfEntry(grain));
     this.#changed.set(index, changed);
   }
 
@@ -135,9 +136,7 @@ export class SparseExtent implements ExtentPlace {
       const table = this.table(index);
       if (table === undefined) continue;
       for (const sector of sectors) {
-        const part = table.subarray((sector * SECTOR) / ENTRY, ((sector + 1) * SECTOR) / ENTRY);
-        const bytes = Buffer.alloc(part.length * ENTRY);
-        for (const [at, entry] of part.entries()) bytes.writeUInt32LE(entry, at * ENTRY);
+        const bytes = sectorBytes(table, sector);
         for (const directory of [this.#directory, this.#redundant]) {
           const base = directory?.[index] ?? 0;
           if (base !== 0) yield* writeBytes(file, (base + sector) * SECTOR, bytes);
@@ -146,10 +145,4 @@ export class SparseExtent implements ExtentPlace {
     }
     this.#changed.clear();
   }
-}
-
-function numbers(bytes: Buffer): Uint32Array {
-  const result = new Uint32Array(bytes.length / ENTRY);
-  for (let index = 0; index < result.length; index++) result[index] = bytes.readUInt32LE(index * ENTRY);
-  return result;
 }

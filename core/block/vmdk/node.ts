@@ -5,11 +5,12 @@ import type { BlockGraph } from '../graph.ts';
 import type { Info } from '../info.ts';
 import { errno, IoError } from '../io-error.ts';
 import type { IoVector } from '../io-vector.ts';
-import { MappedImage, place, readBytes, writeBytes } from '../mapped-image.ts';
+import { MappedImage, place } from '../mapped-image.ts';
 import type { BlockNode } from '../node.ts';
+import { readBytes, writeBytes } from '../node-bytes.ts';
 import { type Maybe, type Pending, start, type Task } from '../pending.ts';
 import type { BlockStatus, NodeSettings } from '../requests.ts';
-import { DESCRIPTOR_BYTES, withContentId } from './descriptor.ts';
+import { DESCRIPTOR_BYTES, textOf, withContentId } from './descriptor.ts';
 import { type Extent, type SparseExtent, ZEROED } from './extent.ts';
 import { GRAIN_MARKER_BYTES } from './header.ts';
 
@@ -271,9 +272,7 @@ export class VmdkNode extends MappedImage {
     const { descriptorOffset } = this.#disk;
     const bytes = descriptorOffset === 0 ? this.below.length : DESCRIPTOR_BYTES;
     if (bytes > MAX_DESCRIPTOR) throw new IoError(errno.EFBIG, 'VMDK description file too big');
-    const old = yield* readBytes(this.below, descriptorOffset, bytes);
-    const end = old.indexOf(0);
-    const text = old.toString('latin1', 0, end < 0 ? bytes : end);
+    const text = textOf(yield* readBytes(this.below, descriptorOffset, bytes));
     const id = randomBytes(4).readUInt32LE();
     // Not shorter, so that nothing of the old text stays behind it.
     const changed = Buffer.from(withContentId(text, id).padEnd(text.length, '\n'), 'latin1');

@@ -2,10 +2,13 @@ import { randomBytes } from 'node:crypto';
 import type { BlockDriver, OpenContext } from '../driver.ts';
 import type { BlockGraph } from '../graph.ts';
 import { BlockError, errno } from '../io-error.ts';
-import { couldNotOpen, exactNumber, readBytes, writeBytes } from '../mapped-image.ts';
+import { couldNotOpen, exactNumber } from '../mapped-image.ts';
 import type { BlockNode } from '../node.ts';
+import { readBytes, writeBytes } from '../node-bytes.ts';
 import type { BlockOptions } from '../options.ts';
 import { start, startFor, type Task } from '../pending.ts';
+import { settingsAlone } from '../reopen-steps.ts';
+import { entriesOf } from '../table-entries.ts';
 import { fit, LARGEST_SECTORS, MAX_SECTORS, sectorsOf } from './geometry.ts';
 import {
   DYNAMIC_HEADER_BYTES,
@@ -87,13 +90,8 @@ function* readBlocks(file: BlockNode, footer: Footer, length: number): Task<Bloc
   const tableOffset = exactNumber(header.tableOffset, file);
   let end = Math.ceil((tableOffset + entries * 4) / SECTOR) * SECTOR;
   checkInside(file, end);
-  const bytes = yield* readBytes(file, tableOffset, entries * 4);
-  const table = new Uint32Array(entries);
-  for (let index = 0; index < entries; index++) {
-    const sector = bytes.readUInt32BE(index * 4);
-    table[index] = sector;
-    if (sector !== NO_BLOCK) end = Math.max(end, sector * SECTOR + bitmapBytes + size);
-  }
+  const table = entriesOf(yield* readBytes(file, tableOffset, entries * 4), 'big');
+  for (const sector of table) if (sector !== NO_BLOCK) end = Math.max(end, sector * SECTOR + bitmapBytes + size);
   checkInside(file, end);
   return { size, bitmapBytes, table, tableOffset, end };
 }
@@ -153,6 +151,6 @@ export const vpcDriver: BlockDriver = {
   probe: head => (isVpc(head) ? 100 : 0),
   open,
   create,
-  reopening: { resettable: [], steps: () => ({}) },
+  reopening: settingsAlone,
   imageSize: size => fit(Math.ceil(size / SECTOR) * SECTOR, false).total * SECTOR,
 };

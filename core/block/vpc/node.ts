@@ -2,12 +2,13 @@ import type { BlockDriver } from '../driver.ts';
 import type { BlockGraph } from '../graph.ts';
 import { errno, IoError } from '../io-error.ts';
 import type { IoVector } from '../io-vector.ts';
-import { MappedImage, place, readBytes, writeBytes } from '../mapped-image.ts';
+import { MappedImage, place } from '../mapped-image.ts';
+import { readBytes, writeBytes } from '../node-bytes.ts';
 import type { Maybe, Task } from '../pending.ts';
 import type { BlockStatus, NodeSettings } from '../requests.ts';
+import { sectorBytes, sectorOfEntry } from '../table-entries.ts';
 
 const SECTOR = 512;
-const ENTRY = 4;
 /** "Block Allocation Table": what an entry without a block says. */
 export const NO_BLOCK = 0xffff_ffff;
 
@@ -34,7 +35,7 @@ export class VpcNode extends MappedImage {
   readonly #blocks: Blocks | undefined;
   readonly #sizeCalculation: SizeCalculation | undefined;
   #end: number;
-  /** Entries of the table that are only in memory. */
+  /** Sectors of the table that are only in memory. */
   readonly #changed = new Set<number>();
   /** Blocks whose bitmaps are known to be full. */
   readonly #full: Uint8Array;
@@ -143,7 +144,7 @@ export class VpcNode extends MappedImage {
     yield* writeBytes(file, end, this.#footer);
     table[index] = start / SECTOR;
     this.#noteFull(index);
-    this.#changed.add(index);
+    this.#changed.add(sectorOfEntry(index));
     this.#end = end;
     return taken;
   }
@@ -155,14 +156,8 @@ export class VpcNode extends MappedImage {
   protected override *writeTables(): Task {
     if (this.#blocks === undefined) return;
     const { table, tableOffset } = this.#blocks;
-    const perSector = SECTOR / ENTRY;
-    const sectors = new Set([...this.#changed].map(index => Math.floor(index / perSector)));
-    for (const sector of [...sectors].sort((a, b) => a - b)) {
-      const entries = table.subarray(sector * perSector, (sector + 1) * perSector);
-      const bytes = Buffer.alloc(entries.length * ENTRY);
-      for (const [index, entry] of entries.entries()) bytes.writeUInt32BE(entry, index * ENTRY);
-      yield* writeBytes(this.below, tableOffset + sector * SECTOR, bytes);
-    }
+    for (const sector of [...this.#changed].sort((a, b) => a - b))
+      yield* writeBytes(this.below, tableOffset + sector * SECTOR, sectorBytes(table, sector, 'big'));
     this.#changed.clear();
   }
 

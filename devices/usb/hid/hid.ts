@@ -15,6 +15,7 @@ import { UsbDevice, usbProperties } from '../../../core/usb/device.ts';
 import { TRANSFER } from '../../../core/usb/endpoint.ts';
 import { PID, type UsbPacket } from '../../../core/usb/packet.ts';
 import { classInterfaceIn, classInterfaceOut, interfaceIn, REQUEST, STALL } from '../../../core/usb/request.ts';
+import { giveReport } from './reports.ts';
 
 export const hidProperties = { ...usbProperties, usb_version: prop.u32({ default: 2 }) } as const;
 
@@ -197,7 +198,7 @@ export abstract class UsbHid<S extends PropSet = typeof hidProperties> extends U
     const s = this.#s;
     switch (request) {
       case interfaceIn(REQUEST.GET_DESCRIPTOR):
-        return value >> 8 === DESCRIPTOR.REPORT ? this.#reportDescriptor(length, data) : STALL;
+        return value >> 8 === DESCRIPTOR.REPORT ? giveReport(this.#kind.report, data, length) : STALL;
       case HID_REQUEST.GET_REPORT:
         return this.#next(data, length);
       case HID_REQUEST.SET_REPORT:
@@ -221,13 +222,6 @@ export abstract class UsbHid<S extends PropSet = typeof hidProperties> extends U
       default:
         return STALL;
     }
-  }
-
-  #reportDescriptor(length: number, data: Uint8Array): number {
-    const { report } = this.#kind;
-    const count = Math.min(length, report.length);
-    for (let index = 0; index < count; index++) data[index] = report[index] ?? 0;
-    return count;
   }
 
   #next(report: Uint8Array, length: number): number {

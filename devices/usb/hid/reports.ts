@@ -65,9 +65,8 @@ function pointer(contents: readonly number[]): Uint8Array {
   );
 }
 
-/** Five buttons; X, Y and wheel of a byte each, all relative. */
-export const mouseReport = pointer([
-  ...buttons(5),
+/** X, Y and wheel of a byte each, all relative. */
+const relativeAxes = [
   ...item('USAGE_PAGE', PAGE.DESKTOP),
   ...item('USAGE', USAGE.X),
   ...item('USAGE', USAGE.Y),
@@ -77,7 +76,10 @@ export const mouseReport = pointer([
   ...item('REPORT_SIZE', 8),
   ...item('REPORT_COUNT', 3),
   ...item('INPUT', MAIN.RELATIVE),
-]);
+];
+
+/** Five buttons, and what moves. */
+export const mouseReport = pointer([...buttons(5), ...relativeAxes]);
 
 /** Three buttons; X and Y absolute, two bytes each; a relative wheel. */
 export const tabletReport = pointer([
@@ -151,15 +153,7 @@ export const wacomReport = Uint8Array.of(
   ...item('USAGE', USAGE.POINTER),
   ...item('COLLECTION', COLLECTION.PHYSICAL),
   ...buttons(3),
-  ...item('USAGE_PAGE', PAGE.DESKTOP),
-  ...item('USAGE', USAGE.X),
-  ...item('USAGE', USAGE.Y),
-  ...item('USAGE', USAGE.WHEEL),
-  ...item('LOGICAL_MINIMUM', 0x81),
-  ...item('LOGICAL_MAXIMUM', 0x7f),
-  ...item('REPORT_SIZE', 8),
-  ...item('REPORT_COUNT', 3),
-  ...item('INPUT', MAIN.RELATIVE),
+  ...relativeAxes,
   ...item('REPORT_COUNT', 3),
   ...item('INPUT', MAIN.CONSTANT),
   ...item('END_COLLECTION'),
@@ -191,3 +185,10 @@ export const wacomReport = Uint8Array.of(
   ...item('FEATURE', MAIN.ABSOLUTE),
   ...item('END_COLLECTION'),
 );
+
+/** Answers a request with a report or a description of them, up to `length` bytes. Returns how many there are. */
+export function giveReport(report: Uint8Array, data: Uint8Array, length: number): number {
+  const count = Math.min(length, report.length);
+  for (let index = 0; index < count; index++) data[index] = report[index] ?? 0;
+  return count;
+}

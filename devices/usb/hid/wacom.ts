@@ -6,7 +6,7 @@ import { UsbDevice, usbProperties } from '../../../core/usb/device.ts';
 import { TRANSFER } from '../../../core/usb/endpoint.ts';
 import { PID, type UsbPacket } from '../../../core/usb/packet.ts';
 import { classInterfaceIn, classInterfaceOut, interfaceIn, REQUEST, STALL } from '../../../core/usb/request.ts';
-import { wacomReport } from './reports.ts';
+import { giveReport, wacomReport } from './reports.ts';
 
 /** Class requests (HID 1.11, section 7.2). Wacom's driver asks for the mode by a request in the wrong direction, too. */
 const HID_REQUEST = {
@@ -162,12 +162,8 @@ class UsbWacom extends UsbDevice<typeof usbProperties> {
   ): number {
     const s = this.#s;
     switch (request) {
-      case interfaceIn(REQUEST.GET_DESCRIPTOR): {
-        if (value >> 8 !== DESCRIPTOR.REPORT) return STALL;
-        const count = Math.min(length, wacomReport.length);
-        data.set(wacomReport.subarray(0, count));
-        return count;
-      }
+      case interfaceIn(REQUEST.GET_DESCRIPTOR):
+        return value >> 8 === DESCRIPTOR.REPORT ? giveReport(wacomReport, data, length) : STALL;
       case HID_REQUEST.SET_MODE:
         this.#stopListening();
         s.mode = data[0] ?? 0;
@@ -176,11 +172,8 @@ class UsbWacom extends UsbDevice<typeof usbProperties> {
         data[0] = 0;
         data[1] = s.mode;
         return 2;
-      case HID_REQUEST.GET_REPORT: {
-        const count = this.#poll(length);
-        for (let index = 0; index < count; index++) data[index] = this.#report[index] ?? 0;
-        return count;
-      }
+      case HID_REQUEST.GET_REPORT:
+        return giveReport(this.#report, data, this.#poll(length));
       case HID_REQUEST.GET_IDLE:
         data[0] = s.idle;
         return 1;

@@ -1,8 +1,10 @@
 /** `-chardev socket,websocket=on`, spoken to by Node's own client, and beside QEMU. */
+
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import t, { type Test } from 'tap';
+import { freePort } from '../../free-port.ts';
 import { until } from '../../until.ts';
 import { RunningProgram } from './program.ts';
 
@@ -27,14 +29,6 @@ const chardev = (port: number, more = ''): string[] => [
   '-chardev',
   `socket,id=m,host=127.0.0.1,port=${port},server=on,wait=off,websocket=on${more}`,
 ];
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  return typeof address === 'object' && address !== null ? address.port : 0;
-}
 
 /** What a client hears that asks how the machine is. */
 function conversation(url: string): Promise<string> {
