@@ -19,11 +19,14 @@ import { buildGuest } from '../guests/build.ts';
 import { works } from './accelerators.ts';
 import { CardsAlone } from './net-cards.ts';
 
+/** Of QEMU's frames a second over a wire. The cards alone have none: they show where the time goes. */
 const BAR = 0.9;
 const PATIENCE_MS = 120_000;
 /** A frame on a stream has its length before it. */
 const LENGTH_SIZE = 4;
 const PIECE = 0x1_0000;
+/** Frames that do not count for each one that does. */
+const WARM = 2;
 const QEMU = 'qemu-system-x86_64';
 
 interface Program {
@@ -87,8 +90,8 @@ class Source {
 /** Frames a second. What is sent goes to a UDP socket that nobody reads: the kernel takes each datagram, and drops it. */
 async function measure(program: Program, load: Load, count: number, kernel: string, folder: string): Promise<number> {
   const { card, send, size, mss } = load;
-  // The first frames pass through compilers, ours more than QEMU's.
-  const words = `card=${card} do=${send ? 'send' : 'receive'} size=${size} count=${count} warm=${count}${mss ? ` mss=${mss}` : ''}`;
+  // The first frames pass through compilers, ours more than QEMU's: its software CPU's largest functions take seconds.
+  const words = `card=${card} do=${send ? 'send' : 'receive'} size=${size} count=${count} warm=${WARM * count}${mss ? ` mss=${mss}` : ''}`;
   const machine = '-M pc -m 64 -nodefaults -display none -no-reboot -serial stdio'.split(' ');
   const path = join(folder, `source-${process.hrtime.bigint()}`);
   const source = send ? undefined : new Source(path);
@@ -175,11 +178,12 @@ function row(
   unit: string,
   [mine, theirs]: [number, number | undefined],
   ratio: number | undefined,
+  bar = 0,
 ): void {
   const number = (value: number | undefined): string =>
     (value === undefined ? '-' : Math.round(value).toLocaleString('en')).padStart(11);
   const verdict =
-    ratio === undefined ? '' : `  ratio ${ratio.toFixed(2)}${ratio < BAR ? `, below the bar of ${BAR}` : ''}`;
+    ratio === undefined ? '' : `  ratio ${ratio.toFixed(2)}${ratio < bar ? `, below the bar of ${bar}` : ''}`;
   console.log(`${what.padEnd(34)} ours ${number(mine)}  QEMU ${number(theirs)} ${unit}${verdict}`);
 }
 
@@ -202,7 +206,7 @@ try {
     const run = (program: Program) => (): Promise<number> => measure(program, load, count, kernel, folder);
     const found = await compare(rounds, run(own(accelerator ?? 'wasm')), qemu && run(qemu), Math.max);
     const [mine, other] = found;
-    row(name, 'frames/s', found, other && mine / other);
+    row(name, 'frames/s', found, other && mine / other, BAR);
     const bits = (mss ? HEADERS + mss : size) * 8;
     console.log(
       `${''.padEnd(34)} ${((mine * bits) / 1e9).toFixed(3).padStart(16)} ${(((other ?? 0) * bits) / 1e9).toFixed(3).padStart(16)}   Gbit/s`,

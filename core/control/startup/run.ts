@@ -1,4 +1,5 @@
 import type { TypeRegistry } from '../../device/registry.ts';
+import { engineThreadsGiveWay } from '../../host/engine-threads.ts';
 import type { LoadedPlugin, PluginHost } from '../../plugin/host.ts';
 import { type CommandLine, LocatedError, parseCommandLine } from '../options/command-line.ts';
 import { isHelp } from '../options/numbers.ts';
@@ -67,6 +68,7 @@ async function start(entry: Entry, report: Reporter): Promise<void> {
     const { applySandbox } = await import('./sandbox.ts');
     await applySandbox(line);
   }
+  engineThreadsGiveWay();
   const program = new Program(line, report, registry, plugins);
   try {
     await startEarly(program);
