@@ -1,10 +1,8 @@
 import { Parser } from 'binary-parser';
 import { BlockError } from '../io-error.ts';
+import { HEADER_BYTES, SIGNATURE, SIGNATURE_AT } from './signature.ts';
 
 /** VirtualBox's VDI, version 1.1: VDIPREHEADER and VDIHEADER1PLUS in its src/VBox/Storage/VDICore.h. */
-export const HEADER_BYTES = 512;
-const SIGNATURE_AT = 64;
-const SIGNATURE = 0xbeda107f;
 const VERSION = 0x0001_0001;
 const SECTOR = 512;
 /** QEMU reads no other size of blocks. */
@@ -64,11 +62,6 @@ const parser = new Parser()
   .buffer('lastSnapshot', { length: 16 })
   .buffer('link', { length: 16 })
   .buffer('parent', { length: 16 });
-
-export function isVdi(head: Uint8Array): boolean {
-  if (head.length < HEADER_BYTES) return false;
-  return new DataView(head.buffer, head.byteOffset, head.length).getUint32(SIGNATURE_AT, true) === SIGNATURE;
-}
 
 const hex = (value: number | bigint): string => value.toString(16);
 

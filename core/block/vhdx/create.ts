@@ -25,6 +25,7 @@ import {
   serializeRegionTable,
 } from './layout.ts';
 import { setBatEntry } from './node.ts';
+import { FILE_SIGNATURE } from './signature.ts';
 
 const GIB = 2 ** 30;
 const TIB = 2 ** 40;
@@ -77,7 +78,7 @@ function* writeEmpty(file: BlockNode, disk: NewDisk): Task {
   const batBytes = Math.ceil((entries * 8) / MIB) * MIB;
   const metadataOffset = batOffset + batBytes;
   const dataOffset = metadataOffset + RESERVE;
-  yield* writeBytes(file, 0, Buffer.concat([Buffer.from('vhdxfile'), Buffer.from('Southbridge', 'utf16le')]));
+  yield* writeBytes(file, 0, Buffer.concat([FILE_SIGNATURE, Buffer.from('Southbridge', 'utf16le')]));
   const header = {
     signature: NO_GUID,
     sequenceNumber: BigInt(randomBytes(4).readUInt32LE()),

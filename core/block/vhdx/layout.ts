@@ -16,12 +16,9 @@ const MAX_ENTRIES = 2047;
 export const GUID_BYTES = 16;
 export const NO_GUID = Buffer.alloc(GUID_BYTES);
 
-const FILE_SIGNATURE = Buffer.from('vhdxfile');
 const HEADER_SIGNATURE = Buffer.from('head');
 const REGION_SIGNATURE = Buffer.from('regi');
 const METADATA_SIGNATURE = Buffer.from('metadata');
-
-export const isVhdx = (head: Uint8Array): boolean => FILE_SIGNATURE.equals(head.subarray(0, 8));
 
 /** A GUID as the file has it: the first three fields are little-endian. */
 function guid(text: string): Buffer {

@@ -37,12 +37,6 @@ export function textOf(bytes: Buffer): string {
   return bytes.toString('latin1', 0, end < 0 ? bytes.length : end);
 }
 
-/** Whether text begins as a descriptor does: comments, blank lines, and a version. */
-export function isDescriptor(head: Uint8Array): boolean {
-  const text = Buffer.from(head).toString('latin1');
-  return /^(?:#[^\n]*\n|[ ]+\r?\n)*version=[123]\r?\n/.test(text);
-}
-
 /** The value in quotes that follows `name=`. */
 function quoted(text: string, name: string, longest: number): string | undefined {
   const at = text.indexOf(name);

@@ -1,12 +1,11 @@
 import { Parser } from 'binary-parser';
 import { BlockError } from '../io-error.ts';
+import { HOSTED_MAGIC, isHosted } from './signature.ts';
 
 /** VMware's Virtual Disk Format 5.0, "Hosted Sparse Extents" and "ESX Server Sparse Extents". */
 export const HEADER_BYTES = 512;
 export const FOOTER_BYTES = 3 * 512;
 const SECTOR = 512;
-const HOSTED_MAGIC = Buffer.from('KDMV');
-const ESX_MAGIC = Buffer.from('COWD');
 const DEFLATE = 1;
 const ESX_TABLE_ENTRIES = 4096;
 const MAX_TABLE_ENTRIES = 512;
@@ -100,9 +99,6 @@ interface Marker {
 }
 
 const markerParser = new Parser().endianness('little').uint64('value').uint32('size').uint32('type');
-
-export const isHosted = (head: Uint8Array): boolean => HOSTED_MAGIC.equals(head.subarray(0, 4));
-export const isEsx = (head: Uint8Array): boolean => ESX_MAGIC.equals(head.subarray(0, 4));
 
 export function parseHosted(bytes: Buffer): HostedHeader {
   return hostedParser.parse<HostedHeader>(bytes);

@@ -1,9 +1,9 @@
 import { Parser } from 'binary-parser';
+import { FOOTER_COOKIE } from './signature.ts';
 
 /** Virtual Hard Disk Image Format Specification, version 1.0 (Microsoft, 2006). */
 export const FOOTER_BYTES = 512;
 export const DYNAMIC_HEADER_BYTES = 1024;
-const FOOTER_COOKIE = Buffer.from('conectix');
 const DYNAMIC_COOKIE = Buffer.from('cxsparse');
 const FOOTER_CHECKSUM_AT = 64;
 const DYNAMIC_CHECKSUM_AT = 36;
@@ -62,10 +62,6 @@ const dynamicParser = new Parser()
   .uint32('maxTableEntries')
   .uint32('blockSize')
   .uint32('checksum');
-
-export function isVpc(head: Uint8Array): boolean {
-  return FOOTER_COOKIE.equals(head.subarray(0, 8));
-}
 
 /** @param bytes at least {@link FOOTER_BYTES} */
 export function parseFooter(bytes: Buffer): Footer {
