@@ -195,7 +195,11 @@ t.test('Linux drives its cards: leases, names, transfers, links that flap, remov
   const output = terminal.output.replaceAll('\r', '');
   t.comment(output);
   for (const [index, { driver, down, up }] of CARDS.entries()) {
-    t.match(output, new RegExp(`card ${index} ${driver} 52:54:00:12:34:${(0x56 + index).toString(16)}`), `${driver} binds`);
+    t.match(
+      output,
+      new RegExp(`card ${index} ${driver} 52:54:00:12:34:${(0x56 + index).toString(16)}`),
+      `${driver} binds`,
+    );
     t.match(
       output,
       new RegExp(`lease eth\\d 10\\.9\\.${index}\\.15 router 10\\.9\\.${index}\\.2 dns 10\\.9\\.${index}\\.3`),
