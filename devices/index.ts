@@ -42,6 +42,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['ib700', () => import('./ib700.ts')],
   ['loader', () => import('./loader.ts')],
   ['lsi53c895a lsi lsi53c810', () => import('./lsi53c895a/lsi53c895a.ts')],
+  ['pvscsi', () => import('./pvscsi/pvscsi.ts')],
   ['megasas megasas-gen2', () => import('./megasas/megasas.ts')],
   ['sd-card', () => import('./sd/sd-card.ts')],
   ['sdhci-pci', () => import('./sd/sdhci.ts')],

@@ -22,6 +22,15 @@ const MEDIA: readonly Medium[] = [
       ...['-device', 'scsi-hd,bus=s.0,scsi-id=3,drive=d,bootindex=0'],
     ],
   },
+  {
+    name: 'a SCSI disk behind the paravirtual adapter of VMware',
+    modules: ['vmw_pvscsi', 'sd_mod'],
+    device: 'sda',
+    args: image => [
+      ...['-device', 'pvscsi,id=s', '-drive', `format=raw,file=${image},if=none,id=d`],
+      ...['-device', 'scsi-hd,bus=s.0,scsi-id=3,drive=d,bootindex=0'],
+    ],
+  },
 ];
 
 for (const medium of MEDIA) {

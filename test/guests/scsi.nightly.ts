@@ -2,11 +2,12 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { wasm } from '../../core/accel/wasm/accelerator.ts';
 import { blockGraph } from '../../core/block/block.ts';
 import { Drives } from '../../core/block/drives.ts';
 import { ScsiBus } from '../../core/scsi/scsi-bus.ts';
+import { pvscsi } from '../../devices/pvscsi/pvscsi.ts';
 import { scsiCd, scsiHd } from '../../devices/scsi/scsi-disk.ts';
 import { virtioScsiPci } from '../../devices/virtio-scsi/virtio-scsi.ts';
 import { guestOrSkip } from './guest-or-skip.ts';
@@ -26,8 +27,22 @@ function pattern(seed: number): Buffer {
 
 const md5 = (bytes: Uint8Array): string => createHash('md5').update(bytes).digest('hex');
 
-// The drivers of Debian's kernel are the oracle: virtio_scsi, sd_mod and sr_mod.
-t.test('Linux drives a SCSI disk and a disc; disks go and come while it runs', { timeout: 800_000 }, async t => {
+const ADAPTERS = [
+  // LUN 300 is in the flat form.
+  { type: virtioScsiPci, modules: ['virtio_pci', 'virtio_scsi'], lun: 300, shown: 16684 },
+  { type: pvscsi, modules: ['vmw_pvscsi'], lun: 0, shown: 0 },
+] as const;
+
+// The drivers of Debian's kernel are the oracle: virtio_scsi, vmw_pvscsi, sd_mod and sr_mod.
+for (const adapter of ADAPTERS) {
+  t.test(
+    `${adapter.type.type}: Linux drives a SCSI disk and a disc; disks go and come while it runs`,
+    { timeout: 800_000 },
+    t => drivesDisks(t, adapter),
+  );
+}
+
+async function drivesDisks(t: Test, { type, modules, lun, shown }: (typeof ADAPTERS)[number]): Promise<void> {
   for (const item of ['linux-i386', 'busybox-i386'] as const) if ((await guestOrSkip(t, item)) === undefined) return;
   wasm.probe();
   const folder = mkdtempSync(join(tmpdir(), 'southbridge-scsi-'));
@@ -46,12 +61,12 @@ t.test('Linux drives a SCSI disk and a disc; disks go and come while it runs', {
     await drives.add(options, { interface: 'none' });
   }
   const guest = await linuxGuest({
-    modules: ['virtio_pci', 'virtio_scsi', 'sd_mod', 'sr_mod'],
+    modules: [...modules, 'sd_mod', 'sr_mod'],
     backend: (kind, id) => (kind === 'drive' ? drives.graph.backend(id) : undefined),
     plug(machine, pci) {
-      pci.plug(virtioScsiPci, {}, {}, 'vs');
+      pci.plug(type, {}, {}, 'vs');
       const bus = [...machine.buses()].find(candidate => candidate instanceof ScsiBus);
-      bus?.plug(scsiHd, { 'scsi-id': 1, lun: 300 }, { drive: 'first', serial: 'SERIAL-1' }, 'disk0');
+      bus?.plug(scsiHd, { 'scsi-id': 1, lun }, { drive: 'first', serial: 'SERIAL-1' }, 'disk0');
       bus?.plug(scsiCd, { 'scsi-id': 2 }, { drive: 'disc' });
     },
     script: `
@@ -82,7 +97,7 @@ t.test('Linux drives a SCSI disk and a disc; disks go and come while it runs', {
   await guest.console.until(/bring another\r?\n/, 200_000);
   bus.plug(scsiHd, { 'scsi-id': 7 }, { drive: 'late' });
   const output = await guest.finished(200_000);
-  t.match(output, /found sda QEMU HARDDISK +2048 0:0:1:16684\n/, 'LUN 300, in the flat form');
+  t.match(output, new RegExp(`found sda QEMU HARDDISK +2048 0:0:1:${shown}\\n`));
   t.match(output, /found sr0 QEMU CD-ROM +2048 0:0:2:0\n/);
   t.match(output, new RegExp(`read sda ${md5(pattern(0))}`));
   t.match(output, new RegExp(`read sr0 ${md5(pattern(2))}`));
@@ -91,4 +106,4 @@ t.test('Linux drives a SCSI disk and a disc; disks go and come while it runs', {
   t.match(output, new RegExp(`new 0:0:7:0 ${md5(pattern(1))}`));
   const expected = pattern(0).fill('#', WRITTEN.at, WRITTEN.at + WRITTEN.length);
   t.ok(readFileSync(file('first')).equals(expected), 'what was written is there, and nothing else has changed');
-});
+}

@@ -43,6 +43,8 @@ export function findQemu(): Player | undefined {
 }
 
 const startTimeoutMs = 20_000;
+/** How long a machine has for what it put off. */
+const settleMs = 5;
 
 /** Plays the script on a fresh machine and returns one answer a step, without the interrupt reports. */
 export async function play(player: Player, script: RegisterScript): Promise<string[]> {
@@ -93,6 +95,20 @@ function converse(socket: Socket, steps: readonly Step[], player: Player): Promi
   return new Promise((resolve, reject) => {
     const answers: string[] = [];
     let rest = '';
+    let sent = 0;
+    let settling = false;
+    const send = (): void => {
+      settling = false;
+      const last = steps.findIndex((step, index) => index >= sent && step.settles === true);
+      const end = last < 0 ? steps.length : last + 1;
+      socket.write(
+        steps
+          .slice(sent, end)
+          .map(step => `${step.command}\n`)
+          .join(''),
+      );
+      sent = end;
+    };
     socket.on('data', (chunk: Buffer) => {
       const lines = (rest + chunk.toString('latin1')).split('\n');
       rest = lines.pop() ?? '';
@@ -101,6 +117,9 @@ function converse(socket: Socket, steps: readonly Step[], player: Player): Promi
         socket.removeAllListeners('close');
         socket.destroy();
         resolve(answers);
+      } else if (answers.length === sent && !settling) {
+        settling = true;
+        setTimeout(send, settleMs);
       }
     });
     socket.once('error', reject);
@@ -108,7 +127,7 @@ function converse(socket: Socket, steps: readonly Step[], player: Player): Promi
       const step = steps[answers.length];
       reject(new Error(`${player.name} hung up at step ${answers.length}: ${step?.command} (${step?.note})`));
     });
-    socket.write(steps.map(step => `${step.command}\n`).join(''));
+    send();
   });
 }
 

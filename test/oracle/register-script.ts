@@ -9,6 +9,8 @@ export interface Step {
   readonly mask: bigint | undefined;
   /** What the step is about, for the report. */
   readonly note: string;
+  /** What follows comes only when this has been answered, and the machine has done what it put off. */
+  readonly settles?: true;
 }
 
 const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
@@ -111,6 +113,13 @@ export class RegisterScript {
   }
   pciWrite8(place: PciPlace, register: number, value: number): this {
     return this.#select(place, register & ~3).out8(0xcfc + (register & 3), value);
+  }
+
+  /** Lets the machine do what it has put off until after the last access. */
+  settle(): this {
+    const last = this.steps.pop();
+    if (last !== undefined) this.steps.push({ ...last, settles: true });
+    return this;
   }
 
   #select(place: PciPlace, register: number): this {

@@ -11,6 +11,7 @@ import * as isa from './scripts/isa.ts';
 import * as network from './scripts/network.ts';
 import * as pci from './scripts/pci.ts';
 import * as platform from './scripts/platform.ts';
+import * as pvscsi from './scripts/pvscsi.ts';
 import * as scsi from './scripts/scsi.ts';
 import * as storage from './scripts/storage.ts';
 import * as usb from './scripts/usb.ts';
@@ -34,10 +35,11 @@ const scripts: readonly RegisterScript[] = [
   ...['virtio-keyboard-pci', 'virtio-mouse-pci', 'virtio-tablet-pci', 'intel-hda', 'ich9-intel-hda'].map(card =>
     pci.pciCard(card),
   ),
-  ...['virtio-scsi-pci', 'lsi53c895a', 'lsi53c810', 'am53c974'].map(card => pci.pciCard(card)),
+  ...['virtio-scsi-pci', 'lsi53c895a', 'lsi53c810', 'am53c974', 'pvscsi'].map(card => pci.pciCard(card)),
   ...Object.values(cxl).map(make => make()),
   ...Object.values(display).map(make => make()),
   ...Object.values(storage).map(make => make()),
+  ...Object.values(pvscsi).map(make => make()),
   ...Object.values(scsi).map(make => make()),
   ...[virtioCrypto.sessions(), virtioCrypto.manySessions(), virtioCrypto.shortRequest(), virtioCrypto.shortKey()],
   ...[virtioCrypto.noAnswer(), virtioCrypto.noStatus()],
