@@ -4,6 +4,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import type { RegisterScript, Step } from './register-script.ts';
 
@@ -56,13 +58,15 @@ export async function play(player: Player, script: RegisterScript): Promise<stri
     server.listen(path);
     await once(server, 'listening');
     const [program = '', ...args] = player.command;
-    child = spawn(
-      program,
-      [...args, ...script.machine, '-display', 'none', '-monitor', 'none', '-serial', 'none', '-qtest', `unix:${path}`],
-      { stdio: ['ignore', 'ignore', 'pipe'] },
-    );
-    const socket = await connection(server, child, player);
-    return await converse(socket, script.steps, player);
+    const plain = ['-display', 'none', '-monitor', 'none', '-serial', 'none', '-qtest', `unix:${path}`];
+    const monitored = script.steps.some(step => step.monitor === true);
+    const spawned = spawn(program, [...args, ...script.machine, ...plain, ...(monitored ? ['-qmp', 'stdio'] : [])]);
+    child = spawned;
+    const monitor = monitored ? new Monitor(spawned.stdin, spawned.stdout) : undefined;
+    if (monitor === undefined) spawned.stdout.resume();
+    const socket = await connection(server, spawned, player);
+    await monitor?.ask('{"execute":"qmp_capabilities"}');
+    return await converse(socket, monitor, script.steps, player);
   } finally {
     // The next may want what this one has: a tap, a lock on an image.
     if (child !== undefined && child.exitCode === null && child.signalCode === null) {
@@ -91,44 +95,101 @@ function connection(server: ReturnType<typeof createServer>, child: ChildProcess
   });
 }
 
-function converse(socket: Socket, steps: readonly Step[], player: Player): Promise<string[]> {
-  return new Promise((resolve, reject) => {
-    const answers: string[] = [];
+async function converse(
+  socket: Socket,
+  monitor: Monitor | undefined,
+  steps: readonly Step[],
+  player: Player,
+): Promise<string[]> {
+  const answers = new Answers(socket, player, steps);
+  for (let sent = 0; sent < steps.length; ) {
+    const step = steps[sent];
+    if (step?.monitor === true && monitor !== undefined) {
+      answers.given.push(await monitor.ask(step.command));
+      sent++;
+      continue;
+    }
+    const end = nextPause(steps, sent);
+    socket.write(
+      steps
+        .slice(sent, end)
+        .map(({ command }) => `${command}\n`)
+        .join(''),
+    );
+    await answers.until(end);
+    sent = end;
+    if (sent < steps.length) await new Promise(resolve => setTimeout(resolve, settleMs));
+  }
+  socket.destroy();
+  return answers.given;
+}
+
+/** The step before which the machine is to have answered those from `from` on. */
+function nextPause(steps: readonly Step[], from: number): number {
+  for (let index = from + 1; index < steps.length; index++) {
+    if (steps[index - 1]?.settles === true || steps[index]?.monitor === true) return index;
+  }
+  return steps.length;
+}
+
+/** What a machine has answered to qtest commands. */
+class Answers {
+  readonly given: string[] = [];
+  #failure: Error | undefined;
+  #changed = (): void => {};
+
+  constructor(socket: Socket, player: Player, steps: readonly Step[]) {
     let rest = '';
-    let sent = 0;
-    let settling = false;
-    const send = (): void => {
-      settling = false;
-      const last = steps.findIndex((step, index) => index >= sent && step.settles === true);
-      const end = last < 0 ? steps.length : last + 1;
-      socket.write(
-        steps
-          .slice(sent, end)
-          .map(step => `${step.command}\n`)
-          .join(''),
-      );
-      sent = end;
-    };
     socket.on('data', (chunk: Buffer) => {
       const lines = (rest + chunk.toString('latin1')).split('\n');
       rest = lines.pop() ?? '';
-      for (const line of lines) if (!line.startsWith('IRQ ')) answers.push(line);
-      if (answers.length >= steps.length) {
-        socket.removeAllListeners('close');
-        socket.destroy();
-        resolve(answers);
-      } else if (answers.length === sent && !settling) {
-        settling = true;
-        setTimeout(send, settleMs);
-      }
+      for (const line of lines) if (!line.startsWith('IRQ ')) this.given.push(line);
+      this.#changed();
     });
-    socket.once('error', reject);
+    const failed = (error: Error): void => {
+      this.#failure ??= error;
+      this.#changed();
+    };
+    socket.once('error', failed);
     socket.once('close', () => {
-      const step = steps[answers.length];
-      reject(new Error(`${player.name} hung up at step ${answers.length}: ${step?.command} (${step?.note})`));
+      const at = this.given.length;
+      failed(new Error(`${player.name} hung up at step ${at}: ${steps[at]?.command} (${steps[at]?.note})`));
     });
-    send();
-  });
+  }
+
+  async until(count: number): Promise<void> {
+    while (this.given.length < count) {
+      if (this.#failure !== undefined) throw this.#failure;
+      await new Promise<void>(resolve => {
+        this.#changed = resolve;
+      });
+    }
+  }
+}
+
+/** The QMP monitor of a machine, at its standard input and output. */
+class Monitor {
+  readonly #input: Writable;
+  readonly #lines: AsyncIterator<string>;
+
+  constructor(input: Writable, output: Readable) {
+    this.#input = input;
+    this.#lines = createInterface(output)[Symbol.asyncIterator]();
+  }
+
+  /** Runs a command; what it returns, or the description of its error. */
+  async ask(command: string): Promise<string> {
+    this.#input.write(`${command}\n`);
+    for (;;) {
+      const { value, done } = await this.#lines.next();
+      if (done === true) throw new Error(`no answer to ${command}`);
+      const reply: unknown = JSON.parse(String(value));
+      const result: unknown = Reflect.get(Object(reply), 'return');
+      if (result !== undefined) return JSON.stringify(result);
+      const error: unknown = Reflect.get(Object(reply), 'error');
+      if (error !== undefined) return String(Reflect.get(Object(error), 'desc'));
+    }
+  }
 }
 
 /** The steps where two lists of answers differ, in words. */

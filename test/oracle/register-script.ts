@@ -11,6 +11,8 @@ export interface Step {
   readonly note: string;
   /** What follows comes only when this has been answered, and the machine has done what it put off. */
   readonly settles?: true;
+  /** {@link command} is for the QMP monitor; its answer is what that returns. */
+  readonly monitor?: true;
 }
 
 const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
@@ -113,6 +115,13 @@ export class RegisterScript {
   }
   pciWrite8(place: PciPlace, register: number, value: number): this {
     return this.#select(place, register & ~3).out8(0xcfc + (register & 3), value);
+  }
+
+  /** Runs a QMP command. */
+  ask(execute: string, parameters: object = {}): this {
+    const command = JSON.stringify({ execute, arguments: parameters });
+    this.steps.push({ command, mask: undefined, note: this.#note, monitor: true });
+    return this;
   }
 
   /** Lets the machine do what it has put off until after the last access. */

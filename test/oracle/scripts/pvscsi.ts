@@ -353,6 +353,45 @@ export function hostileRings(): RegisterScript {
   return s;
 }
 
+/** Disks that come and go are told of, while there is room in the ring of messages. */
+export function hotplug(): RegisterScript {
+  const driver = new Driver('disks that come and go');
+  const { s } = driver;
+  const look = (when: string): void => {
+    s.about(when).settle();
+    s.readBytes(STATE + 128, 12)
+      .readBytes(MESSAGES, 4096)
+      .readBytes(MESSAGES + 4096, 256);
+    driver.causes();
+  };
+  const plug = (target: number): void => {
+    s.ask('blockdev-add', { driver: 'null-co', 'node-name': `n${target}` });
+    s.ask('device_add', { driver: 'scsi-hd', drive: `n${target}`, id: `d${target}`, bus: 's.0', 'scsi-id': target });
+  };
+  plug(3);
+  look('nobody listens');
+  driver.rings(1, 1).messages(1);
+  s.write32(BASE + REG.MASK, 0xf);
+  for (const target of [4, 64]) plug(target);
+  look('two have come');
+  s.ask('device_del', { id: 'd64' });
+  look('one has gone');
+  driver.run('where it was', { cdb: inquiry(36), target: 64, length: 36 });
+  driver.run('where one has come', { cdb: inquiry(36), target: 4, length: 36 });
+  s.about('no room').write32(STATE + 132, 3 - 32);
+  plug(5);
+  look('there was no room');
+  s.about('room for one').write32(STATE + 132, 4 - 32);
+  for (const target of [6, 7]) plug(target);
+  look('there was room for one');
+  driver.command(CMD.RESET);
+  plug(8);
+  look('nobody listens after a reset');
+  s.ask('device_add', { driver: 'scsi-hd', drive: 'n8', id: 'd65', bus: 's.0', 'scsi-id': 65 });
+  s.ask('device_add', { driver: 'scsi-hd', drive: 'n8', id: 'lun', bus: 's.0', 'scsi-id': 9, lun: 1 });
+  return s;
+}
+
 /** Messages instead of the pin. */
 export function messageSignalled(): RegisterScript {
   const driver = new Driver('MSI');
