@@ -117,6 +117,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
     'virtio-rng virtio-rng-device virtio-rng-pci virtio-rng-pci-transitional virtio-rng-pci-non-transitional',
     () => import('./virtio-rng.ts'),
   ],
+  ['intel-iommu', () => import('./intel-iommu/intel-iommu.ts')],
   ['virtio-iommu virtio-iommu-device virtio-iommu-pci', () => import('./virtio-iommu/virtio-iommu.ts')],
   ['virtio-crypto-device virtio-crypto-pci', () => import('./virtio-crypto/virtio-crypto.ts')],
   ['virtio-pmem virtio-pmem-pci', () => import('./virtio-memory/virtio-pmem.ts')],

@@ -26,8 +26,8 @@ export interface HotplugController {
 
 /** Gives each function a view of memory of its own. */
 export interface Iommu {
-  /** The function that it is itself. */
-  readonly function: PciDevice;
+  /** The function that it is itself; undefined for a part of the chipset. */
+  readonly function: PciDevice | undefined;
   translatorFor(device: PciDevice): DmaTranslator;
 }
 
@@ -91,9 +91,14 @@ export class PciBus extends Bus {
     return this.cxl ? ['CXL', 'PCIE', ...pci] : ['PCIE', ...pci];
   }
 
+  /** The bridge that this one is behind; undefined for a root. */
+  get bridge(): PciDevice | undefined {
+    return this.owner instanceof PciDevice ? this.owner : undefined;
+  }
+
   /** The bus that this one is below, or itself. */
   get root(): PciBus {
-    return this.owner instanceof PciDevice ? this.owner.pciBus.root : this;
+    return this.bridge?.pciBus.root ?? this;
   }
 
   /** What translates for all functions below this root; undefined for nothing. */

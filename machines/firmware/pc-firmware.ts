@@ -1,7 +1,6 @@
 /** What a PC tells its firmware: fills fw_cfg, and keeps it true from one reset to the next. */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import type { TableContent } from '../../core/firmware/acpi-blob.ts';
 import { LOADER_FILE, RSDP_FILE, TABLES_FILE } from '../../core/firmware/acpi-blob.ts';
 import { type AcpiFiles, type NvdimmSlots, pcAcpi } from '../../core/firmware/acpi-build.ts';
 import { slicOem } from '../../core/firmware/acpi-table-option.ts';
@@ -31,7 +30,6 @@ import { SMBIOS_ANCHOR_FILE, SMBIOS_TABLES_FILE, smbiosFiles } from '../../core/
 import { SmbiosOptions } from '../../core/firmware/smbios-options.ts';
 import { NVDIMM_PAGE_FILE, NVDIMM_PAGE_SIZE } from '../../core/firmware/ssdt-nvdimm.ts';
 import { TPM_CONFIG_FILE, TPM_LOG_FILE, TPM_LOG_SIZE, type TpmFacts, tpmConfig } from '../../core/firmware/tpm.ts';
-import { viot } from '../../core/firmware/viot.ts';
 import { placeSegments } from '../../core/loader/boot.ts';
 import { E820 } from '../../core/loader/image.ts';
 import { bootRom, firmwareKernel } from '../../core/loader/kernel.ts';
@@ -43,16 +41,10 @@ import { MEMORY_HOTPLUG_BASE } from '../../devices/acpi-memory-hotplug.ts';
 import { isDescribed } from '../../devices/ipmi/bmc.ts';
 import { pvpanic } from '../../devices/pvpanic.ts';
 import { VmGenId } from '../../devices/vmgenid.ts';
-import {
-  describeBus,
-  describeExpanders,
-  type HotplugKnowledge,
-  lastBusOf,
-  tpmFacts,
-  window64,
-} from './acpi-description.ts';
+import { describeBus, describeExpanders, type HotplugKnowledge, tpmFacts, window64 } from './acpi-description.ts';
 import { initrdFile, kernelFile } from './boot-files.ts';
 import { biosGeometries, bootDevices } from './boot-path.ts';
+import { iommuTables } from './iommu-tables.ts';
 
 const GIB = 2 ** 30;
 const IO_APIC = { id: 0, address: 0xfec0_0000, gsiBase: 0 } as const;
@@ -347,7 +339,7 @@ export class PcFirmware {
       ...(tpm !== undefined && { tpm }),
       ...(nvdimm !== undefined && { nvdimm }),
       ...(facts.cxl !== undefined && { cxl: facts.cxl.facts() }),
-      more: this.#viot(),
+      more: iommuTables(facts.rootBus, IO_APIC.id),
       userTables: machine.config.acpiTables,
       ...(slic !== undefined && { slicOem: slic }),
       vmGenId: [...machine.devices()].some(device => device instanceof VmGenId),
@@ -368,17 +360,6 @@ export class PcFirmware {
       if (device instanceof PciDevice && device.type.type === acpiErst.type)
         return { erst: { base: Math.max(0, device.bars[0]?.address ?? 0) } };
     return {};
-  }
-
-  /** What translates for the root buses, and how far they go. */
-  #viot(): readonly TableContent[] {
-    const { rootBus } = this.#facts;
-    if (rootBus.iommu === undefined) return [];
-    const ranges = [rootBus, ...rootBus.expanders]
-      .filter(bus => !bus.bypassIommu)
-      .map(bus => ({ first: bus.number, last: lastBusOf(bus) }))
-      .sort((a, b) => a.first - b.first);
-    return [viot({ iommu: rootBus.iommu.function.devfn, ranges })];
   }
 
   #fadt(): FadtFacts {

@@ -7,6 +7,7 @@ import { differences, findQemu, play, southbridge } from './qtest-player.ts';
 import type { RegisterScript } from './register-script.ts';
 import * as cxl from './scripts/cxl.ts';
 import * as display from './scripts/display.ts';
+import * as intelIommu from './scripts/intel-iommu.ts';
 import * as isa from './scripts/isa.ts';
 import * as network from './scripts/network.ts';
 import * as pci from './scripts/pci.ts';
@@ -37,6 +38,7 @@ const scripts: readonly RegisterScript[] = [
   ),
   ...['virtio-scsi-pci', 'lsi53c895a', 'lsi53c810', 'am53c974', 'pvscsi'].map(card => pci.pciCard(card)),
   ...Object.values(cxl).map(make => make()),
+  ...Object.values(intelIommu).map(make => make()),
   ...Object.values(display).map(make => make()),
   ...Object.values(storage).map(make => make()),
   ...Object.values(pvscsi).map(make => make()),
