@@ -40,7 +40,7 @@ const MESSAGE_BASE = 0xfee0_0000;
 const properties = { version: prop.u8({ default: 0x20 }) };
 
 /** The I/O APIC: 24 inputs, each with a redirection entry that says which CPU gets which vector. */
-class IoApic extends Device<typeof properties> {
+export class IoApic extends Device<typeof properties> {
   readonly pins = this.inputs('', IOAPIC_PINS, (pin, level) => this.#pinChanged(pin, level));
   readonly #s = this.state(1, {
     id: field.u8(),
@@ -58,6 +58,10 @@ class IoApic extends Device<typeof properties> {
   );
   /** Who answers an interrupt that is to come from the i8259 pair. */
   acknowledgeExternal: () => number = () => 0xff;
+  /** Sends an interrupt message. */
+  sendMessage: (address: number, data: number) => void = (address, data) => {
+    if (this.bus instanceof SystemBus) this.bus.dmaSpace.write(address, 4, data);
+  };
   /** The pin of input 0: IRQ 0 of the ISA bus arrives at pin 2 of the first chip, as every PC's tables say. */
   pinOfInput0 = 2;
   /** Ends of interrupts do not come here, since the local APICs are an accelerator's: a line that falls ends its interrupt. */
@@ -146,13 +150,13 @@ class IoApic extends Device<typeof properties> {
   }
 
   #send(pin: number, entry: number): void {
-    if (!(this.bus instanceof SystemBus)) return;
     const delivery = (entry >>> ENTRY.DELIVERY_SHIFT) & 7;
     const vector = delivery === EXTINT ? this.acknowledgeExternal() : entry & ENTRY.VECTOR;
-    const destination = (this.#s.high[pin] ?? 0) >>> 24;
-    const address = MESSAGE_BASE | (destination << 12) | ((entry & ENTRY.LOGICAL) !== 0 ? 1 << 2 : 0);
+    // Below the destination is what remapping hardware makes of it (VT-d 3.4, section 5.1.2.1).
+    const destination = (this.#s.high[pin] ?? 0) >>> 16;
+    const address = MESSAGE_BASE | (destination << 4) | ((entry & ENTRY.LOGICAL) !== 0 ? 1 << 2 : 0);
     const data = vector | (delivery << 8) | ((entry & ENTRY.LEVEL) !== 0 ? (1 << 15) | (1 << 14) : 0);
-    this.bus.dmaSpace.write(address >>> 0, 4, data);
+    this.sendMessage(address >>> 0, data);
   }
 
   #read(offset: number): number {
@@ -193,8 +197,6 @@ class IoApic extends Device<typeof properties> {
     this.#s.low[pin] = entry;
   }
 }
-
-export type { IoApic };
 
 export const ioapic = deviceType({
   type: 'ioapic',

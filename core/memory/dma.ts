@@ -15,6 +15,8 @@ export interface DmaTranslator {
   /** Where `address` is in memory; -1, and the guest is told, where the device may not. Holds for {@link span} bytes. */
   translate(address: number, write: boolean): number;
   readonly span: number;
+  /** Takes a write of 32 bits that is an interrupt; answers false where it is a write like others. */
+  message?(address: number, data: number): boolean;
 }
 
 /** How deep device accesses may nest: one device's register write may make another do DMA, but not for ever. */
@@ -91,6 +93,14 @@ export class Dma {
 
   write32(address: number, value: number): boolean {
     return this.#write(address, 4, value);
+  }
+
+  /** Sends an interrupt, which an IOMMU sees also of a device that goes around it. */
+  message(address: number, data: number): void {
+    const translator = this.#translator;
+    if (!this.enabled || translator?.message?.(address, data) === true) return;
+    if (translator === undefined) this.#space.write(address, 4, data);
+    else this.#writeThrough(translator, address, 4, data);
   }
 
   /** Fills `target` from `at` with `length` bytes of memory. */
@@ -208,7 +218,8 @@ export class Dma {
     if (!this.#enter(address, size, true)) return false;
     let done = true;
     if (this.#through === undefined) this.#space.write(address, size, value);
-    else done = this.#writeThrough(this.#through, address, size, value);
+    else if (size !== 4 || this.#through.message?.(address, value) !== true)
+      done = this.#writeThrough(this.#through, address, size, value);
     this.#leave();
     return done;
   }

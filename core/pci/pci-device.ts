@@ -319,7 +319,7 @@ export abstract class PciDevice<S extends PropSet = PropSet> extends Device<S> {
 
   /** A message is a memory write of the function's own, so it needs bus mastering (PCI 3.0, section 6.8.3). */
   #sendMessage(address: number, data: number): void {
-    if ((this.config.command & COMMAND.MASTER) !== 0) this.pciBus.dmaSpace.write(address, 4, data);
+    if ((this.config.command & COMMAND.MASTER) !== 0) this.dma.message(address, data);
   }
 
   // Life cycle

@@ -9,8 +9,10 @@ import { type Iommu, PciBus } from '../../core/pci/pci-bus.ts';
 import type { PciDevice } from '../../core/pci/pci-device.ts';
 import { Requester } from '../../core/pci/requester.ts';
 import { field } from '../../core/state/fields.ts';
+import { IoApic } from '../ioapic.ts';
 import { Q35Host } from '../q35.ts';
 import { Events } from './faults.ts';
+import { InterruptTable, interruptState } from './interrupts.ts';
 import { Iotlb } from './iotlb.ts';
 import { InvalidationQueue, type InvalidationTarget, MAX_PAGES_ORDER, queueState } from './queue.ts';
 import { GRANULARITY, IOMMU_BASE, intelIommuRegisters, REGISTERS_SIZE } from './registers.ts';
@@ -21,6 +23,8 @@ const WIDTHS = [39, 48] as const;
 const EVERYTHING = 2 ** 53;
 const REFUSED = -1;
 const MESSAGE_MASK = 0xf_ffff;
+/** The I/O APIC as a requester, as DMAR tells. */
+export const IO_APIC_SOURCE = 0xff00;
 
 /** CAP and ECAP (sections 11.4.2 and 11.4.3). */
 const FRO = 0x220 >> 4;
@@ -28,6 +32,7 @@ const IRO = 0xf0 >> 4;
 const ND_64K = 6;
 const DEPTHS = { 39: 0b00010, 48: 0b00110 } as const;
 const PAGES_2M_1G = 3;
+const MASKABLE_HANDLES = 15;
 
 const properties = {
   intremap: prop.onOffAuto({ default: 'auto' }),
@@ -64,7 +69,11 @@ export class IntelIommu extends Device<typeof properties> implements Iommu, Inva
   readonly #regs = this.#bank.regs;
   readonly #saved = this.state(1, { root: field.number(), translating: field.bool() });
   readonly #queued = this.state(1, queueState, { name: 'queue' });
+  readonly #interruptState = this.state(1, interruptState, { name: 'interrupts' });
   readonly #dma: Dma;
+  readonly #interrupts: InterruptTable;
+  /** The I/O APIC, where it is not the accelerator's. */
+  #ioApic: IoApic | undefined;
   readonly #tables: Tables;
   readonly #tlb = new Iotlb();
   readonly #queue: InvalidationQueue;
@@ -78,6 +87,7 @@ export class IntelIommu extends Device<typeof properties> implements Iommu, Inva
     if (!(context.bus instanceof SystemBus))
       throw new SouthbridgeError('ERR_DEVICE_TYPE', `'${context.type.type}' goes onto the system bus`);
     this.#dma = new Dma(context.bus.dmaSpace);
+    this.#interrupts = new InterruptTable(this.#dma, this.#interruptState);
     this.#queue = new InvalidationQueue(this.#dma, this.#queued, this);
     this.#tables = new Tables(this.#dma, {
       width: this.addressWidth,
@@ -100,7 +110,8 @@ export class IntelIommu extends Device<typeof properties> implements Iommu, Inva
 
   /** Whether messages go through tables too. */
   get interruptRemapping(): boolean {
-    return false;
+    const { intremap } = this.props;
+    return intremap === 'on' || (intremap === 'auto' && this.#ioApic !== undefined);
   }
 
   override get mappedRegions(): readonly { readonly offset: number; readonly size: number }[] {
@@ -115,8 +126,10 @@ export class IntelIommu extends Device<typeof properties> implements Iommu, Inva
   protected override realize(): void {
     const { bus } = this;
     if (!(bus instanceof SystemBus)) return;
+    const boards = boardsOf(bus);
+    const root = rootOf(boards);
+    this.#ioApic = boards.flatMap(board => board.devices).find(each => each instanceof IoApic);
     this.#checkProperties();
-    const root = rootOf(bus);
     if (root === undefined)
       throw new SouthbridgeError(
         'ERR_DEVICE_TYPE',
@@ -131,6 +144,8 @@ export class IntelIommu extends Device<typeof properties> implements Iommu, Inva
     });
     bus.memory.add(region, IOMMU_BASE);
     root.iommu = this;
+    const ioApic = this.#ioApic;
+    if (ioApic !== undefined) this.#takeMessages(ioApic);
     this.onUnrealize(() => {
       root.iommu = undefined;
       bus.memory.remove(region);
@@ -142,13 +157,27 @@ export class IntelIommu extends Device<typeof properties> implements Iommu, Inva
     const refuse = (message: string, hint?: string): never => {
       throw new SouthbridgeError('ERR_PROPERTY_VALUE', message, hint);
     };
-    if (props.intremap === 'on') refuse('intel-iommu: interrupt remapping is not supported', 'leave intremap=on out');
-    if (props.eim === 'on') refuse('eim=on cannot be selected without intremap=on');
+    if (props.intremap === 'on' && this.#ioApic === undefined)
+      refuse("Interrupt Remapping cannot work with kernel-irqchip=on, please use 'split|off'.");
+    if (props.eim === 'on' && !this.interruptRemapping) refuse('eim=on cannot be selected without intremap=on');
+    if (props.eim === 'on' && !props['x-buggy-eim']) refuse('eim=on requires accel=kvm,kernel-irqchip=split');
+    if (props['x-buggy-eim'] && props.eim !== 'off' && this.interruptRemapping)
+      refuse('intel-iommu: extended interrupt mode is not supported', 'leave x-buggy-eim=on out');
     if (!WIDTHS.some(width => width === props['aw-bits']))
       refuse(`Supported values for aw-bits are: ${WIDTHS.join(', ')}`);
     if (props['x-scalable-mode'] && !props['dma-drain']) refuse('Need to set dma_drain for scalable mode');
     if (props['x-pasid-mode'] && !props['x-scalable-mode']) refuse('Need to set scalable mode for PASID');
     if (props['x-scalable-mode']) refuse('intel-iommu: scalable mode is not supported', 'leave x-scalable-mode=on out');
+  }
+
+  #takeMessages(ioApic: IoApic): void {
+    const direct = ioApic.sendMessage;
+    ioApic.sendMessage = (address, data) => {
+      if (!this.#message(IO_APIC_SOURCE, address, data)) direct(address, data);
+    };
+    this.onUnrealize(() => {
+      ioApic.sendMessage = direct;
+    });
   }
 
   protected override resetEnter(): void {
@@ -158,6 +187,7 @@ export class IntelIommu extends Device<typeof properties> implements Iommu, Inva
     Object.assign(CAP, { FRO_LOW: FRO, SLLPS: PAGES_2M_1G, PSI: true, MAMV: MAX_PAGES_ORDER });
     Object.assign(CAP, { DWD: props['dma-drain'], DRD: props['dma-drain'] });
     Object.assign(ECAP, { QI: true, DT: this.deviceTlb, PT: props.pt, SC: props['snoop-control'], IRO });
+    if (this.interruptRemapping) Object.assign(ECAP, { IR: true, MHMV: MASKABLE_HANDLES });
     this.#forget();
   }
 
@@ -173,8 +203,8 @@ export class IntelIommu extends Device<typeof properties> implements Iommu, Inva
   // Commands (section 11.4.4)
 
   #command(): void {
-    const { GSTS, GCMD, RTADDR, IQA } = this.#regs;
-    const { TE, SRTP, QIE, SIRTP } = GCMD;
+    const { GSTS, GCMD, RTADDR, IQA, IRTA } = this.#regs;
+    const { TE, SRTP, QIE, SIRTP, IRE } = GCMD;
     if (TE !== GSTS.TES && this.props['dma-translation']) {
       this.#saved.translating = TE;
       GSTS.TES = TE;
@@ -193,7 +223,11 @@ export class IntelIommu extends Device<typeof properties> implements Iommu, Inva
         if (this.#queued.tail !== 0) this.#runQueue();
       }
     }
-    if (SIRTP) GSTS.IRTPS = true;
+    if (SIRTP) {
+      this.#interrupts.place(this.#tableAddress(IRTA.low, IRTA.high), IRTA.S);
+      GSTS.IRTPS = true;
+    }
+    if (this.interruptRemapping) GSTS.IRES = IRE;
   }
 
   #tableAddress(low: number, high: number): number {
@@ -266,6 +300,18 @@ export class IntelIommu extends Device<typeof properties> implements Iommu, Inva
     this.#dma.write32(INTERRUPT_RANGE.start + (address & MESSAGE_MASK), data);
   }
 
+  // Interrupt remapping (section 5)
+
+  /** Answers whether it has seen to a message. */
+  #message(source: number, address: number, data: number): boolean {
+    if (!this.#regs.GSTS.IRES || address < INTERRUPT_RANGE.start || address > INTERRUPT_RANGE.end) return false;
+    const table = this.#interrupts;
+    const fault = table.remap(source, address, data);
+    if (fault === FAULT.NONE) this.#dma.write32(table.address, table.data);
+    else this.#record(fault, source, table.index * 2 ** 48, true, table.faultsDisabled);
+    return true;
+  }
+
   // Translation (section 3)
 
   translatorFor(device: PciDevice): DmaTranslator {
@@ -276,14 +322,16 @@ export class IntelIommu extends Device<typeof properties> implements Iommu, Inva
       translator.span = EVERYTHING;
       return address;
     };
-    const translator = { span: EVERYTHING, translate };
+    const message = (address: number, data: number): boolean => this.#message(requester.id, address, data);
+    const translator = { span: EVERYTHING, translate, message };
     return translator;
   }
 
   #translate(source: number, context: ContextEntry, address: number, write: boolean, result: { span: number }): number {
     if (address >= INTERRUPT_RANGE.start && address <= INTERRUPT_RANGE.end) {
       result.span = INTERRUPT_RANGE.end - address + 1;
-      return address;
+      // Messages are words; what else is written there is none.
+      return this.#regs.GSTS.IRES && write ? REFUSED : address;
     }
     const slot = this.#tlb.find(source, address);
     // Where a kept translation would refuse, the tables say why, and whether they still do.
@@ -300,19 +348,21 @@ export class IntelIommu extends Device<typeof properties> implements Iommu, Inva
       }
       fault = tables.walk(context, address, write);
     }
-    if (fault !== FAULT.NONE) return this.#refuse(fault, source, context, address, write);
+    if (fault !== FAULT.NONE) {
+      this.#record(fault, source, address, write, context.faultsDisabled);
+      return REFUSED;
+    }
     const { base, level } = tables;
     this.#tlb.add(source, address, context.domain, base, level, tables.access);
     return within(base, LEVEL_SIZE[level] ?? 0, address, result);
   }
 
-  #refuse(fault: Fault, source: number, context: ContextEntry, address: number, write: boolean): number {
+  #record(fault: Fault, source: number, address: number, write: boolean, disabled: boolean): void {
     if (this.#faults.enabled) {
       const what = write ? 'write' : 'read';
       this.#faults.emit(`reason ${fault} source 0x${source.toString(16)} ${what} 0x${address.toString(16)}`);
     }
-    this.#events.record(fault, source, address, write, context.faultsDisabled);
-    return REFUSED;
+    this.#events.record(fault, source, address, write, disabled);
   }
 }
 
@@ -323,9 +373,12 @@ function within(base: number, size: number, address: number, result: { span: num
   return base + offset;
 }
 
+/** The system bus with the chips of the machine: that of a card's own is on another. */
+const boardsOf = (bus: SystemBus): readonly SystemBus[] =>
+  bus.parent instanceof SystemBus ? [bus, bus.parent] : [bus];
+
 /** The root bus of the machine's host bridge. */
-function rootOf(system: SystemBus): PciBus | undefined {
-  const boards = system.parent instanceof SystemBus ? [system, system.parent] : [system];
+function rootOf(boards: readonly SystemBus[]): PciBus | undefined {
   for (const board of boards)
     for (const bus of [...board.owned, ...board.devices.flatMap(each => (each instanceof Q35Host ? each.buses : []))])
       if (bus instanceof PciBus) return bus;

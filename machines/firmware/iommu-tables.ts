@@ -2,12 +2,9 @@ import type { TableContent } from '../../core/firmware/acpi-blob.ts';
 import { dmar } from '../../core/firmware/dmar.ts';
 import { viot } from '../../core/firmware/viot.ts';
 import type { PciBus } from '../../core/pci/pci-bus.ts';
-import { IntelIommu } from '../../devices/intel-iommu/intel-iommu.ts';
+import { IntelIommu, IO_APIC_SOURCE } from '../../devices/intel-iommu/intel-iommu.ts';
 import { IOMMU_BASE } from '../../devices/intel-iommu/registers.ts';
 import { lastBusOf } from './acpi-description.ts';
-
-/** The I/O APIC as a requester: on a bus that is not there. */
-const PLATFORM_BUS = 0xff;
 
 /** What translates for the root buses, and how far they go. */
 export function iommuTables(root: PciBus, ioApicId: number): readonly TableContent[] {
@@ -28,7 +25,7 @@ export function iommuTables(root: PciBus, ioApicId: number): readonly TableConte
       interruptRemapping: iommu.interruptRemapping,
       deviceTlb: iommu.deviceTlb,
       base: IOMMU_BASE,
-      ioApic: { id: ioApicId, bus: PLATFORM_BUS, devfn: 0 },
+      ioApic: { id: ioApicId, bus: IO_APIC_SOURCE >> 8, devfn: IO_APIC_SOURCE & 0xff },
       functions,
     }),
   ];

@@ -6,6 +6,7 @@ import { SeededRandom } from '../../core/testing/stand-ins.ts';
 import { edu, eduRegisters } from '../../devices/edu.ts';
 import { intelIommu } from '../../devices/intel-iommu/intel-iommu.ts';
 import { IOMMU_BASE, intelIommuRegisters } from '../../devices/intel-iommu/registers.ts';
+import { IOAPIC_BASE, IoApic, ioapic } from '../../devices/ioapic.ts';
 import { virtioIommuPci } from '../../devices/virtio-iommu/virtio-iommu.ts';
 
 const ROOT = 0x10_0000;
@@ -19,10 +20,11 @@ const TE = 0x8000_0000;
 const SRTP = 0x4000_0000;
 const QIE = 0x0400_0000;
 
-function setUp(t: Test, props: Readonly<Record<string, string>> = {}) {
+function setUp(t: Test, props: Readonly<Record<string, string>> = {}, before: (lab: Bench) => unknown = () => {}) {
   const lab: Bench = bench();
   t.teardown(() => lab.dispose());
   lab.machine.start();
+  before(lab);
   const device = lab.machine.system.plug(intelIommu, {}, props);
   device.reset();
   const { memory } = lab.machine;
@@ -118,6 +120,103 @@ t.test('messages of functions are not translated, events go out by the queue too
   t.same([regs.ICS.IWC, regs.IQH.value], [true, 0x10]);
 });
 
+t.test('messages go where a table says, and come from whom it says', async t => {
+  const { lab, card, regs, entry, device, source } = setUp(t, { intremap: 'on' }, lab =>
+    lab.machine.system.plug(ioapic),
+  );
+  const TABLE = 0x8_0000;
+  t.equal(device.interruptRemapping, true);
+  t.same([regs.ECAP.IR, regs.ECAP.EIM, regs.ECAP.MHMV], [true, false, 15]);
+  const raise = (address: number, data: number): void => {
+    card.enableMsi(1, data);
+    const at = card.readConfig(0x34, 1);
+    card.writeConfig(at + 4, 4, address);
+    card.bar(0, eduRegisters).IRQ_RAISE.value = 1;
+  };
+  const refused = (what: string, fault: number, index: number): void => {
+    t.same(
+      [lab.messages.length, regs.FRCD_HIGH.F, regs.FRCD_HIGH.SID, regs.FRCD_HIGH.FR, regs.FRCD.value],
+      [0, true, source, fault, BigInt(index) << 48n],
+      what,
+    );
+    regs.FRCD_HIGH.F = true;
+  };
+  regs.IRTA.value = BigInt(TABLE) | 3n;
+  regs.GCMD.value = 0x0100_0000;
+  regs.GCMD.value = 0x0200_0000;
+  t.same([regs.GSTS.IRTPS, regs.GSTS.IRES], [true, true]);
+  raise(0xfee0_1000, 0x40);
+  t.same(lab.messages.splice(0), [{ address: 0xfee0_1000, data: 0x40 }], 'one that is not in the new format');
+  // Entry 5: vector 0x77 by lowest priority, level, logical, to 3, from the card.
+  entry(TABLE + 5 * 16, 0x0000_0300_0077_003dn);
+  entry(TABLE + 5 * 16 + 8, BigInt(0x4_0000 | source));
+  raise(0xfee0_0010 | (5 << 5), 0);
+  t.same(lab.messages.splice(0), [{ address: 0xfee0_300c, data: 0xc177 }]);
+  raise(0xfee0_0018 | (3 << 5), 2);
+  t.same(lab.messages.splice(0), [{ address: 0xfee0_300c, data: 0xc177 }], 'with a subhandle');
+  raise(0xfee0_0010 | (16 << 5), 0);
+  refused('behind the end of the table', 0x21, 16);
+  raise(0xfee0_0014 | (1 << 5), 0);
+  refused('an index of 16 bits', 0x21, 0x8001);
+  raise(0xfee0_0010 | (6 << 5), 0);
+  refused('not present', 0x22, 6);
+  entry(TABLE + 6 * 16, 0x2n);
+  raise(0xfee0_0010 | (6 << 5), 0);
+  t.equal(regs.FRCD_HIGH.F, false, 'not present, and not recorded');
+  entry(TABLE + 6 * 16, 0x1001n);
+  raise(0xfee0_0010 | (6 << 5), 0);
+  refused('reserved', 0x24, 6);
+  entry(TABLE + 6 * 16, 0x0077_0001n);
+  for (const [verify, allowed] of [
+    [0x4_0000 | (source ^ 1), false],
+    [0x5_0000 | (source ^ 4), true],
+    [0x6_0000 | (source ^ 6), true],
+    [0x7_0000 | (source ^ 7), true],
+    [0x7_0000 | (source ^ 8), false],
+    [0x8_0000, true],
+    [0x8_0201, false],
+    [0xc_0000, false],
+  ] as const) {
+    entry(TABLE + 6 * 16 + 8, BigInt(verify));
+    raise(0xfee0_0010 | (6 << 5), 0);
+    if (!allowed) refused(`0x${verify.toString(16)}`, 0x26, 6);
+    else t.same(lab.messages.splice(0), [{ address: 0xfee0_0000, data: 0x4077 }]);
+  }
+  regs.IRTA.value = 0x70_0000_0000n | 3n;
+  regs.GCMD.value = 0x0300_0000;
+  raise(0xfee0_0010, 0);
+  refused('a table that is not in memory', 0x23, 0);
+});
+
+t.test('the I/O APIC sends through it too', async t => {
+  const { lab, entry, regs } = setUp(t, {}, lab =>
+    lab.machine.memoryRoot.add(lab.machine.system.plug(ioapic).region, IOAPIC_BASE),
+  );
+  const { memory } = lab.machine;
+  const [chip] = lab.machine.system.devices.filter(each => each instanceof IoApic);
+  const redirect = (pin: number, low: number, high: number): void => {
+    for (const [index, value] of [low, high].entries()) {
+      memory.write(IOAPIC_BASE, 4, 0x10 + 2 * pin + index);
+      memory.write(IOAPIC_BASE + 0x10, 4, value);
+    }
+  };
+  const table = 0x8_0000;
+  entry(table + 16, 0x0000_0100_0055_0001n);
+  entry(table + 24, 0x4_ff00n);
+  redirect(4, 0x31, 0x0200_0000);
+  chip?.pins[4]?.pulse();
+  regs.IRTA.value = BigInt(table);
+  regs.GCMD.value = 0x0100_0000;
+  regs.GCMD.value = 0x0200_0000;
+  // Format in bit 48, index in 49 to 63.
+  redirect(4, 0x55, (1 << 17) | (1 << 16));
+  chip?.pins[4]?.pulse();
+  t.same(lab.messages, [
+    { address: 0xfee0_2000, data: 0x31 },
+    { address: 0xfee0_1000, data: 0x4055 },
+  ]);
+});
+
 t.test('the queue goes on where it was wrong, once that is put right', async t => {
   const { regs, entry, enable } = setUp(t);
   enable();
@@ -189,7 +288,7 @@ t.test('what is refused', async t => {
     [{ 'x-pasid-mode': 'on' }, /Need to set scalable mode for PASID/],
     [{ 'x-scalable-mode': 'on', 'dma-drain': 'off' }, /Need to set dma_drain for scalable mode/],
     [{ 'x-scalable-mode': 'on' }, /scalable mode is not supported/],
-    [{ intremap: 'on' }, /interrupt remapping is not supported/],
+    [{ intremap: 'on' }, /Interrupt Remapping cannot work with kernel-irqchip=on/],
   ] as const) {
     const lab = bench();
     t.throws(() => lab.machine.system.plug(intelIommu, {}, props), message);

@@ -40,7 +40,7 @@ const EXPANDER = ['-device', 'pxb-pcie,bus_nr=64,id=x', '-device', 'pcie-root-po
 for (const [name, iommu, more] of [
   ['alone', 'intremap=off', []],
   ['48 bits, device TLBs', 'intremap=off,aw-bits=48,device-iotlb=on', CARDS],
-  ['bridges', 'intremap=off', BRIDGES],
+  ['bridges, interrupts', 'intremap=auto', BRIDGES],
   ['an expander', 'intremap=off', EXPANDER],
   ['nothing that it translates for', 'intremap=off', ['-machine', 'default-bus-bypass-iommu=on', ...EXPANDER]],
 ] as const)

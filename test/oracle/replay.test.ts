@@ -8,6 +8,7 @@ import type { RegisterScript } from './register-script.ts';
 import * as cxl from './scripts/cxl.ts';
 import * as display from './scripts/display.ts';
 import * as intelIommu from './scripts/intel-iommu.ts';
+import * as iommuRequesters from './scripts/iommu-requesters.ts';
 import * as isa from './scripts/isa.ts';
 import * as network from './scripts/network.ts';
 import * as pci from './scripts/pci.ts';
@@ -38,7 +39,7 @@ const scripts: readonly RegisterScript[] = [
   ),
   ...['virtio-scsi-pci', 'lsi53c895a', 'lsi53c810', 'am53c974', 'pvscsi'].map(card => pci.pciCard(card)),
   ...Object.values(cxl).map(make => make()),
-  ...Object.values(intelIommu).map(make => make()),
+  ...[...Object.values(intelIommu), ...Object.values(iommuRequesters)].map(make => make()),
   ...Object.values(display).map(make => make()),
   ...Object.values(storage).map(make => make()),
   ...Object.values(pvscsi).map(make => make()),

@@ -19,11 +19,20 @@ export const QUEUE = 0x10_8000;
 
 /** The card's addresses begin here. */
 export const BASE = 0x4000_0000;
+export const PAGE = 0x1000;
+/** Where they lead to. */
+export const DATA = 0x20_0000;
 /** An entry's: for reading and writing. */
 export const BOTH = 3n;
 
 export const CARD: PciPlace = { device: 4 };
 const IO = 0xc000;
+
+export const netdev = ['-netdev', 'hubport,hubid=0,id=n'];
+export const machine = (options: string, ...more: readonly string[]): string[] => [
+  ...['-machine', 'q35', '-m', '64M', '-nodefaults', '-device', `intel-iommu${options}`],
+  ...more,
+];
 
 /** What a driver of the hardware does, with an RTL8139 in loopback mode that copies by DMA without a clock. */
 export class VtdDriver {

@@ -4,10 +4,14 @@ import {
   BOTH,
   CARD,
   CONTEXTS,
+  DATA,
   IOMMU,
   LEVEL1,
   LEVEL2,
   LEVEL3,
+  machine,
+  netdev,
+  PAGE,
   QUEUE,
   REG,
   ROOT,
@@ -20,22 +24,15 @@ const QIE = 0x0400_0000;
 const TOP = 0x10_2000;
 const STATUS = 0x10_9000;
 const NOWHERE = 0x70_0000_0000n;
-const PAGE = 0x1000;
 const LARGE = 0x20_0000;
-const DATA = 0x20_0000;
 const READ = 1n;
 const WRITE = 2n;
 const PS = 0x80n;
 
-const netdev = ['-netdev', 'hubport,hubid=0,id=n'];
-const machine = (options: string, ...more: readonly string[]): string[] => [
-  ...['-machine', 'q35', '-m', '64M', '-nodefaults', '-device', `intel-iommu,intremap=off${options}`],
-  ...more,
-];
 const rtl = [...netdev, '-device', 'rtl8139,netdev=n,addr=4,mac=52:54:00:12:34:56'];
 
-const registersOf = (name: string, options: string): RegisterScript => {
-  const driver = new VtdDriver(`registers ${name}`, machine(options));
+const registersOf = (name: string, options: string, interrupts = 'off'): RegisterScript => {
+  const driver = new VtdDriver(`registers ${name}`, machine(`,intremap=${interrupts}${options}`));
   const all = (note: string): void => {
     driver.about(note);
     for (let at = 0; at < SIZE; at += 4) driver.get(at);
@@ -84,10 +81,11 @@ const registersOf = (name: string, options: string): RegisterScript => {
 export const registers = (): RegisterScript => registersOf('of 39 bits', '');
 export const registersWide = (): RegisterScript =>
   registersOf('of 48 bits, all on', ',aw-bits=48,caching-mode=on,device-iotlb=on,snoop-control=on');
+export const registersByDefault = (): RegisterScript => registersOf('by default', '', 'auto');
 export const registersBare = (): RegisterScript => registersOf('all off', ',pt=off,dma-drain=off,dma-translation=off');
 
 export function mapping(): RegisterScript {
-  const driver = new VtdDriver('mapping and its caches', machine('', ...rtl)).card();
+  const driver = new VtdDriver('mapping and its caches', machine(',intremap=off', ...rtl)).card();
   for (let page = 0; page < 8; page++) driver.pattern(DATA + page * PAGE, 0x10 + page);
   driver
     .about('off')
@@ -195,7 +193,7 @@ export function mapping(): RegisterScript {
 }
 
 export function faults(): RegisterScript {
-  const driver = new VtdDriver('faults', machine('', ...rtl)).card().tables();
+  const driver = new VtdDriver('faults', machine(',intremap=off', ...rtl)).card().tables();
   driver
     .map(0, DATA)
     .map(1, DATA + 0x9000)
@@ -295,7 +293,7 @@ export function faults(): RegisterScript {
 /** Four levels, and addresses above 4 GiB, with the descriptors that an e1000 fetches and writes back. */
 export function wide(): RegisterScript {
   const e1000 = [...netdev, '-device', 'e1000,netdev=n,addr=4,mac=52:54:00:12:34:56'];
-  const driver = new VtdDriver('48 bits', machine(',aw-bits=48,device-iotlb=on', ...e1000));
+  const driver = new VtdDriver('48 bits', machine(',intremap=off,aw-bits=48,device-iotlb=on', ...e1000));
   const BAR = 0xe000_0000;
   const { script } = driver;
   const ring = 0x8000_4000_0000n;
@@ -347,7 +345,7 @@ export function wide(): RegisterScript {
 }
 
 export function queue(): RegisterScript {
-  const driver = new VtdDriver('invalidation queue', machine('', ...rtl)).card().tables();
+  const driver = new VtdDriver('invalidation queue', machine(',intremap=off', ...rtl)).card().tables();
   driver
     .map(0, DATA)
     .map(1, DATA + 0x9000)
@@ -455,66 +453,5 @@ export function queue(): RegisterScript {
     .queue()
     .set(REG.GCMD, TE | QIE)
     .queue();
-  return driver.script;
-}
-
-/** Who asks, of those that bridges ask for. */
-export function requesters(): RegisterScript {
-  const bridges = ['-device', 'pcie-root-port,id=rp,addr=5,chassis=1', '-device', 'pcie-pci-bridge,id=pb,bus=rp'];
-  const card = [...netdev, '-device', 'rtl8139,netdev=n,bus=pb,addr=4,mac=52:54:00:12:34:56'];
-  const behind = new VtdDriver('behind bridges', machine('', ...bridges, ...card), 0x0200);
-  behind.script
-    .pciWrite({ device: 5 }, 0x18, 0x02_0100)
-    .pciWrite({ device: 5 }, 0x1c, 0xc0c0)
-    .pciWrite({ device: 5 }, 4, 7);
-  behind.script.pciWrite({ bus: 1, device: 0 }, 0x18, 0x02_0201).pciWrite({ bus: 1, device: 0 }, 0x1c, 0xc0c0);
-  behind.script.pciWrite({ bus: 1, device: 0 }, 4, 7);
-  behind
-    .card({ bus: 2, device: 4 })
-    .tables()
-    .map(0, DATA)
-    .map(1, DATA + 0x9000)
-    .pattern(DATA, 0x31)
-    .enable();
-  behind
-    .about('a bridge from Express')
-    .copy(BASE, BASE + PAGE)
-    .see(DATA + 0x9000)
-    .fault();
-  behind
-    .about('is not allowed to')
-    .flush()
-    .root(0n)
-    .flush()
-    .copy(BASE, BASE + PAGE)
-    .fault();
-  return behind.script;
-}
-
-export function ownBridge(): RegisterScript {
-  const bridges = ['-device', 'i82801b11-bridge,id=b,addr=1e.0'];
-  const card = [...netdev, '-device', 'rtl8139,netdev=n,bus=b,addr=4,mac=52:54:00:12:34:56'];
-  const driver = new VtdDriver('behind a conventional bridge', machine('', ...bridges, ...card), 0xf0);
-  const bridge = { device: 0x1e };
-  driver.script.pciWrite(bridge, 0x18, 0x01_0100).pciWrite(bridge, 0x1c, 0xc0c0).pciWrite(bridge, 4, 7);
-  driver
-    .card({ bus: 1, device: 4 })
-    .tables()
-    .map(0, DATA)
-    .map(1, DATA + 0x9000)
-    .pattern(DATA, 0x31)
-    .enable();
-  driver
-    .about('the bridge asks')
-    .copy(BASE, BASE + PAGE)
-    .see(DATA + 0x9000)
-    .fault();
-  driver
-    .about('is not allowed to')
-    .flush()
-    .context(0n, 0n)
-    .flush()
-    .copy(BASE, BASE + PAGE)
-    .fault();
   return driver.script;
 }
