@@ -35,9 +35,6 @@ const PAGES_2M_1G = 3;
 const MASKABLE_HANDLES = 15;
 
 const properties = {
-  intremap: prop.onOffAuto({ default: 'auto' }),
-  'device-iotlb': prop.bool({ default: false }),
-  pt: prop.bool({ default: true }),
   version: prop.u32({ default: 0 }),
   eim: prop.onOffAuto({ default: 'auto' }),
   'x-buggy-eim': prop.bool({ default: false }),
@@ -48,6 +45,9 @@ const properties = {
   'x-pasid-mode': prop.bool({ default: false }),
   'dma-drain': prop.bool({ default: true }),
   'dma-translation': prop.bool({ default: true }),
+  intremap: prop.onOffAuto({ default: 'auto' }),
+  'device-iotlb': prop.bool({ default: false }),
+  pt: prop.bool({ default: true }),
 } as const;
 
 /** DMA remapping hardware: what a function's addresses mean is in tables of the system's (VT-d). */
@@ -96,6 +96,10 @@ export class IntelIommu extends Device<typeof properties> implements Iommu, Inva
       deviceTlb: this.deviceTlb,
       snoopControl: this.props['snoop-control'],
     });
+    // What `auto` has come to.
+    const remapping = (): string => (this.interruptRemapping ? 'on' : 'off');
+    this.defineProperty({ name: 'intremap', type: 'OnOffAuto', get: remapping });
+    this.defineProperty({ name: 'eim', type: 'OnOffAuto', get: () => 'off' });
   }
 
   /** Bits of an address. */
