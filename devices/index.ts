@@ -65,6 +65,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
   ['isa-pcspk', () => import('./pc-speaker.ts')],
   ['isa-pit', () => import('./i8254.ts')],
   ['isa-serial', () => import('./isa-serial.ts')],
+  ['pci-serial pci-serial-2x pci-serial-4x', () => import('./pci-serial.ts')],
   ['mc146818rtc', () => import('./mc146818rtc.ts')],
   ['pc-testdev', () => import('./pc-testdev.ts')],
   ['pci-testdev', () => import('./pci-testdev.ts')],

@@ -15,6 +15,7 @@ import * as pci from './scripts/pci.ts';
 import * as platform from './scripts/platform.ts';
 import * as pvscsi from './scripts/pvscsi.ts';
 import * as scsi from './scripts/scsi.ts';
+import * as serial from './scripts/serial.ts';
 import * as storage from './scripts/storage.ts';
 import * as usb from './scripts/usb.ts';
 import * as virtioCrypto from './scripts/virtio-crypto.ts';
@@ -52,6 +53,8 @@ const scripts: readonly RegisterScript[] = [
   ...['piix3-usb-uhci', 'usb-ehci', 'qemu-xhci', 'nec-usb-xhci', 'pci-ohci'].map(card => pci.pciCard(card)),
   ...Object.values(usb).map(make => make()),
   ...Object.values(platform).map(make => make()),
+  ...['pci-serial', 'pci-serial-2x', 'pci-serial-4x'].map(card => pci.pciCard(card)),
+  ...Object.values(serial).map(make => make()),
 ];
 
 /** SOUTHBRIDGE_ORACLE_ONLY runs the scripts whose name has it in it. */
