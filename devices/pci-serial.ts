@@ -1,6 +1,5 @@
 import type { Chardev } from '../core/char/chardev.ts';
-import type { DeviceContext } from '../core/device/device-type.ts';
-import { deviceType } from '../core/device/device-type.ts';
+import { type DeviceContext, deviceType } from '../core/device/device-type.ts';
 import { type PropSet, prop } from '../core/device/property.ts';
 import type { IrqLine } from '../core/irq/line.ts';
 import { MemoryRegion } from '../core/memory/memory-region.ts';

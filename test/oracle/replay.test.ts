@@ -9,6 +9,7 @@ import * as cxl from './scripts/cxl.ts';
 import * as display from './scripts/display.ts';
 import * as intelIommu from './scripts/intel-iommu.ts';
 import * as iommuRequesters from './scripts/iommu-requesters.ts';
+import * as ipack from './scripts/ipack.ts';
 import * as isa from './scripts/isa.ts';
 import * as network from './scripts/network.ts';
 import * as pci from './scripts/pci.ts';
@@ -53,8 +54,9 @@ const scripts: readonly RegisterScript[] = [
   ...['piix3-usb-uhci', 'usb-ehci', 'qemu-xhci', 'nec-usb-xhci', 'pci-ohci'].map(card => pci.pciCard(card)),
   ...Object.values(usb).map(make => make()),
   ...Object.values(platform).map(make => make()),
-  ...['pci-serial', 'pci-serial-2x', 'pci-serial-4x'].map(card => pci.pciCard(card)),
+  ...['pci-serial', 'pci-serial-2x', 'pci-serial-4x', 'tpci200'].map(card => pci.pciCard(card)),
   ...Object.values(serial).map(make => make()),
+  ...Object.values(ipack).map(make => make()),
 ];
 
 /** SOUTHBRIDGE_ORACLE_ONLY runs the scripts whose name has it in it. */
