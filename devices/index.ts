@@ -101,6 +101,7 @@ const MODULES: readonly (readonly [names: string, load: () => Promise<Module>])[
     () => import('./virtio-blk.ts'),
   ],
   ['nvme', () => import('./nvme/nvme.ts')],
+  ['nvme-subsys', () => import('./nvme/subsystem.ts')],
   ['nvme-ns', () => import('./nvme/nvme-ns.ts')],
   ['virtconsole virtserialport', () => import('./virtio-console.ts')],
   ['virtio-mmio', () => import('./virtio-mmio.ts')],

@@ -2,6 +2,7 @@ import type { QueueEngine } from './engine.ts';
 import { getFeatures, setFeatures } from './features.ts';
 import { IDENTIFY_SIZE, type IdentifyHost, identify } from './identify.ts';
 import { getLogPage, type LogHost } from './log-pages.ts';
+import { type AttachmentHost, attachNamespace } from './namespace-attachment.ts';
 import type { Request } from './queues.ts';
 import { ADMIN, COMMAND, DNR, FUSE, MQES, PSDT_SHIFT, STATUS } from './registers.ts';
 
@@ -9,12 +10,15 @@ import { ADMIN, COMMAND, DNR, FUSE, MQES, PSDT_SHIFT, STATUS } from './registers
 const CONTIGUOUS = 1;
 const INTERRUPTS = 2;
 
-export interface AdminHost extends LogHost, IdentifyHost {
+export interface AdminHost extends LogHost, IdentifyHost, AttachmentHost {
   readonly engine: QueueEngine;
   /** Interrupts are messages: any vector may be used. */
   readonly messages: boolean;
   readonly namespace: LogHost['namespace'];
   readonly namespaces: LogHost['namespaces'];
+  readonly subsystem: IdentifyHost['subsystem'];
+  readonly data: LogHost['data'];
+  readonly receive: LogHost['receive'];
 }
 
 /** Admin commands (NVMe 1.4, section 5). Returns a status, or PENDING. */
@@ -53,6 +57,8 @@ export function executeAdmin(host: AdminHost, request: Request): number {
       const queue = host.engine.submissionQueues[request.cdw(COMMAND.CDW10) & 0xffff];
       return queue === undefined ? STATUS.INVALID_FIELD | DNR : STATUS.SUCCESS;
     }
+    case ADMIN.NAMESPACE_ATTACHMENT:
+      return attachNamespace(host, request);
     default: {
       const status = host.events.request(request);
       host.events.report();

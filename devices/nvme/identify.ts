@@ -1,6 +1,7 @@
 import type { Namespace } from './namespace.ts';
 import type { Request } from './queues.ts';
 import { COMMAND, CQES, CSI, DNR, KELVIN, MAX_NAMESPACES, NSID_BROADCAST, SQES, STATUS } from './registers.ts';
+import type { NvmeSubsystem } from './subsystem.ts';
 
 export const IDENTIFY_SIZE = 4096;
 
@@ -15,6 +16,8 @@ const CNS = {
   ACTIVE_NAMESPACES_OF_SET: 0x07,
   ALLOCATED_NAMESPACES: 0x10,
   ALLOCATED_NAMESPACE: 0x11,
+  CONTROLLERS_OF_NAMESPACE: 0x12,
+  CONTROLLERS: 0x13,
   PRIMARY_CAPABILITIES: 0x14,
   SECONDARY_CONTROLLERS: 0x15,
   ALLOCATED_NAMESPACES_OF_SET: 0x1a,
@@ -31,10 +34,13 @@ const CTRL = {
   FR: 64,
   RAB: 72,
   IEEE: 73,
+  CMIC: 76,
   MDTS: 77,
+  CNTLID: 78,
   VER: 80,
   OAES: 92,
   CNTRLTYPE: 111,
+  OACS: 256,
   ACL: 258,
   AERL: 259,
   FRMW: 260,
@@ -55,6 +61,10 @@ const MN_SIZE = 40;
 const FR_SIZE = 8;
 const SUBNQN_SIZE = 256;
 const OAES_NAMESPACE = 1 << 8;
+/** The subsystem may have several controllers. */
+const CMIC_CONTROLLERS = 1 << 1;
+/** Namespace Attachment. */
+const OACS_NAMESPACES = 1 << 3;
 const FRMW_ONE_READ_ONLY_SLOT = 0b11;
 /** SMART of a namespace, command effects, long log pages. */
 const LPA = 0b111;
@@ -72,7 +82,7 @@ const POWER = { MP: 0x9c4, ENLAT: 0x10, EXLAT: 0x4 } as const;
 const NIDT = { EUI64: 1, UUID: 3, CSI: 4 } as const;
 
 /** Virtualization capabilities (figure 253): this controller has all the queues and vectors itself. */
-const PRIMARY = { CRT: 4, VQPRT: 42, VQGRAN: 46, VIPRT: 74, VIGRAN: 78 } as const;
+const PRIMARY = { CNTLID: 0, CRT: 4, VQPRT: 42, VQGRAN: 46, VIPRT: 74, VIGRAN: 78 } as const;
 
 export interface IdentifyHost {
   readonly vendor: number;
@@ -85,38 +95,53 @@ export interface IdentifyHost {
   readonly aerl: number;
   readonly maxQueues: number;
   readonly vectors: number;
+  readonly controllerId: number;
+  readonly subsystem: NvmeSubsystem | undefined;
   namespace(nsid: number): Namespace | undefined;
   namespaces(): Iterable<Namespace>;
 }
 
+/** An active namespace, or one that the subsystem has but is not attached to the controller. */
+const allocated = (host: IdentifyHost, nsid: number): Namespace | undefined =>
+  host.namespace(nsid) ?? host.subsystem?.namespace(nsid);
+
 const concrete = (nsid: number): boolean => nsid !== 0 && nsid <= MAX_NAMESPACES;
 
 /**
- * The Identify command (section 5.15). Without a subsystem every namespace that is there is active. The data goes into
- * `data`, 4 KiB of zeroes; returns a status.
+ * The Identify command (section 5.15). The data goes into `data`, 4 KiB of zeroes; returns a status.
  */
 export function identify(host: IdentifyHost, request: Request, data: DataView): number {
   const { command, nsid } = request;
   const set = command.getUint8(COMMAND.CDW11 + 3);
-  switch (command.getUint8(COMMAND.CDW10)) {
+  const cns = command.getUint8(COMMAND.CDW10);
+  switch (cns) {
     case CNS.NAMESPACE:
-    case CNS.ALLOCATED_NAMESPACE:
       if (!concrete(nsid)) return STATUS.INVALID_NSID | DNR;
       host.namespace(nsid)?.identify(data);
+      return STATUS.SUCCESS;
+    case CNS.ALLOCATED_NAMESPACE:
+      if (!concrete(nsid)) return STATUS.INVALID_NSID | DNR;
+      allocated(host, nsid)?.identify(data);
       return STATUS.SUCCESS;
     case CNS.CONTROLLER:
       identifyController(host, data);
       return STATUS.SUCCESS;
     case CNS.ACTIVE_NAMESPACES:
+      return listNamespaces(host, nsid, data, false);
     case CNS.ALLOCATED_NAMESPACES:
-      return listNamespaces(host, nsid, data);
+      return listNamespaces(host, nsid, data, true);
+    case CNS.CONTROLLERS:
+    case CNS.CONTROLLERS_OF_NAMESPACE:
+      return listControllers(host, request, data);
     case CNS.NAMESPACE_DESCRIPTORS:
       return describeNamespace(host, nsid, data);
     case CNS.NAMESPACE_OF_SET:
-    case CNS.ALLOCATED_NAMESPACE_OF_SET:
+    case CNS.ALLOCATED_NAMESPACE_OF_SET: {
       if (!concrete(nsid)) return STATUS.INVALID_NSID | DNR;
+      const namespace = cns === CNS.NAMESPACE_OF_SET ? host.namespace(nsid) : allocated(host, nsid);
       // What the NVM command set adds is about protection information: there is none.
-      return host.namespace(nsid) === undefined || set === CSI.NVM ? STATUS.SUCCESS : STATUS.INVALID_FIELD | DNR;
+      return namespace === undefined || set === CSI.NVM ? STATUS.SUCCESS : STATUS.INVALID_FIELD | DNR;
+    }
     case CNS.CONTROLLER_OF_SET:
       if (set === CSI.ZONED) return STATUS.SUCCESS;
       if (set !== CSI.NVM) return STATUS.INVALID_FIELD | DNR;
@@ -126,8 +151,11 @@ export function identify(host: IdentifyHost, request: Request, data: DataView): 
     case CNS.ALLOCATED_NAMESPACES_OF_SET:
       if (nsid >= NSID_BROADCAST - 1) return STATUS.INVALID_NSID | DNR;
       if (set !== CSI.NVM && set !== CSI.ZONED) return STATUS.INVALID_FIELD | DNR;
-      return set === CSI.NVM ? listNamespaces(host, nsid, data) : STATUS.SUCCESS;
+      return set === CSI.NVM
+        ? listNamespaces(host, nsid, data, cns === CNS.ALLOCATED_NAMESPACES_OF_SET)
+        : STATUS.SUCCESS;
     case CNS.PRIMARY_CAPABILITIES:
+      data.setUint16(PRIMARY.CNTLID, host.controllerId, true);
       data.setUint8(PRIMARY.CRT, 0b11);
       data.setUint16(PRIMARY.VQPRT, host.maxQueues + 1, true);
       data.setUint16(PRIMARY.VQGRAN, 1, true);
@@ -158,10 +186,13 @@ function identifyController(host: IdentifyHost, data: DataView): void {
   data.setUint8(CTRL.RAB, 6);
   data.setUint16(CTRL.IEEE, host.oui & 0xffff, true);
   data.setUint8(CTRL.IEEE + 2, host.oui >>> 16);
+  if (host.subsystem !== undefined) data.setUint8(CTRL.CMIC, CMIC_CONTROLLERS);
   data.setUint8(CTRL.MDTS, host.mdts);
+  data.setUint16(CTRL.CNTLID, host.controllerId, true);
   data.setUint32(CTRL.VER, 0x0001_0400, true);
   data.setUint32(CTRL.OAES, OAES_NAMESPACE, true);
   data.setUint8(CTRL.CNTRLTYPE, 1);
+  data.setUint16(CTRL.OACS, OACS_NAMESPACES, true);
   data.setUint8(CTRL.ACL, 3);
   data.setUint8(CTRL.AERL, host.aerl);
   data.setUint8(CTRL.FRMW, FRMW_ONE_READ_ONLY_SLOT);
@@ -174,21 +205,38 @@ function identifyController(host: IdentifyHost, data: DataView): void {
   data.setUint16(CTRL.ONCS, ONCS, true);
   data.setUint8(CTRL.VWC, VWC);
   data.setUint32(CTRL.SGLS, SGLS_UNALIGNED, true);
-  putText(data, CTRL.SUBNQN, `nqn.2019-08.org.qemu:${host.serial}`, SUBNQN_SIZE - 1, 0);
+  const name = host.subsystem?.qualifiedName ?? `nqn.2019-08.org.qemu:${host.serial}`;
+  putText(data, CTRL.SUBNQN, name, SUBNQN_SIZE - 1, 0);
   data.setUint16(CTRL.PSD0, POWER.MP, true);
   data.setUint32(CTRL.PSD0 + 4, POWER.ENLAT, true);
   data.setUint32(CTRL.PSD0 + 8, POWER.EXLAT, true);
 }
 
-/** Those after `nsid`, in order. */
-function listNamespaces(host: IdentifyHost, nsid: number, data: DataView): number {
+/** Those after `nsid`, in order: the active ones, or all that are allocated. */
+function listNamespaces(host: IdentifyHost, nsid: number, data: DataView, all: boolean): number {
   if (nsid >= NSID_BROADCAST - 1) return STATUS.INVALID_NSID | DNR;
   let at = 0;
-  for (const namespace of host.namespaces()) {
-    if (namespace.nsid <= nsid) continue;
-    data.setUint32(at, namespace.nsid, true);
+  for (let id = nsid + 1; id <= MAX_NAMESPACES; id++) {
+    if ((all ? allocated(host, id) : host.namespace(id)) === undefined) continue;
+    data.setUint32(at, id, true);
     at += 4;
   }
+  return STATUS.SUCCESS;
+}
+
+/** Controllers of the subsystem from an id on, or those that a namespace is attached to (figure 251). */
+function listControllers({ subsystem }: IdentifyHost, request: Request, data: DataView): number {
+  const first = request.command.getUint16(COMMAND.CDW10 + 2, true);
+  const { nsid } = request;
+  const ofNamespace = request.command.getUint8(COMMAND.CDW10) === CNS.CONTROLLERS_OF_NAMESPACE;
+  if (subsystem === undefined) return STATUS.INVALID_FIELD | DNR;
+  if (ofNamespace && subsystem.namespace(nsid) === undefined) return STATUS.INVALID_FIELD | DNR;
+  let count = 0;
+  for (const id of subsystem.controllerIds(first, ofNamespace ? nsid : undefined)) {
+    count++;
+    data.setUint16(2 * count, id, true);
+  }
+  data.setUint16(0, count, true);
   return STATUS.SUCCESS;
 }
 

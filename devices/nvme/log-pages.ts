@@ -21,9 +21,10 @@ const SMART = {
 const UNIT = 1000;
 const FIRMWARE_REVISION = '1.0     ';
 
-/** Command effects (figure 199): supported, changes the content of blocks. */
+/** Command effects (figure 199): supported, changes the content of blocks, changes which namespaces there are. */
 const CSUPP = 1;
 const LBCC = 2;
+const NIC = 8;
 const CHANGES: ReadonlySet<number> = new Set([IO.FLUSH, IO.WRITE, IO.WRITE_ZEROES, IO.DATASET_MANAGEMENT]);
 const EFFECTS_IO = 1024;
 
@@ -113,13 +114,17 @@ function changedNamespaces({ data, logs }: LogHost): number {
   return STATUS.SUCCESS;
 }
 
-export function namespaceChanged({ logs }: LogHost, nsid: number): void {
+/** Whether the log did not have it yet. */
+export function logNamespaceChange({ logs }: LogHost, nsid: number): boolean {
   const word = nsid >>> 5;
-  logs.changed[word] = (logs.changed[word] ?? 0) | (1 << (nsid & 31));
+  const before = logs.changed[word] ?? 0;
+  logs.changed[word] = before | (1 << (nsid & 31));
+  return logs.changed[word] !== before >>> 0;
 }
 
 function effects({ data, commandSet }: LogHost, set: number): number {
   for (const opcode of Object.values(ADMIN)) data.setUint32(4 * opcode, CSUPP, true);
+  data.setUint32(4 * ADMIN.NAMESPACE_ATTACHMENT, CSUPP | NIC, true);
   if (commandSet === CSS.ADMIN_ONLY || (commandSet === CSS.ALL && set !== CSI.NVM)) return STATUS.SUCCESS;
   for (const opcode of Object.values(IO)) {
     data.setUint32(EFFECTS_IO + 4 * opcode, CHANGES.has(opcode) ? CSUPP | LBCC : CSUPP, true);

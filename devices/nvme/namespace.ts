@@ -19,6 +19,7 @@ const ID = {
   NSFEAT: 24,
   NLBAF: 25,
   FLBAS: 26,
+  NMIC: 30,
   DLFEAT: 33,
   NPDG: 68,
   NPDA: 70,
@@ -27,6 +28,7 @@ const ID = {
 } as const;
 /** NPWG to NOWS are there. */
 const NSFEAT_OPTIMAL = 0x10;
+const NMIC_SHARED = 1;
 /** Deallocated blocks read as zeroes. */
 const DLFEAT_ZEROES = 1;
 
@@ -36,6 +38,9 @@ export interface NamespaceParts {
   /** 16 bytes. */
   readonly uuid?: Uint8Array | undefined;
   readonly eui64?: bigint;
+  /** Several controllers may be attached to it. */
+  readonly shared?: boolean;
+  readonly startsDetached?: boolean;
   /** Path of the device, for the monitor. */
   readonly path: () => string;
   readonly resized: () => void;
@@ -47,11 +52,14 @@ export class Namespace {
   readonly backend: BlockBackend;
   readonly uuid: Uint8Array | undefined;
   readonly eui64: bigint;
+  readonly shared: boolean;
+  /** No controller is attached to it before software says so. */
+  readonly startsDetached: boolean;
   readonly #sizes: BlockSizes;
   readonly #device: BlockDevice;
 
   /** @throws SouthbridgeError ERR_BACKEND, ERR_PROPERTY_VALUE in QEMU's words; BlockError where another device has the disk */
-  constructor({ nsid, props, uuid, eui64, path, resized }: NamespaceParts) {
+  constructor({ nsid, props, uuid, eui64, shared, startsDetached, path, resized }: NamespaceParts) {
     const { drive, 'write-cache': cache, 'share-rw': shareRw } = props;
     if (drive === undefined) throw new SouthbridgeError('ERR_BACKEND', 'block backend not configured');
     if (!drive.inserted) throw new SouthbridgeError('ERR_BACKEND', 'Device needs media, but drive is empty');
@@ -60,6 +68,8 @@ export class Namespace {
     this.backend = drive;
     this.uuid = uuid;
     this.eui64 = eui64 ?? 0n;
+    this.shared = shared ?? false;
+    this.startsDetached = startsDetached ?? false;
     this.#device = {
       get id() {
         return path();
@@ -101,6 +111,7 @@ export class Namespace {
     for (const [index, size] of formats.entries()) data.setUint8(ID.LBAF + 4 * index + 2, size);
     data.setUint8(ID.NLBAF, formats.length - 1);
     data.setUint8(ID.FLBAS, formats.indexOf(shift));
+    if (this.shared) data.setUint8(ID.NMIC, NMIC_SHARED);
     data.setUint8(ID.DLFEAT, DLFEAT_ZEROES);
     const granularity = this.#sizes.discardGranularity ?? Math.max(blockSize, MIN_DISCARD_GRANULARITY);
     const blocksPerDiscard = Math.max(1, Math.floor(granularity / blockSize));

@@ -1,33 +1,80 @@
-import { Bus, type DeviceHome } from '../../core/device/bus.ts';
+import { Bus, type DeviceHome, type Placement } from '../../core/device/bus.ts';
 import type { Device } from '../../core/device/device.ts';
+import type { DeviceInput, DeviceType, DeviceTypeInfo } from '../../core/device/device-type.ts';
 import type { DeviceServices } from '../../core/device/services.ts';
 import type { Namespace } from './namespace.ts';
 
-/** A controller as the namespaces on its bus see it. */
+/** A controller as the namespaces on its bus see it, and its subsystem. */
 export interface NamespaceHost {
-  /** @throws SouthbridgeError where another namespace has the id */
-  addNamespace(namespace: Namespace): () => void;
-  /** Whether there is a namespace of that id. */
-  hasNamespace(nsid: number): boolean;
-  /** The disk behind a namespace has another size now. */
-  namespaceResized(nsid: number): void;
+  readonly serial: string;
+  /** The namespace of that id that is attached to it. */
+  namespace(nsid: number): Namespace | undefined;
+  attachNamespace(namespace: Namespace): void;
+  detachNamespace(nsid: number): void;
+  /** The namespace has come, has gone or has another size: software is told. */
+  namespaceChanged(nsid: number): void;
 }
+
+interface Parts {
+  readonly services: DeviceServices;
+  readonly home: DeviceHome;
+  readonly owner: Device;
+}
+
+/** Where the namespaces of a subsystem are, which come by its controllers' buses only. */
+export class SubsystemBus extends Bus {
+  #by: NamespaceHost | undefined;
+
+  constructor(busName: string, parts: Parts) {
+    super('nvme-bus', busName, parts);
+  }
+
+  /** The controller by which the namespace comes that is being plugged in. */
+  get by(): NamespaceHost | undefined {
+    return this.#by;
+  }
+
+  override accepts(type: DeviceTypeInfo): boolean {
+    return this.#by !== undefined && super.accepts(type);
+  }
+
+  /** As {@link plug}, by a controller of the subsystem. */
+  plugBy<S extends DeviceType>(by: NamespaceHost, ...plugged: PlugArguments<S>): ReturnType<S['make']> {
+    this.#by = by;
+    try {
+      return this.plug(...plugged);
+    } finally {
+      this.#by = undefined;
+    }
+  }
+}
+
+type PlugArguments<S extends DeviceType> = [
+  type: S,
+  placement?: DeviceInput<S> & Placement,
+  props?: DeviceInput<S>,
+  id?: string,
+  byUser?: boolean,
+];
 
 /** Where the namespaces of a controller are plugged in. */
 export class NvmeBus extends Bus {
   readonly host: NamespaceHost;
+  readonly #subsystem: SubsystemBus | undefined;
 
-  constructor(
-    busName: string,
-    host: NamespaceHost,
-    parts: { services: DeviceServices; home: DeviceHome; owner: Device },
-  ) {
+  /** @param subsystem where they go, where the controller is part of a subsystem */
+  constructor(busName: string, host: NamespaceHost, subsystem: SubsystemBus | undefined, parts: Parts) {
     super('nvme-bus', busName, parts);
     this.host = host;
+    this.#subsystem = subsystem;
+  }
+
+  override plug<S extends DeviceType>(...plugged: PlugArguments<S>): ReturnType<S['make']> {
+    return this.#subsystem?.plugBy(this.host, ...plugged) ?? super.plug(...plugged);
   }
 }
 
-/** By the controller's id, or counted among those of controllers without one. */
+/** By its owner's id, or counted among those of owners without one. */
 export function nvmeBusName(id: string | undefined, near: Bus): string {
   if (id !== undefined) return id;
   let root = near;
@@ -36,7 +83,7 @@ export function nvmeBusName(id: string | undefined, near: Bus): string {
 }
 
 function countUnnamed(bus: Bus): number {
-  let count = bus instanceof NvmeBus && /^nvme-bus\.\d+$/.test(bus.busName) ? 1 : 0;
+  let count = (bus instanceof NvmeBus || bus instanceof SubsystemBus) && /^nvme-bus\.\d+$/.test(bus.busName) ? 1 : 0;
   for (const device of bus.devices) for (const below of device.buses) count += countUnnamed(below);
   return count;
 }

@@ -3,8 +3,9 @@ import { deviceType } from '../../core/device/device-type.ts';
 import { prop } from '../../core/device/property.ts';
 import { SouthbridgeError } from '../../core/errors.ts';
 import { Namespace, namespaceProperties } from './namespace.ts';
-import { NvmeBus } from './nvme-bus.ts';
+import { type NamespaceHost, NvmeBus, SubsystemBus } from './nvme-bus.ts';
 import { MAX_NAMESPACES } from './registers.ts';
+import { NvmeSubsystem } from './subsystem.ts';
 
 /** Of the namespaces that ask for an identifier without giving one: QEMU's. */
 const EUI64_DEFAULT = 0x5254_0000_0000_0000n;
@@ -24,20 +25,41 @@ const properties = {
 /** A namespace of an NVMe controller. */
 class NvmeNs extends Device<typeof properties> {
   protected override realize(): void {
-    const { bus, props } = this;
-    if (!(bus instanceof NvmeBus)) throw new SouthbridgeError('ERR_DEVICE_TYPE', `'nvme-ns' goes onto an NVMe bus`);
-    if (props.detached) refuse('detached requires that the nvme device is linked to an nvme-subsys device');
+    const { props } = this;
+    const { host, subsystem } = this.#place();
+    if (props.detached && subsystem === undefined)
+      refuse('detached requires that the nvme device is linked to an nvme-subsys device');
     if (props.nsid > MAX_NAMESPACES) refuse(`invalid namespace id (must be between 0 and ${MAX_NAMESPACES})`);
-    const nsid = props.nsid === 0 ? firstFree(bus) : props.nsid;
-    if (bus.host.hasNamespace(nsid)) refuse(`namespace id '${nsid}' already allocated`);
+    const taken = (nsid: number): boolean =>
+      host.namespace(nsid) !== undefined || subsystem?.namespace(nsid) !== undefined;
+    const nsid = props.nsid === 0 ? firstFree(taken) : props.nsid;
+    if (taken(nsid)) refuse(`namespace id '${nsid}' already allocated`);
     const eui64 = props.eui64 === 0n && props['eui64-default'] ? EUI64_DEFAULT + BigInt(nsid) : props.eui64;
     const namespace = new Namespace({
       ...{ nsid, props, eui64, uuid: this.#uuid() },
+      // Without a subsystem there is nobody to share it with.
+      shared: props.shared && subsystem !== undefined,
+      startsDetached: props.detached,
       path: () => this.path,
-      resized: () => bus.host.namespaceResized(nsid),
+      resized: () => (subsystem === undefined ? host.namespaceChanged(nsid) : subsystem.resized(nsid)),
     });
+    this.defineProperty({ name: 'nsid', type: 'uint32', get: () => nsid });
     this.onUnrealize(() => namespace.close());
-    this.onUnrealize(bus.host.addNamespace(namespace));
+    if (subsystem !== undefined) {
+      this.onUnrealize(subsystem.allocate(namespace, host));
+    } else {
+      host.attachNamespace(namespace);
+      this.onUnrealize(() => host.detachNamespace(nsid));
+    }
+  }
+
+  /** The controller by which it comes, and the subsystem of that. */
+  #place(): { readonly host: NamespaceHost; readonly subsystem?: NvmeSubsystem } {
+    const { bus } = this;
+    if (bus instanceof NvmeBus) return { host: bus.host };
+    if (bus instanceof SubsystemBus && bus.by !== undefined && bus.owner instanceof NvmeSubsystem)
+      return { host: bus.by, subsystem: bus.owner };
+    throw new SouthbridgeError('ERR_DEVICE_TYPE', `'nvme-ns' goes onto an NVMe bus`);
   }
 
   #uuid(): Uint8Array | undefined {
@@ -51,8 +73,8 @@ class NvmeNs extends Device<typeof properties> {
   }
 }
 
-function firstFree({ host }: NvmeBus): number {
-  for (let nsid = 1; nsid <= MAX_NAMESPACES; nsid++) if (!host.hasNamespace(nsid)) return nsid;
+function firstFree(taken: (nsid: number) => boolean): number {
+  for (let nsid = 1; nsid <= MAX_NAMESPACES; nsid++) if (!taken(nsid)) return nsid;
   return refuse('no free namespace id');
 }
 

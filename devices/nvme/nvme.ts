@@ -1,24 +1,24 @@
 import type { IoResult } from '../../core/block/backend.ts';
 import { type DeviceContext, deviceType } from '../../core/device/device-type.ts';
-import { prop } from '../../core/device/property.ts';
 import { SouthbridgeError } from '../../core/errors.ts';
-import type { MemoryBackend } from '../../core/memory/memory-backend.ts';
 import { MemoryRegion } from '../../core/memory/memory-region.ts';
 import { CFG } from '../../core/pci/config-space.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
 import type { RegisterBank } from '../../core/register/register.ts';
 import type { SavedRecord } from '../../core/state/fields.ts';
 import { type AdminHost, executeAdmin } from './admin-commands.ts';
+import { AttachedNamespaces, attachedFields } from './attached-namespaces.ts';
 import { CMB_BAR, ControllerMemoryBuffer, PersistentMemoryRegion, PMR_BAR } from './controller-memory.ts';
 import { type EngineHost, engineFields, QueueEngine } from './engine.ts';
 import { AsyncEvents, eventFields } from './events.ts';
 import { featureFields, smartEvent } from './features.ts';
 import { IDENTIFY_SIZE } from './identify.ts';
 import { IoCommands } from './io-commands.ts';
-import { logFields, namespaceChanged } from './log-pages.ts';
+import { logFields, logNamespaceChange } from './log-pages.ts';
 import { ControllerMemory } from './memory.ts';
-import { Namespace, namespaceProperties } from './namespace.ts';
+import { Namespace } from './namespace.ts';
 import { type NamespaceHost, NvmeBus, nvmeBusName } from './nvme-bus.ts';
+import { checkParameters, nvmeProperties, queuePairs, subsystemOf } from './parameters.ts';
 import type { CompletionQueue, Request } from './queues.ts';
 import {
   CQES,
@@ -37,8 +37,6 @@ import {
 } from './registers.ts';
 
 const PAGE = 4096;
-const MAX_IO_QUEUES = 0xffff;
-const MAX_VECTORS = 0x800;
 const MSIX_ENTRY = 16;
 const POWER_AT = 0x60;
 const NO_SOFT_RESET = 8;
@@ -46,37 +44,10 @@ const EXPRESS_AT = 0x80;
 const INTEL = { VENDOR: 0x8086, DEVICE: 0x5845, OUI: 0x0002b3 } as const;
 const QEMU_OUI = 0x525400;
 
-const properties = {
-  ...namespaceProperties,
-  bootindex: prop.bootIndex({ default: -1 }),
-  pmrdev: prop.backend<MemoryBackend>('memory-backend', { typeName: 'link<memory-backend>' }),
-  subsys: prop.string({ typeName: 'link<nvme-subsys>' }),
-  serial: prop.string(),
-  cmb_size_mb: prop.u32({ default: 0 }),
-  num_queues: prop.u32({ default: 0 }),
-  max_ioqpairs: prop.u32({ default: 64 }),
-  msix_qsize: prop.u16({ default: 65 }),
-  aerl: prop.u8({ default: 3 }),
-  aer_max_queued: prop.u32({ default: 64 }),
-  mdts: prop.u8({ default: 7 }),
-  vsl: prop.u8({ default: 7 }),
-  'use-intel-id': prop.bool({ default: false }),
-  'legacy-cmb': prop.bool({ default: false, listed: 'no' }),
-  ioeventfd: prop.bool({ default: false }),
-  'msix-exclusive-bar': prop.bool({ default: false }),
-  'zoned.zasl': prop.u8({ default: 0 }),
-  'zoned.auto_transition': prop.bool({ default: true }),
-  sriov_max_vfs: prop.u8({ default: 0 }),
-  sriov_vq_flexible: prop.u16({ default: 0 }),
-  sriov_vi_flexible: prop.u16({ default: 0 }),
-  sriov_max_vi_per_vf: prop.u8({ default: 0 }),
-  sriov_max_vq_per_vf: prop.u8({ default: 0 }),
-} as const;
-
 const alignUp = (value: number, to: number): number => Math.ceil(value / to) * to;
 
 /** NVM Express controller (NVM Express 1.4) with the NVM command set. */
-class Nvme extends PciDevice<typeof properties> implements AdminHost, EngineHost, NamespaceHost {
+export class Nvme extends PciDevice<typeof nvmeProperties> implements AdminHost, EngineHost, NamespaceHost {
   readonly #bank: RegisterBank<typeof nvmeRegisters> = this.bank(nvmeRegisters, {
     INTMS: { write: (value, previous) => (previous | value) >>> 0, wrote: () => this.#updateInterrupt() },
     INTMC: {
@@ -106,7 +77,7 @@ class Nvme extends PciDevice<typeof properties> implements AdminHost, EngineHost
   readonly engine = new QueueEngine(this.#memory, this);
   readonly #io = new IoCommands(this);
   readonly data = new DataView(new ArrayBuffer(IDENTIFY_SIZE));
-  readonly #namespaces = new Map<number, Namespace>();
+  readonly #namespaces = new AttachedNamespaces(this.state(1, attachedFields, { name: 'namespaces', onReset: 'keep' }));
   #cmb: ControllerMemoryBuffer | undefined;
   #pmr: PersistentMemoryRegion | undefined;
 
@@ -115,10 +86,12 @@ class Nvme extends PciDevice<typeof properties> implements AdminHost, EngineHost
   readonly aerl = this.props.aerl;
   readonly vectors = this.props.msix_qsize;
   readonly serial = this.props.serial ?? '';
-  readonly maxQueues = this.props.num_queues === 0 ? this.props.max_ioqpairs : this.props.num_queues - 1;
+  readonly maxQueues = queuePairs(this.props);
+  readonly subsystem = subsystemOf(this.props);
+  #id = 0;
   readonly oui = this.props['use-intel-id'] ? INTEL.OUI : QEMU_OUI;
 
-  constructor(context: DeviceContext<typeof properties>) {
+  constructor(context: DeviceContext<typeof nvmeProperties>) {
     super(context);
     const { config } = this;
     if (this.props['use-intel-id']) {
@@ -132,7 +105,7 @@ class Nvme extends PciDevice<typeof properties> implements AdminHost, EngineHost
     if (!this.pciBus.express) this.addExpressCapability(0, EXPRESS_AT);
     this.addFunctionLevelReset();
     this.addBus(
-      new NvmeBus(nvmeBusName(this.id, this.pciBus), this, {
+      new NvmeBus(nvmeBusName(this.id, this.pciBus), this, this.subsystem?.namespaceBus, {
         services: this.services,
         home: this.pciBus.home,
         owner: this,
@@ -141,7 +114,12 @@ class Nvme extends PciDevice<typeof properties> implements AdminHost, EngineHost
   }
 
   protected override realize(): void {
-    this.#check();
+    checkParameters(this.props);
+    const { subsystem } = this;
+    if (subsystem !== undefined) {
+      this.#id = subsystem.join(this);
+      this.onUnrealize(() => subsystem.leave(this.#id));
+    }
     this.#showMemory();
     this.#showRegisters();
     this.logs.poweredOnNs = this.clock.now();
@@ -152,33 +130,14 @@ class Nvme extends PciDevice<typeof properties> implements AdminHost, EngineHost
       set: value => this.#warn(Number(value)),
     });
     this.onUnrealize(this.services.system.onRunning(() => this.engine.resume()));
+    this.onUnrealize(() => this.engine.clear());
     const { props } = this;
     if (props.drive === undefined) return;
-    const resized = (): void => this.namespaceResized(1);
+    const resized = (): void => this.namespaceChanged(1);
     const namespace = new Namespace({ nsid: 1, props, path: () => this.path, resized });
     this.onUnrealize(() => namespace.close());
-    this.onUnrealize(this.addNamespace(namespace));
-  }
-
-  #check(): void {
-    const { props } = this;
-    const refuse = (message: string): never => {
-      throw new SouthbridgeError('ERR_PROPERTY_VALUE', message);
-    };
-    if (props.num_queues !== 0) {
-      props.drive?.graph.warn('num_queues is deprecated; please use max_ioqpairs instead');
-    }
-    if (props.subsys !== undefined) refuse(`Device '${props.subsys}' not found`);
-    if (this.maxQueues < 1 || this.maxQueues > MAX_IO_QUEUES) {
-      refuse(`max_ioqpairs must be between 1 and ${MAX_IO_QUEUES}`);
-    }
-    if (this.vectors < 1 || this.vectors > MAX_VECTORS) refuse(`msix_qsize must be between 1 and ${MAX_VECTORS}`);
-    if (props.serial === undefined) refuse('serial property not set');
-    if (props['zoned.zasl'] > props.mdts) {
-      refuse('zoned.zasl (Zone Append Size Limit) must be less than or equal to mdts (Maximum Data Transfer Size)');
-    }
-    if (props.vsl === 0) refuse('vsl must be non-zero');
-    if (props.sriov_max_vfs !== 0) refuse('subsystem is required for the use of SR-IOV');
+    this.attachNamespace(namespace);
+    this.onUnrealize(() => this.detachNamespace(namespace.nsid));
   }
 
   /** Registers, doorbells, and MSI-X's table and pending bits, each in pages of their own. */
@@ -282,26 +241,27 @@ class Nvme extends PciDevice<typeof properties> implements AdminHost, EngineHost
     return this.#namespaces.get(nsid);
   }
 
-  hasNamespace(nsid: number): boolean {
-    return this.#namespaces.has(nsid);
+  namespaces(): Iterable<Namespace> {
+    return this.#namespaces;
   }
 
-  *namespaces(): Generator<Namespace> {
-    for (const nsid of [...this.#namespaces.keys()].sort((a, b) => a - b)) {
-      const namespace = this.#namespaces.get(nsid);
-      if (namespace !== undefined) yield namespace;
-    }
+  attachNamespace(namespace: Namespace): void {
+    this.#namespaces.attach(namespace);
   }
 
-  addNamespace(namespace: Namespace): () => void {
-    this.#namespaces.set(namespace.nsid, namespace);
-    return () => this.#namespaces.delete(namespace.nsid);
+  detachNamespace(nsid: number): void {
+    this.#namespaces.detach(nsid);
   }
 
-  namespaceResized(nsid: number): void {
-    namespaceChanged(this, nsid);
+  namespaceChanged(nsid: number): void {
+    if (!logNamespaceChange(this, nsid)) return;
     if ((this.features.asyncEvents & NOTIFY_NAMESPACE) === 0) return;
     this.events.post(EVENT.NOTICE, EVENT.NAMESPACE_CHANGED, LOG.CHANGED_NAMESPACES);
+  }
+
+  /** Its number in the subsystem (section 7.10); 0 where it is alone. */
+  get controllerId(): number {
+    return this.#id;
   }
 
   /** Only warnings that were not there before are reported. */
@@ -325,7 +285,7 @@ class Nvme extends PciDevice<typeof properties> implements AdminHost, EngineHost
     const shutDownBefore = (previous & 0xc000) !== 0;
     const enabledBefore = (previous & 1) !== 0;
     if (CC.SHN !== 0 && !shutDownBefore) {
-      for (const { backend } of this.#namespaces.values()) void backend.flush();
+      for (const { backend } of this.#namespaces) void backend.flush();
       CSTS.SHST = SHUTDOWN_COMPLETE;
     } else if (CC.SHN === 0 && shutDownBefore) {
       CSTS.SHST = 0;
@@ -445,6 +405,8 @@ class Nvme extends PciDevice<typeof properties> implements AdminHost, EngineHost
   }
 
   protected override restored(): void {
+    const { subsystem } = this;
+    if (subsystem !== undefined) this.#namespaces.restored(nsid => subsystem.namespace(nsid));
     this.engine.restore(this.#saved);
     this.events.forgetRequests();
     this.#updateMemory();
@@ -455,7 +417,7 @@ export const nvme = deviceType({
   type: 'nvme',
   summary: 'Non-Volatile Memory Express',
   category: 'storage',
-  properties,
+  properties: nvmeProperties,
   pci: {
     vendor: 0x1b36,
     device: 0x0010,

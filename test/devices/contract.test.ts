@@ -28,7 +28,7 @@ const NEEDED: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   'cfi.pflash01': { 'sector-length': 4096, 'num-blocks': 16, width: 1, name: 'flash' },
   loader: { addr: 0x1000, data: 1, 'data-len': 4 },
   'ivshmem-plain': { master: 'on' },
-  nvme: { serial: 'contract', pmrdev: undefined },
+  nvme: { serial: 'contract', pmrdev: undefined, subsys: undefined },
 };
 
 /** What no bench can give. */

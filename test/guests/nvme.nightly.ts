@@ -1,11 +1,12 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { blockGraph } from '../../core/block/block.ts';
 import { Drives } from '../../core/block/drives.ts';
 import { nvme } from '../../devices/nvme/nvme.ts';
 import { nvmeNs } from '../../devices/nvme/nvme-ns.ts';
+import { nvmeSubsys } from '../../devices/nvme/subsystem.ts';
 import { bootLinux } from './linux-machine.ts';
 
 t.setTimeout(600_000);
@@ -28,24 +29,20 @@ const USE_DISKS = `
   printf 'the end' | dd of=/dev/nvme0n1 bs=4096 seek=2047 conv=fsync,notrunc 2> /dev/null
   dmesg | grep -i 'nvme.*\\(timeout\\|error\\|fail\\)'`;
 
-t.test("Debian's nvme driver reads and writes two namespaces", { timeout: 600_000 }, async t => {
+async function disks(t: Test, ids: readonly string[]): Promise<{ drives: Drives; image(id: string): Buffer }> {
   const folder = mkdtempSync(join(tmpdir(), 'southbridge-nvme-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
   const drives = new Drives(blockGraph());
-  for (const id of ['d0', 'd1']) {
+  for (const id of ids) {
     writeFileSync(join(folder, id), Buffer.alloc(DISK_SIZE));
-    await drives.add(
-      [
-        ['id', id],
-        ['file', join(folder, id)],
-        ['format', 'raw'],
-        ['if', 'none'],
-      ],
-      {
-        ...{ interface: 'none', snapshot: false, isDefault: false },
-      },
-    );
+    const options = { id, file: join(folder, id), format: 'raw', if: 'none' };
+    await drives.add(Object.entries(options), { interface: 'none', snapshot: false, isDefault: false });
   }
+  return { drives, image: id => readFileSync(join(folder, id)) };
+}
+
+t.test("Debian's nvme driver reads and writes two namespaces", { timeout: 600_000 }, async t => {
+  const { drives, image } = await disks(t, ['d0', 'd1']);
   const linux = await bootLinux(t, {
     init: USE_DISKS,
     modules: ['nvme'],
@@ -68,5 +65,50 @@ t.test("Debian's nvme driver reads and writes two namespaces", { timeout: 600_00
   t.match(text, /serial disk-42/);
   t.match(text, /\n2\n/, 'a vector for the admin queue and one for the CPU');
   t.notMatch(text, /timeout|error/i);
-  t.equal(readFileSync(join(folder, 'd0')).toString('latin1', 2047 * 4096, 2047 * 4096 + 7), 'the end');
+  t.equal(image('d0').toString('latin1', 2047 * 4096, 2047 * 4096 + 7), 'the end');
+});
+
+/** The kernel's multipath block device has both controllers behind it, and goes on with one. */
+const USE_PATHS = `
+  for i in $(seq 60); do [ -b /dev/nvme0n1 ] && [ -d /sys/class/nvme-subsystem/nvme-subsys0/nvme1 ] && break; sleep 1; done
+  sleep 2
+  for c in nvme0 nvme1; do echo "$c: $(cat /sys/class/nvme/$c/cntlid) of $(cat /sys/class/nvme/$c/subsysnqn)"; done
+  ls /sys/class/nvme-subsystem/nvme-subsys0/
+  echo round-robin > /sys/class/nvme-subsystem/nvme-subsys0/iopolicy
+  dd if=/dev/urandom of=/tmp/data bs=64k count=16 2> /dev/null
+  same() { echo 3 > /proc/sys/vm/drop_caches; dd if=/dev/nvme0n1 bs=64k count=16 2> /dev/null | cmp - /tmp/data && echo "$1"; }
+  dd if=/tmp/data of=/dev/nvme0n1 bs=64k conv=fsync 2> /dev/null
+  same 'two paths read what was written'
+  device=$(readlink -f /sys/class/nvme/nvme0/device)
+  echo 1 > $device/remove
+  ls /sys/class/nvme-subsystem/nvme-subsys0/
+  same 'one path still reads it'
+  printf 'the end' | dd of=/dev/nvme0n1 bs=4096 seek=2047 conv=fsync,notrunc 2> /dev/null
+  echo 1 > /sys/bus/pci/rescan
+  for i in $(seq 60); do [ -d /sys/class/nvme-subsystem/nvme-subsys0/nvme0 ] && break; sleep 1; done
+  same 'the other is back'
+  dmesg | grep -i 'nvme.*\\(timeout\\|error\\|fail\\|duplicate\\)'`;
+
+t.test("Debian's nvme driver uses two controllers of one subsystem", { timeout: 600_000 }, async t => {
+  const { drives, image } = await disks(t, ['d0']);
+  const linux = await bootLinux(t, {
+    init: USE_PATHS,
+    modules: ['nvme'],
+    backend: (kind, id) => (kind === 'drive' ? drives.graph.backend(id) : undefined),
+    plug: machine => {
+      const pci = machine.findBus('pci.0');
+      machine.system.plug(nvmeSubsys, {}, { nqn: 'lab' }, 'sub');
+      const controllers = [1, 2].map(() => pci?.plug(nvme, {}, { serial: 'one', subsys: 'sub' }));
+      controllers[0]?.buses[0]?.plug(nvmeNs, {}, { drive: 'd0', uuid: '01234567-89ab-cdef-0123-456789abcdef' });
+    },
+  });
+  if (linux === undefined) return;
+  await linux.down;
+  const text = linux.terminal.output.replaceAll('\r', '');
+  t.comment(text);
+  for (const id of [0, 1]) t.match(text, `nvme${id}: ${id} of nqn.2019-08.org.qemu:lab`);
+  for (const said of ['two paths read what was written', 'one path still reads it', 'the other is back'])
+    t.match(text, said);
+  t.notMatch(text, /timeout|error|duplicate/i);
+  t.equal(image('d0').toString('latin1', 2047 * 4096, 2047 * 4096 + 7), 'the end');
 });

@@ -12,6 +12,7 @@ import * as iommuRequesters from './scripts/iommu-requesters.ts';
 import * as ipack from './scripts/ipack.ts';
 import * as isa from './scripts/isa.ts';
 import * as network from './scripts/network.ts';
+import * as nvme from './scripts/nvme.ts';
 import * as pci from './scripts/pci.ts';
 import * as platform from './scripts/platform.ts';
 import * as pvscsi from './scripts/pvscsi.ts';
@@ -57,6 +58,7 @@ const scripts: readonly RegisterScript[] = [
   ...['pci-serial', 'pci-serial-2x', 'pci-serial-4x', 'tpci200'].map(card => pci.pciCard(card)),
   ...Object.values(serial).map(make => make()),
   ...Object.values(ipack).map(make => make()),
+  ...Object.values(nvme).map(make => make()),
 ];
 
 /** SOUTHBRIDGE_ORACLE_ONLY runs the scripts whose name has it in it. */
