@@ -70,22 +70,27 @@ t.test("Debian's nvme driver reads and writes two namespaces", { timeout: 600_00
 
 /** The kernel's multipath block device has both controllers behind it, and goes on with one. */
 const USE_PATHS = `
-  for i in $(seq 60); do [ -b /dev/nvme0n1 ] && [ -d /sys/class/nvme-subsystem/nvme-subsys0/nvme1 ] && break; sleep 1; done
-  sleep 2
-  for c in nvme0 nvme1; do echo "$c: $(cat /sys/class/nvme/$c/cntlid) of $(cat /sys/class/nvme/$c/subsysnqn)"; done
-  ls /sys/class/nvme-subsystem/nvme-subsys0/
-  echo round-robin > /sys/class/nvme-subsystem/nvme-subsys0/iopolicy
+  paths() { ls /sys/class/nvme-subsystem/*/ | grep -c '^nvme[0-9]*$'; }
+  wait_for() { for i in $(seq 60); do [ "$(paths)" = $1 ] && break; sleep 1; done; sleep 2; echo "paths: $(paths)"; }
+  wait_for 2
+  for c in /sys/class/nvme/*; do echo "controller $(cat $c/cntlid) of $(cat $c/subsysnqn)"; done
+  subsystem=$(ls -d /sys/class/nvme-subsystem/*)
+  disk=/dev/$(basename $subsystem | sed s/-subsys//)n1
+  [ -b $disk ] && echo "a block device"
+  echo round-robin > $subsystem/iopolicy
   dd if=/dev/urandom of=/tmp/data bs=64k count=16 2> /dev/null
-  same() { echo 3 > /proc/sys/vm/drop_caches; dd if=/dev/nvme0n1 bs=64k count=16 2> /dev/null | cmp - /tmp/data && echo "$1"; }
-  dd if=/tmp/data of=/dev/nvme0n1 bs=64k conv=fsync 2> /dev/null
+  same() { echo 3 > /proc/sys/vm/drop_caches; dd if=$disk bs=64k count=16 2> /dev/null | cmp - /tmp/data && echo "$1"; }
+  dd if=/tmp/data of=$disk bs=64k conv=fsync,notrunc 2> /dev/null
   same 'two paths read what was written'
-  device=$(readlink -f /sys/class/nvme/nvme0/device)
-  echo 1 > $device/remove
-  ls /sys/class/nvme-subsystem/nvme-subsys0/
+  for stat in /sys/block/*c*n1/stat; do set -- $(cat $stat); [ $5 -gt 100 ] && echo "a path has carried writes"; done
+  set -- /sys/class/nvme/*
+  function=$(basename $(readlink -f $1/device))
+  echo $function > /sys/bus/pci/drivers/nvme/unbind
+  wait_for 1
   same 'one path still reads it'
-  printf 'the end' | dd of=/dev/nvme0n1 bs=4096 seek=2047 conv=fsync,notrunc 2> /dev/null
-  echo 1 > /sys/bus/pci/rescan
-  for i in $(seq 60); do [ -d /sys/class/nvme-subsystem/nvme-subsys0/nvme0 ] && break; sleep 1; done
+  printf 'the end' | dd of=$disk bs=4096 seek=2047 conv=fsync,notrunc 2> /dev/null
+  echo $function > /sys/bus/pci/drivers/nvme/bind
+  wait_for 2
   same 'the other is back'
   dmesg | grep -i 'nvme.*\\(timeout\\|error\\|fail\\|duplicate\\)'`;
 
@@ -106,7 +111,10 @@ t.test("Debian's nvme driver uses two controllers of one subsystem", { timeout: 
   await linux.down;
   const text = linux.terminal.output.replaceAll('\r', '');
   t.comment(text);
-  for (const id of [0, 1]) t.match(text, `nvme${id}: ${id} of nqn.2019-08.org.qemu:lab`);
+  for (const id of [0, 1]) t.match(text, `controller ${id} of nqn.2019-08.org.qemu:lab`);
+  t.match(text, 'a block device');
+  t.equal(text.match(/a path has carried writes/g)?.length, 2);
+  t.same(text.match(/paths: \d+/g), ['paths: 2', 'paths: 1', 'paths: 2']);
   for (const said of ['two paths read what was written', 'one path still reads it', 'the other is back'])
     t.match(text, said);
   t.notMatch(text, /timeout|error|duplicate/i);
