@@ -1,4 +1,4 @@
-import fs from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import type { BlockDriver, OpenContext } from './driver.ts';
 import type { BlockGraph } from './graph.ts';
 import { BlockError, errno, IoError, reason } from './io-error.ts';
@@ -227,11 +227,14 @@ function stateRule(options: BlockOptions): Rule {
   return { event, state, action: { kind: 'set-state', newState: options.number('new_state') ?? 0 } };
 }
 
-/** A file of rules: `[inject-error]` or `[set-state]`, then lines `name = "value"`. */
-function readConfig(path: string, optionsOf: (values: [string, string][]) => BlockOptions): Rule[] {
+/**
+ * A file of rules: `[inject-error]` or `[set-state]`, then lines `name = "value"`. Nobody else waits until it is there: it may be
+ * a pipe.
+ */
+async function readConfig(path: string, optionsOf: (values: [string, string][]) => BlockOptions): Promise<Rule[]> {
   let text: string;
   try {
-    text = fs.readFileSync(path, 'utf8');
+    text = await readFile(path, 'utf8');
   } catch (error) {
     throw new BlockError(`Could not read blkdebug config file: ${reason(error)}`, { cause: error });
   }
@@ -259,7 +262,7 @@ async function open(context: OpenContext): Promise<BlockNode> {
     return copy;
   };
   const rules: Rule[] = [];
-  if (config !== undefined) rules.push(...readConfig(config, emptyLike));
+  if (config !== undefined) rules.push(...(await readConfig(config, emptyLike)));
   rules.push(
     ...ruleOptions(options, 'inject-error').map(injectRule),
     ...ruleOptions(options, 'set-state').map(stateRule),

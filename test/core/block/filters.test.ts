@@ -1,4 +1,6 @@
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
 import t from 'tap';
 import { BlockBackend } from '../../../core/block/backend.ts';
 import { checkNotBusy } from '../../../core/block/busy.ts';
@@ -96,6 +98,22 @@ t.test('a copy that fails breaks the write, or the snapshot', async t => {
     }
     await graph.close();
   }
+});
+
+t.test('rules that come through a pipe hold nobody up but their node', async t => {
+  const { graph } = quietGraph();
+  await rawFile(graph, 'ruled', 1);
+  const pipe = folder.file('rules');
+  execFileSync('mkfifo', [pipe]);
+  const opening = graph.add(
+    BlockOptions.fromJson({ driver: 'blkdebug', 'node-name': 'debug', config: pipe, image: 'ruled' }),
+  );
+  await setImmediate();
+  t.equal(await content(graph.lookup('ruled'), 0), 1, 'others are served meanwhile');
+  fs.writeFileSync(pipe, '[inject-error]\nevent = "none"\niotype = "read"\nerrno = "5"\n');
+  const node = await opening;
+  await t.rejects(content(node, 0), { code: 'ERR_BLOCK_EIO' });
+  await graph.close();
 });
 
 t.test('a quorum outvotes a child, rewrites it, and fails where there is no majority', async t => {
