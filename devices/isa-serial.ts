@@ -1,9 +1,8 @@
 import { IsaDevice } from '../core/bus/isa.ts';
-import type { Chardev } from '../core/char/chardev.ts';
 import { deviceType } from '../core/device/device-type.ts';
 import { prop } from '../core/device/property.ts';
 import { SouthbridgeError } from '../core/errors.ts';
-import { Serial, serialRegisters, serialState } from './serial.ts';
+import { Serial, serialProperties, serialRegisters, serialState } from './serial.ts';
 
 const UNSET = 0xffff_ffff;
 /** Where COM1 to COM4 of a PC are. */
@@ -14,9 +13,7 @@ const properties = {
   index: prop.u32({ default: UNSET, help: 'which COM port, from 0' }),
   iobase: prop.u32({ default: UNSET }),
   irq: prop.u32({ default: UNSET }),
-  chardev: prop.backend<Chardev>('chardev'),
-  baudbase: prop.u32({ default: 115_200 }),
-  wakeup: prop.bool({ default: false, help: 'a received byte wakes the machine up' }),
+  ...serialProperties,
 };
 
 /** A serial port of a PC: a 16550A at a COM port's address. */

@@ -5,7 +5,7 @@ import type { IrqLine } from '../core/irq/line.ts';
 import { MemoryRegion } from '../core/memory/memory-region.ts';
 import { CFG } from '../core/pci/config-space.ts';
 import { PciDevice } from '../core/pci/pci-device.ts';
-import { Serial, serialRegisters, serialState } from './serial.ts';
+import { Serial, serialProperties, serialRegisters, serialState } from './serial.ts';
 
 /** Ports of one UART; those of a card with several follow each other (QEMU's docs/specs/pci-serial.txt). */
 const UART_PORTS = 8;
@@ -20,9 +20,7 @@ const interfaceProperty = {
 
 const single = {
   ...interfaceProperty,
-  chardev: prop.backend<Chardev>('chardev'),
-  baudbase: prop.u32({ default: 115_200 }),
-  wakeup: prop.bool({ default: false, help: 'a received byte wakes the machine up' }),
+  ...serialProperties,
 } as const;
 
 /** One 16550A in a range of ports. */

@@ -1,6 +1,7 @@
 import type { Chardev, CharUser } from '../core/char/chardev.ts';
 import type { Timer } from '../core/clock/timer-queue.ts';
 import type { DeviceClock } from '../core/device/device.ts';
+import { prop } from '../core/device/property.ts';
 import type { IrqLine } from '../core/irq/line.ts';
 import type { IoHandler } from '../core/memory/memory-region.ts';
 import { bit, bits, type RegisterHooks, type Registers, r8, registerMap } from '../core/register/register.ts';
@@ -54,6 +55,13 @@ const NS = 1e9;
 const DEFAULT_BAUDBASE = 115_200;
 /** How long output may wait for a host that takes none, in character times. */
 const MAX_TRANSMIT_RETRIES = 4;
+
+/** What a port of its own has, besides where it is. */
+export const serialProperties = {
+  chardev: prop.backend<Chardev>('chardev'),
+  baudbase: prop.u32({ default: 115_200 }),
+  wakeup: prop.bool({ default: false, help: 'a received byte wakes the machine up' }),
+} as const;
 
 export const serialState = {
   fcr: field.u8(),

@@ -160,3 +160,17 @@ export abstract class Bus extends ObjectNode {
     this.home.disown(device);
   }
 }
+
+/** QEMU's name of a bus that its owner's id does not give one: counted among those of its kind in the whole machine. */
+export function countedBusName(kind: string, near: Bus): string {
+  const prefix = kind.toLowerCase();
+  const pattern = new RegExp(`^${prefix}\\.\\d+$`);
+  const count = (bus: Bus): number => {
+    let found = bus.kind === kind && pattern.test(bus.busName) ? 1 : 0;
+    for (const device of bus.devices) for (const below of device.buses) found += count(below);
+    return found;
+  };
+  let root = near;
+  while (root.owner !== undefined) root = root.owner.bus;
+  return `${prefix}.${count(root)}`;
+}

@@ -1,7 +1,6 @@
-import { Bus, type DeviceHome } from '../device/bus.ts';
+import { Bus, countedBusName } from '../device/bus.ts';
 import type { Device } from '../device/device.ts';
 import type { DeviceInput, DeviceType } from '../device/device-type.ts';
-import type { DeviceServices } from '../device/services.ts';
 import { SouthbridgeError } from '../errors.ts';
 import type { SavedValue } from '../state/fields.ts';
 import { ScsiDevice } from './scsi-device.ts';
@@ -28,36 +27,18 @@ export interface ScsiHostAdapter {
   loadTask(saved: SavedValue, request: ScsiRequest): ScsiTask | undefined;
 }
 
-export interface ScsiBusParts {
-  readonly services: DeviceServices;
-  readonly home: DeviceHome;
-  readonly owner: Device;
-  readonly adapter: ScsiHostAdapter;
-}
-
-/** The name of an adapter's only bus: by the adapter's id, or counted among those of adapters without one. */
-export function scsiBusName(id: string | undefined, near: Bus): string {
-  if (id !== undefined) return `${id}.0`;
-  let root = near;
-  while (root.owner !== undefined) root = root.owner.bus;
-  return `scsi.${countUnnamed(root)}`;
-}
-
-function countUnnamed(bus: Bus): number {
-  let count = bus instanceof ScsiBus && /^scsi\.\d+$/.test(bus.busName) ? 1 : 0;
-  for (const device of bus.devices) for (const below of device.buses) count += countUnnamed(below);
-  return count;
-}
-
 /** A SCSI domain: an initiator, and the logical units that it can address (SAM-4, section 4). */
 export class ScsiBus extends Bus {
   readonly adapter: ScsiHostAdapter;
   /** A unit attention of every device at once. */
   attention: Sense = SENSE.NONE;
 
-  constructor(busName: string, parts: ScsiBusParts) {
-    super('SCSI', busName, parts);
-    this.adapter = parts.adapter;
+  /** @param place the device that users see it behind, whose id names it */
+  constructor(adapter: Device & ScsiHostAdapter, place: Device = adapter) {
+    const { id, bus } = place;
+    const name = id === undefined ? countedBusName('SCSI', bus) : `${id}.0`;
+    super('SCSI', name, { services: bus.services, home: bus.home, owner: adapter });
+    this.adapter = adapter;
   }
 
   /** The logical units, the one that was plugged in last first: the order in which they are reported. */

@@ -2,7 +2,7 @@ import type { DeviceContext } from '../../core/device/device-type.ts';
 import { deviceType } from '../../core/device/device-type.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
 import type { Registers } from '../../core/register/register.ts';
-import { ScsiBus, type ScsiHostAdapter, scsiBusName } from '../../core/scsi/scsi-bus.ts';
+import { ScsiBus, type ScsiHostAdapter } from '../../core/scsi/scsi-bus.ts';
 import type { ScsiRequest, ScsiTask } from '../../core/scsi/scsi-request.ts';
 import type { SavedValue } from '../../core/state/fields.ts';
 import { Esp, type EspHost, espFields } from './esp.ts';
@@ -54,14 +54,7 @@ export class Am53c974 extends PciDevice implements ScsiHostAdapter, EspHost {
 
   constructor(context: DeviceContext) {
     super(context);
-    this.scsiBus = this.addBus(
-      new ScsiBus(scsiBusName(context.id, context.bus), {
-        services: this.services,
-        home: context.bus.home,
-        owner: this,
-        adapter: this,
-      }),
-    );
+    this.scsiBus = this.addBus(new ScsiBus(this));
   }
 
   protected override realize(): void {

@@ -1,9 +1,8 @@
 import type { Registers } from '../../core/register/register.ts';
 import type { intelIommuRegisters } from './registers.ts';
-import { FAULT, type Fault } from './tables.ts';
+import { FAULT, type Fault, PAGE_MASK } from './tables.ts';
 
 const TWO_32 = 2 ** 32;
-const PAGE_MASK = 0xffff_f000;
 /** In the upper half of FRCD_HIGH. */
 const F = 0x8000_0000;
 const T = 0x4000_0000;

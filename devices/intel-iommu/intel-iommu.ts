@@ -16,7 +16,7 @@ import { InterruptTable, interruptState } from './interrupts.ts';
 import { Iotlb } from './iotlb.ts';
 import { InvalidationQueue, type InvalidationTarget, MAX_PAGES_ORDER, queueState } from './queue.ts';
 import { GRANULARITY, IOMMU_BASE, intelIommuRegisters, REGISTERS_SIZE } from './registers.ts';
-import { ContextEntry, FAULT, type Fault, INTERRUPT_RANGE, LEVEL_SIZE, READ, Tables, WRITE } from './tables.ts';
+import { ContextEntry, FAULT, type Fault, INTERRUPT_RANGE, LEVEL_SIZE, pageAt, READ, Tables, WRITE } from './tables.ts';
 
 const WIDTHS = [39, 48] as const;
 /** How far a translation holds where nothing is translated. */
@@ -235,7 +235,7 @@ export class IntelIommu extends Device<typeof properties> implements Iommu, Inva
   }
 
   #tableAddress(low: number, high: number): number {
-    return (high % 2 ** (this.addressWidth - 32)) * 2 ** 32 + ((low & 0xffff_f000) >>> 0);
+    return pageAt(low, high % 2 ** (this.addressWidth - 32));
   }
 
   // Invalidation by register (section 6.5.1)
@@ -253,7 +253,7 @@ export class IntelIommu extends Device<typeof properties> implements Iommu, Inva
   #tlbCommand(touched: bigint): void {
     const { IOTLB, IVA, GSTS } = this.#regs;
     if (touched >> 63n === 0n || !IOTLB.IVT || GSTS.QIES) return;
-    const address = IVA.high * 2 ** 32 + ((IVA.low & 0xffff_f000) >>> 0);
+    const address = pageAt(IVA.low, IVA.high);
     const known = this.invalidateTlb(IOTLB.IIRG, IOTLB.DID, address, IVA.AM);
     IOTLB.IAIG = known ? IOTLB.IIRG : 0;
     IOTLB.IVT = false;

@@ -1,6 +1,7 @@
 /** Queued invalidation (section 6.5.2): what software wants forgotten, as a ring of descriptors in memory. */
 import type { Dma } from '../../core/memory/dma.ts';
 import { field, type StateValues } from '../../core/state/fields.ts';
+import { pageAt } from './tables.ts';
 
 /** Section 6.5.2.1 to 6.5.2.8. */
 const TYPE = {
@@ -16,7 +17,6 @@ const TYPE = {
 
 const DESCRIPTOR_SIZE = 16;
 const TWO_32 = 2 ** 32;
-const PAGE_MASK = 0xffff_f000;
 /** CAP.MAMV: the most pages of one invalidation, as a power of two. */
 export const MAX_PAGES_ORDER = 18;
 
@@ -111,7 +111,7 @@ export class InvalidationQueue {
         return this.#target.invalidateContexts(granularity);
       case TYPE.IOTLB: {
         const third = this.#word(2);
-        const address = this.#word(3) * TWO_32 + ((third & PAGE_MASK) >>> 0);
+        const address = pageAt(third, this.#word(3));
         return this.#target.invalidateTlb(granularity, first >>> 16, address, third & 0x3f);
       }
       case TYPE.WAIT:

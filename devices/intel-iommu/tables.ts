@@ -34,7 +34,7 @@ export const READ = 1;
 export const WRITE = 2;
 
 const TWO_32 = 2 ** 32;
-const PAGE_MASK = 0xffff_f000;
+export const PAGE_MASK = 0xffff_f000;
 const ENTRIES = 512;
 const PRESENT = 1;
 /** Bytes that an entry of each level translates. */
@@ -64,6 +64,9 @@ export interface TableRules {
   readonly deviceTlb: boolean;
   readonly snoopControl: boolean;
 }
+
+/** The address of a page in two words, whose low bits say other things. */
+export const pageAt = (low: number, high: number): number => high * TWO_32 + ((low & PAGE_MASK) >>> 0);
 
 const beyond = (high: number, width: number): boolean => high >= 2 ** (width - 32);
 
@@ -116,8 +119,7 @@ export class Tables {
     if ((low & PRESENT) === 0) return FAULT.ROOT_NOT_PRESENT;
     const { width } = this.#rules;
     if (high !== 0 || highHigh !== 0 || (low & 0xffe) !== 0 || beyond(lowHigh, width)) return FAULT.ROOT_RESERVED;
-    if (!this.#dma.readWords(lowHigh * TWO_32 + ((low & PAGE_MASK) >>> 0) + (source & 0xff) * 16, words))
-      return FAULT.CONTEXT_UNREACHABLE;
+    if (!this.#dma.readWords(pageAt(low, lowHigh) + (source & 0xff) * 16, words)) return FAULT.CONTEXT_UNREACHABLE;
     [low = 0, lowHigh = 0, high = 0, highHigh = 0] = words;
     context.faultsDisabled = (low & CONTEXT.FPD) !== 0;
     if ((low & PRESENT) === 0) return FAULT.CONTEXT_NOT_PRESENT;
@@ -129,7 +131,7 @@ export class Tables {
     if (!this.#knows(type)) return FAULT.CONTEXT_INVALID;
     context.passThrough = type === CONTEXT.PASS_THROUGH;
     context.domain = (high >>> 8) & 0xffff;
-    context.table = lowHigh * TWO_32 + ((low & PAGE_MASK) >>> 0);
+    context.table = pageAt(low, lowHigh);
     context.levels = depth + 2;
     context.limit = 2 ** Math.min(30 + 9 * depth, width);
     return FAULT.NONE;
@@ -157,7 +159,7 @@ export class Tables {
       this.access &= low;
       if ((low & (write ? WRITE : READ)) === 0) return write ? FAULT.NOT_WRITABLE : FAULT.NOT_READABLE;
       if (this.#isReserved(low, high, level)) return FAULT.ENTRY_RESERVED;
-      from = (high & this.#addressHigh) * TWO_32 + ((low & PAGE_MASK) >>> 0);
+      from = pageAt(low, high & this.#addressHigh);
       if (level > 1 && (low & ENTRY.LARGE) === 0) continue;
       this.base = from;
       this.level = level;

@@ -1,9 +1,9 @@
 import { IpackBus, type IpackCarrier, type IpackSpace } from '../../core/bus/ipack.ts';
+import { countedBusName } from '../../core/device/bus.ts';
 import { type DeviceContext, deviceType } from '../../core/device/device-type.ts';
 import type { PropSet } from '../../core/device/property.ts';
 import type { IoHandler } from '../../core/memory/memory-region.ts';
 import { CFG, STATUS } from '../../core/pci/config-space.ts';
-import type { PciBus } from '../../core/pci/pci-bus.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
 import type { RegisterBank } from '../../core/register/register.ts';
 import { pci9030Registers, tpci200Registers } from './registers.ts';
@@ -53,13 +53,9 @@ class Tpci200 extends PciDevice implements IpackCarrier {
     config.set32(CAPABILITIES.FIRST, CAPABILITIES.POWER);
     config.set32(CAPABILITIES.HOT_SWAP_AT, CAPABILITIES.HOT_SWAP);
     config.set32(CAPABILITIES.VPD_AT, CAPABILITIES.VPD);
-    this.#modules = this.addBus(
-      new IpackBus(busName(this.pciBus, context.id), SLOTS, this, {
-        services: context.services,
-        home: context.bus.home,
-        owner: this,
-      }),
-    );
+    const { id, bus, services } = context;
+    const name = id === undefined ? countedBusName('IndustryPack', bus) : `${id}.0`;
+    this.#modules = this.addBus(new IpackBus(name, SLOTS, this, { services, home: bus.home, owner: this }));
   }
 
   protected override realize(): void {
@@ -202,12 +198,6 @@ class Tpci200 extends PciDevice implements IpackCarrier {
 function spaceOf(address: number): IpackSpace {
   const at = address & 0xff;
   return at >= MODULE.INTERRUPT ? 'interrupt' : at >= MODULE.ID ? 'id' : 'io';
-}
-
-/** By the carrier's id, or counted among those of carriers without one. */
-function busName(bus: PciBus, id: string | undefined): string {
-  if (id !== undefined) return `${id}.0`;
-  return `industrypack.${bus.functions.filter(other => other instanceof Tpci200 && other.id === undefined).length}`;
 }
 
 export const tpci200 = deviceType({

@@ -5,7 +5,7 @@ import { Dma } from '../../core/memory/dma.ts';
 import { CFG } from '../../core/pci/config-space.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
 import type { RegisterBank, Registers } from '../../core/register/register.ts';
-import { ScsiBus, type ScsiHostAdapter, scsiBusName } from '../../core/scsi/scsi-bus.ts';
+import { ScsiBus, type ScsiHostAdapter } from '../../core/scsi/scsi-bus.ts';
 import type { ScsiRequest, ScsiTask } from '../../core/scsi/scsi-request.ts';
 import { asRecord, field, loadValues, type SavedValue, saveValues } from '../../core/state/fields.ts';
 import { initiatorFields, LsiInitiator, LsiTask, taskFields } from './initiator.ts';
@@ -88,14 +88,7 @@ export class LsiChip extends PciDevice implements ScsiHostAdapter {
 
   constructor(context: DeviceContext) {
     super(context);
-    this.scsiBus = this.addBus(
-      new ScsiBus(scsiBusName(context.id, context.bus), {
-        services: this.services,
-        home: context.bus.home,
-        owner: this,
-        adapter: this,
-      }),
-    );
+    this.scsiBus = this.addBus(new ScsiBus(this));
     const state = this.state(1, initiatorFields, { name: 'initiator' });
     this.#initiator = new LsiInitiator(this, this.scsiBus, state);
     this.#scripts = new ScriptsProcessor(this, this.#initiator);

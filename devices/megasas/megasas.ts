@@ -4,7 +4,7 @@ import { MemoryRegion } from '../../core/memory/memory-region.ts';
 import type { MsiDeclaration } from '../../core/pci/identity.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
 import { OP, STATUS as SCSI_STATUS } from '../../core/scsi/command.ts';
-import { ScsiBus, type ScsiHostAdapter, scsiBusName } from '../../core/scsi/scsi-bus.ts';
+import { ScsiBus, type ScsiHostAdapter } from '../../core/scsi/scsi-bus.ts';
 import type { ScsiDevice } from '../../core/scsi/scsi-device.ts';
 import type { ScsiRequest, ScsiTask } from '../../core/scsi/scsi-request.ts';
 import { SENSE } from '../../core/scsi/sense.ts';
@@ -126,14 +126,7 @@ abstract class Megasas extends PciDevice<typeof properties> implements ScsiHostA
   constructor(context: DeviceContext<typeof properties>) {
     super(context);
     this.#settings.bytes.set(defaultProperties());
-    this.scsiBus = this.addBus(
-      new ScsiBus(scsiBusName(context.id, context.bus), {
-        services: this.services,
-        home: context.bus.home,
-        owner: this,
-        adapter: this,
-      }),
-    );
+    this.scsiBus = this.addBus(new ScsiBus(this));
   }
 
   protected override realize(): void {

@@ -1,6 +1,17 @@
 import type { Namespace } from './namespace.ts';
 import type { Request } from './queues.ts';
-import { COMMAND, CQES, CSI, DNR, KELVIN, MAX_NAMESPACES, NSID_BROADCAST, SQES, STATUS } from './registers.ts';
+import {
+  COMMAND,
+  CQES,
+  CSI,
+  DNR,
+  KELVIN,
+  MAX_NAMESPACES,
+  NQN_PREFIX,
+  NSID_BROADCAST,
+  SQES,
+  STATUS,
+} from './registers.ts';
 import type { NvmeSubsystem } from './subsystem.ts';
 
 export const IDENTIFY_SIZE = 4096;
@@ -205,7 +216,7 @@ function identifyController(host: IdentifyHost, data: DataView): void {
   data.setUint16(CTRL.ONCS, ONCS, true);
   data.setUint8(CTRL.VWC, VWC);
   data.setUint32(CTRL.SGLS, SGLS_UNALIGNED, true);
-  const name = host.subsystem?.qualifiedName ?? `nqn.2019-08.org.qemu:${host.serial}`;
+  const name = host.subsystem?.qualifiedName ?? `${NQN_PREFIX}${host.serial}`;
   putText(data, CTRL.SUBNQN, name, SUBNQN_SIZE - 1, 0);
   data.setUint16(CTRL.PSD0, POWER.MP, true);
   data.setUint32(CTRL.PSD0 + 4, POWER.ENLAT, true);

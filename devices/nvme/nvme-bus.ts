@@ -1,4 +1,4 @@
-import { Bus, type DeviceHome, type Placement } from '../../core/device/bus.ts';
+import { Bus, countedBusName, type DeviceHome, type Placement } from '../../core/device/bus.ts';
 import type { Device } from '../../core/device/device.ts';
 import type { DeviceInput, DeviceType, DeviceTypeInfo } from '../../core/device/device-type.ts';
 import type { DeviceServices } from '../../core/device/services.ts';
@@ -74,16 +74,5 @@ export class NvmeBus extends Bus {
   }
 }
 
-/** By its owner's id, or counted among those of owners without one. */
-export function nvmeBusName(id: string | undefined, near: Bus): string {
-  if (id !== undefined) return id;
-  let root = near;
-  while (root.owner !== undefined) root = root.owner.bus;
-  return `nvme-bus.${countUnnamed(root)}`;
-}
-
-function countUnnamed(bus: Bus): number {
-  let count = (bus instanceof NvmeBus || bus instanceof SubsystemBus) && /^nvme-bus\.\d+$/.test(bus.busName) ? 1 : 0;
-  for (const device of bus.devices) for (const below of device.buses) count += countUnnamed(below);
-  return count;
-}
+/** By its owner's id where it has one. */
+export const nvmeBusName = (id: string | undefined, near: Bus): string => id ?? countedBusName('nvme-bus', near);

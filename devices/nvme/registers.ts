@@ -75,6 +75,8 @@ export const SQES = 6;
 export const CQES = 4;
 
 export const NSID_BROADCAST = 0xffff_ffff;
+/** Of qualified names (NVMe 1.4, section 7.9). */
+export const NQN_PREFIX = 'nqn.2019-08.org.qemu:';
 export const MAX_NAMESPACES = 256;
 /** Kinds of I/O command sets. */
 export const CSI = { NVM: 0, ZONED: 2 } as const;

@@ -4,9 +4,9 @@ import { prop } from '../../core/device/property.ts';
 import { SouthbridgeError } from '../../core/errors.ts';
 import type { Namespace } from './namespace.ts';
 import { type NamespaceHost, nvmeBusName, SubsystemBus } from './nvme-bus.ts';
+import { NQN_PREFIX } from './registers.ts';
 
 const MAX_CONTROLLERS = 256;
-const NQN_PREFIX = 'nqn.2019-08.org.qemu:';
 
 const properties = { nqn: prop.string({ help: 'end of the qualified name; the id where it is not given' }) } as const;
 

@@ -5,7 +5,7 @@ import { CFG } from '../../core/pci/config-space.ts';
 import type { MsiDeclaration } from '../../core/pci/identity.ts';
 import { PciDevice } from '../../core/pci/pci-device.ts';
 import { STATUS } from '../../core/scsi/command.ts';
-import { ScsiBus, type ScsiHostAdapter, scsiBusName } from '../../core/scsi/scsi-bus.ts';
+import { ScsiBus, type ScsiHostAdapter } from '../../core/scsi/scsi-bus.ts';
 import type { ScsiDevice } from '../../core/scsi/scsi-device.ts';
 import type { ScsiRequest, ScsiTask } from '../../core/scsi/scsi-request.ts';
 import { asRecord, field, loadValues, type SavedValue, saveValues } from '../../core/state/fields.ts';
@@ -72,14 +72,7 @@ export class Pvscsi extends PciDevice<typeof properties> implements ScsiHostAdap
 
   constructor(context: DeviceContext<typeof properties>) {
     super(context);
-    this.scsiBus = this.addBus(
-      new ScsiBus(scsiBusName(context.id, context.bus), {
-        services: this.services,
-        home: context.bus.home,
-        owner: this,
-        adapter: this,
-      }),
-    );
+    this.scsiBus = this.addBus(new ScsiBus(this));
   }
 
   protected override realize(): void {

@@ -3,7 +3,7 @@ import type { DeviceContext } from '../../core/device/device-type.ts';
 import { deviceType } from '../../core/device/device-type.ts';
 import { prop } from '../../core/device/property.ts';
 import { SouthbridgeError } from '../../core/errors.ts';
-import { ScsiBus, type ScsiHostAdapter, scsiBusName } from '../../core/scsi/scsi-bus.ts';
+import { ScsiBus, type ScsiHostAdapter } from '../../core/scsi/scsi-bus.ts';
 import type { ScsiDevice } from '../../core/scsi/scsi-device.ts';
 import type { ScsiRequest, ScsiTask } from '../../core/scsi/scsi-request.ts';
 import { SENSE, type Sense } from '../../core/scsi/sense.ts';
@@ -85,14 +85,7 @@ export class VirtioScsi extends VirtioDevice<typeof properties> implements ScsiH
     super(context);
     // Devices are where users put them: beside the function, not inside of it.
     const place = context.bus.owner ?? this;
-    this.scsiBus = this.addBus(
-      new ScsiBus(scsiBusName(place.id, place.bus), {
-        services: this.services,
-        home: place.bus.home,
-        owner: this,
-        adapter: this,
-      }),
-    );
+    this.scsiBus = this.addBus(new ScsiBus(this, place));
   }
 
   protected override realize(): void {

@@ -1,42 +1,17 @@
-import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import { GuestCache } from '../../core/firmware/guest-cache/guest-cache.ts';
 import { initramfs } from '../../core/firmware/guest-cache/initramfs.ts';
 import { grubCd, grubDisk, linuxMenu } from './grub.ts';
 import { guestOrSkip } from './guest-or-skip.ts';
-
-const PROGRAM = fileURLToPath(new URL('../../southbridge.js', import.meta.url));
-
-/** What a run of the program left. */
-export interface Run {
-  readonly output: string;
-  readonly errors: string;
-  readonly status: number | null;
-}
+import { type Run, runToEnd } from './run-to-end.ts';
 
 /** A PC on the software CPU with these options, until it ends by itself. */
-export function southbridge(args: readonly string[]): Promise<Run> {
-  const common = ['-accel', 'wasm', '-m', '192', '-nodefaults', '-display', 'none', '-no-reboot', '-serial', 'stdio'];
-  const child = spawn(process.execPath, [PROGRAM, ...common, ...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: 150_000,
-    killSignal: 'SIGKILL',
-  });
-  let output = '';
-  let errors = '';
-  child.stdout.on('data', (chunk: Buffer) => {
-    output += chunk.toString('latin1');
-  });
-  child.stderr.on('data', (chunk: Buffer) => {
-    errors += chunk.toString();
-  });
-  return new Promise(resolve => child.on('close', status => resolve({ output, errors, status })));
-}
+export const southbridge = (args: readonly string[]): Promise<Run> =>
+  runToEnd(['-m', '192', '-nodefaults', '-display', 'none', '-no-reboot', '-serial', 'stdio', ...args]);
 
 const sha1 = (bytes: Uint8Array): string => createHash('sha1').update(bytes).digest('hex');
 

@@ -1,20 +1,19 @@
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { noSlirp } from '../core/host/libslirp.ts';
 import { code, dword } from '../machine-code.ts';
 import { guestOrSkip } from './guest-or-skip.ts';
+import { runToEnd } from './run-to-end.ts';
 
 t.setTimeout(400_000);
 
 // The whole way: SeaBIOS runs iPXE from the card's ROM; DHCP and TFTP by libslirp lead it to a script, the script to a
 // kernel on a web server of the host and to a module for it on the TFTP server.
-const PROGRAM = fileURLToPath(new URL('../../southbridge.js', import.meta.url));
 
 /** More than a few segments of TCP, so that the kernel's end comes late. */
 const KERNEL_SIZE = 256 * 1024;
@@ -93,25 +92,12 @@ for (const [card, driver] of [
       `#!ipxe\nkernel http://10.0.2.2:${port}/kernel\nmodule tftp://10.0.2.2/module.txt\nboot\n`,
     );
     const capture = join(directory, 'wire.pcap');
-    const child = spawn(
-      process.execPath,
-      [
-        ...[PROGRAM, '-M', 'pc', '-accel', 'wasm', '-m', '64', '-nographic', '-vga', 'none', '-monitor', 'none'],
-        ...['-serial', 'stdio', '-no-reboot', '-boot', 'n', '-device', 'isa-debug-exit,iobase=0xf4'],
-        ...['-netdev', `user,id=n,tftp=${directory},bootfile=boot.ipxe`, '-device', `${card},netdev=n,bootindex=0`],
-        ...['-object', `filter-dump,id=d,netdev=n,file=${capture}`],
-      ],
-      { stdio: ['ignore', 'pipe', 'pipe'], timeout: 150_000, killSignal: 'SIGKILL' },
-    );
-    let output = '';
-    let errors = '';
-    child.stdout.on('data', (chunk: Buffer) => {
-      output += chunk.toString('latin1');
-    });
-    child.stderr.on('data', (chunk: Buffer) => {
-      errors += chunk.toString();
-    });
-    const [status] = await once(child, 'close');
+    const { output, errors, status } = await runToEnd([
+      ...['-M', 'pc', '-m', '64', '-nographic', '-vga', 'none', '-monitor', 'none'],
+      ...['-serial', 'stdio', '-no-reboot', '-boot', 'n', '-device', 'isa-debug-exit,iobase=0xf4'],
+      ...['-netdev', `user,id=n,tftp=${directory},bootfile=boot.ipxe`, '-device', `${card},netdev=n,bootindex=0`],
+      ...['-object', `filter-dump,id=d,netdev=n,file=${capture}`],
+    ]);
     if (status !== 33) t.comment(`${errors}\n${output.slice(-2000)}`);
     t.equal(status, 33, 'the kernel ends the machine');
     t.match(output, new RegExp(`using ${driver} on`), "iPXE's driver");

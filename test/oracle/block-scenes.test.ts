@@ -9,7 +9,8 @@ import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import { imageFolder, noQemuImg, qemuCheck, qemuImg } from '../core/block/images.ts';
-import { compareJson, type Json } from './qmp-player.ts';
+import type { Json } from './qmp-monitor.ts';
+import { compareJson } from './qmp-player.ts';
 import { findQemu, type Player, southbridge } from './qtest-player.ts';
 
 const qemu = findQemu();

@@ -5,10 +5,8 @@ import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { type Json, QmpMonitor } from './qmp-monitor.ts';
 import type { Player } from './qtest-player.ts';
-
-/** Anything that JSON can say. */
-export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 
 /** One QMP command and what must agree in its answer. */
 export interface Question {
@@ -61,31 +59,10 @@ export async function listing(player: Player, args: readonly string[]): Promise<
 
 async function converse(socket: Socket, questions: readonly Question[]): Promise<Json[]> {
   const answers: Json[] = [];
-  const waiting: ((line: Record<string, Json>) => void)[] = [];
-  const received: Record<string, Json>[] = [];
-  let rest = '';
-  socket.on('data', (chunk: Buffer) => {
-    const lines = (rest + chunk.toString()).split('\n');
-    rest = lines.pop() ?? '';
-    for (const line of lines) {
-      if (line.trim() === '') continue;
-      const message = JSON.parse(line) as Record<string, Json>;
-      if ('event' in message) continue;
-      const taker = waiting.shift();
-      if (taker === undefined) received.push(message);
-      else taker(message);
-    }
-  });
-  const next = (): Promise<Record<string, Json>> => {
-    const message = received.shift();
-    return message === undefined ? new Promise(resolve => waiting.push(resolve)) : Promise.resolve(message);
-  };
-  await next();
-  socket.write('{"execute": "qmp_capabilities"}\n');
-  await next();
+  const monitor = new QmpMonitor(socket, socket);
+  await monitor.ask('{"execute": "qmp_capabilities"}');
   for (const { execute, arguments: args } of questions) {
-    socket.write(`${JSON.stringify({ execute, ...(args && { arguments: args }) })}\n`);
-    const answer = await next();
+    const answer = await monitor.ask(JSON.stringify({ execute, ...(args && { arguments: args }) }));
     answers.push('return' in answer ? (answer['return'] ?? null) : { error: answer['error'] ?? null });
   }
   socket.destroy();

@@ -6,7 +6,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { ask, compareJson, type Json, listing, type Question } from './qmp-player.ts';
+import type { Json } from './qmp-monitor.ts';
+import { ask, compareJson, listing, type Question } from './qmp-player.ts';
 import { findQemu, southbridge } from './qtest-player.ts';
 
 const qemu = findQemu();

@@ -4,9 +4,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { type Json, QmpMonitor } from './qmp-monitor.ts';
 import type { RegisterScript, Step } from './register-script.ts';
 
 /** A program that serves the qtest protocol: ours, or QEMU. */
@@ -62,7 +61,7 @@ export async function play(player: Player, script: RegisterScript): Promise<stri
     const monitored = script.steps.some(step => step.monitor === true);
     const spawned = spawn(program, [...args, ...script.machine, ...plain, ...(monitored ? ['-qmp', 'stdio'] : [])]);
     child = spawned;
-    const monitor = monitored ? new Monitor(spawned.stdin, spawned.stdout) : undefined;
+    const monitor = monitored ? new QmpMonitor(spawned.stdin, spawned.stdout) : undefined;
     if (monitor === undefined) spawned.stdout.resume();
     const socket = await connection(server, spawned, player);
     await monitor?.ask('{"execute":"qmp_capabilities"}');
@@ -97,7 +96,7 @@ function connection(server: ReturnType<typeof createServer>, child: ChildProcess
 
 async function converse(
   socket: Socket,
-  monitor: Monitor | undefined,
+  monitor: QmpMonitor | undefined,
   steps: readonly Step[],
   player: Player,
 ): Promise<string[]> {
@@ -105,7 +104,7 @@ async function converse(
   for (let sent = 0; sent < steps.length; ) {
     const step = steps[sent];
     if (step?.monitor === true && monitor !== undefined) {
-      answers.given.push(await monitor.ask(step.command));
+      answers.given.push(spoken(await monitor.ask(step.command)));
       sent++;
       continue;
     }
@@ -122,6 +121,12 @@ async function converse(
   }
   socket.destroy();
   return answers.given;
+}
+
+/** What a command returns, or the description of its error. */
+function spoken(reply: Readonly<Record<string, Json>>): string {
+  if ('return' in reply) return JSON.stringify(reply['return']);
+  return String(Reflect.get(Object(reply['error']), 'desc'));
 }
 
 /** The step before which the machine is to have answered those from `from` on. */
@@ -163,31 +168,6 @@ class Answers {
       await new Promise<void>(resolve => {
         this.#changed = resolve;
       });
-    }
-  }
-}
-
-/** The QMP monitor of a machine, at its standard input and output. */
-class Monitor {
-  readonly #input: Writable;
-  readonly #lines: AsyncIterator<string>;
-
-  constructor(input: Writable, output: Readable) {
-    this.#input = input;
-    this.#lines = createInterface(output)[Symbol.asyncIterator]();
-  }
-
-  /** Runs a command; what it returns, or the description of its error. */
-  async ask(command: string): Promise<string> {
-    this.#input.write(`${command}\n`);
-    for (;;) {
-      const { value, done } = await this.#lines.next();
-      if (done === true) throw new Error(`no answer to ${command}`);
-      const reply: unknown = JSON.parse(String(value));
-      const result: unknown = Reflect.get(Object(reply), 'return');
-      if (result !== undefined) return JSON.stringify(result);
-      const error: unknown = Reflect.get(Object(reply), 'error');
-      if (error !== undefined) return String(Reflect.get(Object(error), 'desc'));
     }
   }
 }

@@ -1,5 +1,5 @@
 import type { PropSet } from '../../../core/device/property.ts';
-import { ScsiBus, type ScsiHostAdapter, scsiBusName } from '../../../core/scsi/scsi-bus.ts';
+import { ScsiBus, type ScsiHostAdapter } from '../../../core/scsi/scsi-bus.ts';
 import type { ScsiRequest, ScsiTask } from '../../../core/scsi/scsi-request.ts';
 import { field, type SavedValue } from '../../../core/state/fields.ts';
 import { UsbDevice } from '../../../core/usb/device.ts';
@@ -79,11 +79,8 @@ export abstract class BulkOnly<S extends PropSet> extends UsbDevice<S> implement
   }
 
   protected override setUp(): void {
-    const { services, usbBus } = this;
-    this.#scsi = this.addBus(
-      new ScsiBus(scsiBusName(this.id, usbBus), { services, home: usbBus.home, owner: this, adapter: this }),
-    );
-    this.#scsi.hotplugging = usbBus.hotplugging;
+    this.#scsi = this.addBus(new ScsiBus(this));
+    this.#scsi.hotplugging = this.usbBus.hotplugging;
   }
 
   // Commands and their data

@@ -1,7 +1,7 @@
 import { deviceType } from '../../../core/device/device-type.ts';
 import { prop } from '../../../core/device/property.ts';
 import { STATUS } from '../../../core/scsi/command.ts';
-import { ScsiBus, type ScsiHostAdapter, scsiBusName } from '../../../core/scsi/scsi-bus.ts';
+import { ScsiBus, type ScsiHostAdapter } from '../../../core/scsi/scsi-bus.ts';
 import type { ScsiDevice } from '../../../core/scsi/scsi-device.ts';
 import type { ScsiRequest, ScsiTask } from '../../../core/scsi/scsi-request.ts';
 import { putSense, SENSE as REASON, SENSE_BYTES, SENSE_KEY, type Sense } from '../../../core/scsi/sense.ts';
@@ -163,11 +163,8 @@ class UsbUas extends UsbDevice<typeof properties> implements ScsiHostAdapter {
   }
 
   protected override setUp(): void {
-    const { services, usbBus } = this;
-    this.#scsi = this.addBus(
-      new ScsiBus(scsiBusName(this.id, usbBus), { services, home: usbBus.home, owner: this, adapter: this }),
-    );
-    this.#scsi.hotplugging = usbBus.hotplugging;
+    this.#scsi = this.addBus(new ScsiBus(this));
+    this.#scsi.hotplugging = this.usbBus.hotplugging;
   }
 
   get #streaming(): boolean {
